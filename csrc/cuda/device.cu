@@ -1,0 +1,67 @@
+#include <cuda_runtime.h>
+
+#include "ptqsr/device.h"
+
+namespace ptqsr::cuda {
+namespace {
+
+// Says which of the architectures in this build the driver picked for the device.
+__global__ void report_architecture(int* architecture) {
+#ifdef __CUDA_ARCH__
+  *architecture = __CUDA_ARCH__;
+#endif
+}
+
+int architecture_of_current_device() {
+  int* on_device = nullptr;
+  int architecture = 0;
+  if (cudaMalloc(&on_device, sizeof(int)) != cudaSuccess) return 0;
+  report_architecture<<<1, 1>>>(on_device);
+  const bool ran =
+      cudaGetLastError() == cudaSuccess &&
+      cudaMemcpy(&architecture, on_device, sizeof(int), cudaMemcpyDeviceToHost) == cudaSuccess;
+  cudaFree(on_device);
+  return ran ? architecture : 0;
+}
+
+std::string version(int number) {
+  return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
+}
+
+}  // namespace
+
+Query query() {
+  Query result{CUDART_VERSION, 0, "", {}};
+  cudaDriverGetVersion(&result.driver);
+  if (result.driver == 0) {
+    result.problem = "no NVIDIA driver";
+    return result;
+  }
+  // Within a major version an older driver serves newer builds; across major versions none does.
+  if (result.driver / 1000 < result.runtime / 1000) {
+    result.problem = "the driver serves CUDA " + version(result.driver) +
+                     ", older than this build's " + version(result.runtime) +
+                     ": update the driver, or build with an older CUDA toolkit";
+    return result;
+  }
+  int count = 0;
+  if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) {
+    result.problem = cudaGetErrorString(error);
+    cudaGetLastError();
+    return result;
+  }
+  int current = 0;
+  cudaGetDevice(&current);
+  for (int i = 0; i < count; ++i) {
+    cudaDeviceProp properties;
+    if (cudaGetDeviceProperties(&properties, i) != cudaSuccess) continue;
+    cudaSetDevice(i);
+    result.devices.push_back({properties.name, properties.major, properties.minor,
+                              static_cast<int64_t>(properties.totalGlobalMem),
+                              architecture_of_current_device()});
+  }
+  cudaSetDevice(current);
+  return result;
+}
+
+}  // namespace ptqsr::cuda

@@ -1,0 +1,30 @@
+#pragma once
+
+namespace ptqsr {
+
+// What a kernel returns; the bindings turn everything but `ok` into a Python exception.
+enum class Status {
+  ok,
+  points_not_ascending,
+  points_out_of_range,
+  out_of_memory,
+  isa_not_available,
+};
+
+constexpr const char* message(Status status) {
+  switch (status) {
+    case Status::ok:
+      return "ok";
+    case Status::points_not_ascending:
+      return "points must ascend strictly in every channel";
+    case Status::points_out_of_range:
+      return "points must lie in [-denominator, denominator]";
+    case Status::out_of_memory:
+      return "out of memory";
+    case Status::isa_not_available:
+      return "this instruction set was not built or is not on this processor";
+  }
+  return "unknown status";
+}
+
+}  // namespace ptqsr

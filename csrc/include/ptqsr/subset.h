@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+
+#include "ptqsr/isa.h"
+#include "ptqsr/status.h"
+#include "ptqsr/views.h"
+
+namespace ptqsr {
+
+// Subset fake quantization (DFSQ, Eqs. 1-4), all buffers owned by the caller.
+//
+//   x, y         float32, `shape`; y may not overlap x
+//   points       int32 [c][levels], ascending, in units of 1 / denominator
+//   nonnegative  uint8 [c], 1 where the channel keeps mean 0
+//   mean, scale  float32 [n][c], written
+struct SubsetFakeQuant {
+  const float* x;
+  float* y;
+  const int32_t* points;
+  const uint8_t* nonnegative;
+  float* mean;
+  float* scale;
+  ActivationShape shape;
+  int64_t levels;
+  int32_t denominator;
+};
+
+// For every sample and channel: mu = mean (0 if non-negative), s = max|x - mu|, and then, each
+// step one correctly rounded float32 operation, r = D / s, u = (x - mu) * r, k = the point of u,
+// y = k * (s / D) + mu. A code is the number of thresholds with u > t.
+//
+// The result depends on shape and layout alone: not on `threads`, `isa` or the other samples.
+// A sum is made of float32 partial sums of at most 128 values (nchw: pixels that are equal modulo
+// 64; channels_last: pixels in a row), which are added up in float64 in a fixed order.
+//
+// A channel in which some |x| >= 2^120 or NaN comes out as NaN, with mean and scale NaN.
+Status subset_fake_quant(const SubsetFakeQuant& args, Isa isa, int threads);
+
+}  // namespace ptqsr
