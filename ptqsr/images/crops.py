@@ -1,0 +1,74 @@
+"""Crops for calibration, and others, from parts that calibration never sees, to measure on."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from ptqsr.errors import PtqsrError
+from ptqsr.images.read import read_rgb
+
+log = logging.getLogger("ptqsr")
+
+
+def cut(
+    paths: list[Path], *, size: int, count: int, held_out: int, seed: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return (calibration, held-out) crops, uint8 [size, size, 3], of pictures drawn at random.
+
+    Each picture gives its share in turn. Held-out crops come from a band at the end of its longer
+    side (a quarter of it, at least one crop), calibration crops from the rest; a picture too small
+    for both gives calibration crops only. Pictures smaller than a crop are passed over with a
+    warning. Raises PtqsrError where all are.
+    """
+    rng = np.random.default_rng(seed)
+    parts = _parts([paths[i] for i in rng.permutation(len(paths))], size, max(count, held_out))
+    for_calibration, for_measuring = [], []
+    for number, (rest, band) in enumerate(parts):
+        for region, crops, wanted in (
+            (rest, for_calibration, count),
+            (band, for_measuring, held_out),
+        ):
+            share = len(range(number, wanted, len(parts)))
+            if region is not None:
+                crops += [_crop(region, size, rng) for _ in range(share)]
+    return for_calibration, for_measuring
+
+
+def _parts(paths: list[Path], size: int, wanted: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Return, of the first `wanted` pictures that are large enough, what `_divide` gives."""
+    parts: list[tuple[np.ndarray, np.ndarray | None]] = []
+    small: list[Path] = []
+    for path in paths:
+        if len(parts) == wanted:
+            break
+        image = read_rgb(path)
+        if min(image.shape[:2]) < size:
+            small.append(path)
+        else:
+            parts.append(_divide(image, size))
+    if small:
+        what = f"{small[0]}" + (f" and {len(small) - 1} more" if len(small) > 1 else "")
+        message = f"{what}: smaller than a crop of {size}x{size} pixels"
+        if not parts:
+            raise PtqsrError(f"{message}; give larger pictures or lower --patch-size")
+        log.warning("%s; passed over", message)
+    return parts
+
+
+def _divide(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the part of a picture to calibrate on, and the part to measure on."""
+    height, width = image.shape[:2]
+    if max(height, width) < 2 * size:
+        return image, None
+    wide = image if width >= height else image.swapaxes(0, 1)
+    border = wide.shape[1] - max(size, wide.shape[1] // 4)
+    rest, band = wide[:, :border], wide[:, border:]
+    return (rest, band) if width >= height else (rest.swapaxes(0, 1), band.swapaxes(0, 1))
+
+
+def _crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    y, x = (int(rng.integers(length - size + 1)) for length in image.shape[:2])
+    return image[y : y + size, x : x + size]

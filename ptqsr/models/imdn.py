@@ -1,0 +1,86 @@
+"""IMDN (Hui et al., ACM MM 2019), with the authors' state-dict names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isqrt
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ptqsr.models.base import SRNetwork, conv
+
+
+def _activation(x: torch.Tensor) -> torch.Tensor:
+    return F.leaky_relu(x, 0.05)
+
+
+class ContrastAttention(nn.Module):
+    """Scales every channel by a gate computed from its mean plus its standard deviation."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv_du = nn.Sequential(
+            conv(width, width // 16, 1), nn.ReLU(), conv(width // 16, width, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = x.mean((2, 3), keepdim=True)
+        deviation = (x - mean).pow(2).mean((2, 3), keepdim=True).sqrt()
+        return x * self.conv_du(mean + deviation)
+
+
+class DistillationBlock(nn.Module):
+    """Three times: convolve, keep a quarter of the channels, go on with the rest."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.kept = width // 4
+        self.rest = width - self.kept
+        self.c1 = conv(width, width, 3)
+        self.c2 = conv(self.rest, width, 3)
+        self.c3 = conv(self.rest, width, 3)
+        self.c4 = conv(self.rest, self.kept, 3)
+        self.c5 = conv(4 * self.kept, width, 1)
+        self.cca = ContrastAttention(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kept1, rest = torch.split(_activation(self.c1(x)), (self.kept, self.rest), dim=1)
+        kept2, rest = torch.split(_activation(self.c2(rest)), (self.kept, self.rest), dim=1)
+        kept3, rest = torch.split(_activation(self.c3(rest)), (self.kept, self.rest), dim=1)
+        joined = torch.cat((kept1, kept2, kept3, self.c4(rest)), dim=1)
+        return self.c5(self.cca(joined)) + x
+
+
+class IMDN(SRNetwork):
+    architecture = "imdn"
+    quantized_layers = ("IMDB*.c[1-5]",)
+
+    def __init__(self, *, scale: int = 4, blocks: int = 6, width: int = 64) -> None:
+        super().__init__(scale=scale, blocks=blocks, width=width)
+        self.fea_conv = conv(3, width, 3)
+        self.blocks = [f"IMDB{i + 1}" for i in range(blocks)]
+        for name in self.blocks:
+            self.add_module(name, DistillationBlock(width))
+        self.c = nn.Sequential(conv(width * blocks, width, 1), nn.LeakyReLU(0.05))
+        self.LR_conv = conv(width, width, 3)
+        self.upsampler = nn.Sequential(conv(width, 3 * scale * scale, 3), nn.PixelShuffle(scale))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        head = self.fea_conv(x)
+        outputs = [head]
+        for name in self.blocks:
+            outputs.append(self.get_submodule(name)(outputs[-1]))
+        body = self.LR_conv(self.c(torch.cat(outputs[1:], dim=1)))
+        return self.upsampler(body + head)
+
+
+def hyperparameters(shapes: Mapping[str, torch.Size]) -> dict[str, Any] | None:
+    """Deduce scale, blocks and width from the tensor shapes; None where it is no IMDN."""
+    if "fea_conv.weight" not in shapes or "upsampler.0.weight" not in shapes:
+        return None
+    blocks = len({name.split(".")[0] for name in shapes if name.startswith("IMDB")})
+    scale = isqrt(shapes["upsampler.0.weight"][0] // 3)
+    return {"scale": scale, "blocks": blocks, "width": shapes["fea_conv.weight"][0]}

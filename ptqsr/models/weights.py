@@ -1,0 +1,120 @@
+"""Weight files in, state dicts out; nothing here ever executes a pickle."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from ptqsr.errors import PtqsrError
+from ptqsr.models.base import SRNetwork
+
+# Where training scripts put the network inside a larger dictionary.
+WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
+
+
+def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
+    """Return the named float32 tensors of a .pt, .pth, .safetensors or .npz file.
+
+    Pickles are read by PyTorch's restricted reader, which builds tensors and containers and runs
+    no code; whatever else a file asks for is refused. Raises PtqsrError that names the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise PtqsrError(f"{path}: no such file")
+    readers = {".safetensors": load_file, ".npz": _read_npz, ".pt": _read_pt, ".pth": _read_pt}
+    if path.suffix.lower() not in readers:
+        raise PtqsrError(f"{path}: weights are read from {', '.join(readers)}")
+    try:
+        state = readers[path.suffix.lower()](path)
+    except (
+        SafetensorError,
+        BadZipFile,
+        EOFError,
+        KeyError,
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as e:
+        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+        raise PtqsrError(f"{path}: truncated or no weight file ({reason[:200]})") from None
+    state = _unwrap(state, path)
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise PtqsrError(f"{path}: {name} holds NaN or Inf; use weights of a sound training")
+    return state
+
+
+def _read_pt(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+            raise PtqsrError(
+                f"{path}: refused, since it is a pickle that asks to run code; "
+                "save the tensors alone: torch.save(model.state_dict(), FILE)"
+            ) from None
+        raise PtqsrError(f"{path}: truncated or no weight file") from None
+
+
+def _read_npz(path: Path) -> dict[str, torch.Tensor]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
+
+
+def _unwrap(state: object, path: Path) -> dict[str, torch.Tensor]:
+    for key in WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+            break
+    if not isinstance(state, Mapping) or not state:
+        raise PtqsrError(f"{path}: holds no state dict (names with tensors)")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise PtqsrError(f"{path}: entry {name!r} is no tensor; save model.state_dict() alone")
+    names = list(state)
+    prefix = "module." if all(name.startswith("module.") for name in names) else ""
+    return {name.removeprefix(prefix): state[name].to(torch.float32) for name in names}
+
+
+def fill(network: SRNetwork, state: Mapping[str, torch.Tensor], source: str | Path) -> None:
+    """Load a state dict into a network.
+
+    Raises PtqsrError that names the first differing keys or shapes and what was expected.
+    """
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    # The mean colours are constants: a file without them is complete.
+    constant = {name for name in expected if name.startswith(("sub_mean.", "add_mean."))}
+    kind = f"{type(network).__name__} ({_describe(network.hyperparameters)})"
+    problems = [
+        ("lacks", [name for name in expected if name not in state and name not in constant]),
+        ("has besides", [name for name in state if name not in expected]),
+    ]
+    for verb, names in problems:
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise PtqsrError(f"{source}: is no {kind}; it {verb} {', '.join(names[:3])}{more}")
+    for name, tensor in state.items():
+        if tensor.shape != expected[name]:
+            raise PtqsrError(
+                f"{source}: is no {kind}; {name} has shape {tuple(tensor.shape)}, "
+                f"expected {tuple(expected[name])}"
+            )
+        if name in constant and name.endswith("weight") and not _is_diagonal(tensor):
+            raise PtqsrError(f"{source}: {name} mixes the colours, which {kind} does not")
+    network.load_state_dict(dict(state), strict=False)
+
+
+def _is_diagonal(matrix: torch.Tensor) -> bool:
+    flat = matrix.flatten(1)
+    return torch.equal(flat, torch.diag(flat.diagonal()))
+
+
+def _describe(hyperparameters: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in hyperparameters.items())

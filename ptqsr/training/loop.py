@@ -1,0 +1,184 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch.nn.utils import clip_grad_norm_
+
+from ptqsr.errors import PtqsrError
+from ptqsr.files import replacing
+from ptqsr.images import downscale, luma, read_rgb, to_tensor, to_uint8
+from ptqsr.models import SRNetwork
+from ptqsr.training import precision
+from ptqsr.training.config import TrainConfig
+from ptqsr.training.data import CropSampler, split
+from ptqsr.training.hooks import TrainingHook
+
+STATE_VERSION = 1
+
+
+class Trainer:
+    """Trains a network on a folder's pictures and leaves in `run`:
+
+    `weights.safetensors` (averaged weights, float32), `state.pt` (to resume) and `log.jsonl`
+    (a line for every 100 steps and every validation). `network` is changed in place.
+    """
+
+    def __init__(
+        self,
+        network: SRNetwork,
+        pictures: list[Path],
+        config: TrainConfig,
+        run: Path,
+        hook: TrainingHook | None = None,
+    ) -> None:
+        self.config, self.run, self.hook = config, run, hook or TrainingHook()
+        self.device = torch.device(config.device)
+        self.bf16, self.precision = precision.choose(config.precision, self.device)
+        if self.device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        training, held_out = split(pictures, config.validation_images)
+        self.sampler = CropSampler(
+            training,
+            scale=network.scale,
+            patch_size=config.patch_size,
+            batch_size=config.batch_size,
+            seed=config.seed,
+        )
+        self.validation = [downscale(read_rgb(path), network.scale) for path in held_out]
+        # channels_last is the layout that convolutions take without reordering, on both devices.
+        network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.train()
+        self.average = deepcopy(self.network).eval().requires_grad_(False)
+        self.optimiser = torch.optim.Adam(
+            self.hook.parameter_groups(self.network), lr=config.learning_rate
+        )
+        self.step = 0
+        self.seconds = 0.0
+
+    def resume(self) -> None:
+        """Go on from `state.pt`; raises PtqsrError where it is another run's or unreadable."""
+        path = self.run / "state.pt"
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise PtqsrError(f"{path}: no readable training state ({error})") from None
+        ours = (STATE_VERSION, self.network.hyperparameters, self.config.to_json())
+        theirs = (state["version"], state["hyperparameters"], state["config"])
+        if ours != theirs:
+            raise PtqsrError(f"{path}: was made with {theirs}, not {ours}; use the same options")
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.hook.load_state_dict(state["hook"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self._cut_log()
+
+    def train(self, progress: Callable[[dict[str, Any]], None] = lambda record: None) -> None:
+        """Run all steps that are left; `progress` gets every record of the log."""
+        self.run.mkdir(parents=True, exist_ok=True)
+        began, loss_sum, since = time.monotonic() - self.seconds, 0.0, self.step
+        with open(self.run / "log.jsonl", "a", encoding="utf-8") as log:
+            while self.step < self.config.steps:
+                loss, record = self._one_step()
+                loss_sum += loss
+                self.step += 1
+                self.seconds = time.monotonic() - began
+                validate = (
+                    self.step % self.config.validate_every == 0 or self.step == self.config.steps
+                )
+                if self.step % 100 and not validate:
+                    continue
+                record = {
+                    "step": self.step,
+                    "seconds": round(self.seconds, 1),
+                    "loss": loss_sum / (self.step - since),
+                    **record,
+                }
+                loss_sum, since = 0.0, self.step
+                if validate:
+                    if self.validation:
+                        record["validation_psnr"] = self._validate()
+                    self._save()
+                log.write(json.dumps(record) + "\n")
+                log.flush()
+                progress(record)
+
+    def _one_step(self) -> tuple[float, dict[str, Any]]:
+        rate = self.config.learning_rate_at(self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        lr, hr = (
+            crop.to(self.device).float().div_(255).contiguous(memory_format=torch.channels_last)
+            for crop in self.sampler.batch(self.step)
+        )
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            loss, figures = self.hook.loss(self.network, lr, hr, self.step)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.hook.edit_gradients(self.network, self.step)
+        norm = clip_grad_norm_(self.network.parameters(), self.config.clip)
+        if not torch.isfinite(norm):
+            raise PtqsrError(f"training diverged at step {self.step}; lower --learning-rate")
+        self.optimiser.step()
+        self._update_average()
+        return float(loss.detach()), {
+            "learning_rate": rate,
+            "gradient_norm": float(norm),
+            **figures,
+        }
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # Early on, a short memory: the average must not remember the random initialisation.
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        ours = list(self.average.state_dict().values())
+        new = list(self.network.state_dict().values())
+        torch._foreach_lerp_(ours, new, 1 - decay)
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        """Return the averaged network's mean Y-PSNR on the pictures set aside, border cut."""
+        border, total = self.average.scale, 0.0
+        for lr, hr in self.validation:
+            out = to_uint8(self.average(to_tensor(lr).to(self.device))).cpu().double()
+            error = luma(out) - luma(to_tensor(hr).double() * 255)
+            error = error[..., border:-border, border:-border]
+            total += float(10 * torch.log10(255**2 / error.pow(2).mean()))
+        return total / len(self.validation)
+
+    def _save(self) -> None:
+        tensors = {k: v.contiguous().cpu() for k, v in self.average.state_dict().items()}
+        with replacing(self.run / "weights.safetensors") as temporary:
+            save_file(tensors, temporary)
+        state = {
+            "version": STATE_VERSION,
+            "hyperparameters": self.network.hyperparameters,
+            "config": self.config.to_json(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "hook": self.hook.state_dict(),
+        }
+        with replacing(self.run / "state.pt") as temporary:
+            torch.save(state, temporary)
+
+    def _cut_log(self) -> None:
+        """Drop the lines of steps that ran after the state was saved: they run again."""
+        path = self.run / "log.jsonl"
+        if not path.exists():
+            return
+        lines = path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if line and json.loads(line)["step"] <= self.step]
+        with replacing(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")

@@ -1,0 +1,28 @@
+"""Which arithmetic pays on which machine."""
+
+from __future__ import annotations
+
+import torch
+
+from ptqsr.errors import PtqsrError
+from ptqsr.training.config import Precision
+
+
+def choose(precision: Precision, device: torch.device) -> tuple[bool, str]:
+    """Return whether to autocast to bfloat16, and why.
+
+    bfloat16 pays where matrix units take it: AMX on a CPU (4 times float32 there), Ampere and
+    newer on a GPU. Elsewhere it is emulated and slower than float32.
+    """
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        native, unit = major >= 8, f"compute capability {major}.{minor}"
+    else:
+        native = bool(torch.cpu._is_amx_tile_supported())
+        unit = "AMX" if native else "no AMX"
+    if precision == "auto":
+        return native, f"{'bf16' if native else 'fp32'}, chosen since the {device.type} has {unit}"
+    if precision not in ("fp32", "bf16"):
+        raise PtqsrError(f"precision {precision!r} is unknown; choose auto, fp32 or bf16")
+    slow = ", which this machine emulates slowly" if precision == "bf16" and not native else ""
+    return precision == "bf16", f"{precision}, as asked{slow}"
