@@ -1,0 +1,91 @@
+"""Statistics that are streamed: their size does not grow with the pictures, and they add up."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from ptqsr import ops
+
+
+class Statistics(Protocol):
+    def update(self, x: torch.Tensor) -> None:
+        """Take in an activation, float32 [N, C, H, W]."""
+
+
+class ChannelRanges:
+    """Smallest and largest value of every channel over all samples: float32 [C]."""
+
+    def __init__(self, channels: int) -> None:
+        self.low = torch.full((channels,), torch.inf)
+        self.high = torch.full((channels,), -torch.inf)
+
+    def update(self, x: torch.Tensor) -> None:
+        low, high = torch.aminmax(x.transpose(0, 1).flatten(1), dim=1)
+        self.low = torch.minimum(self.low, low.cpu())
+        self.high = torch.maximum(self.high, high.cpu())
+
+    @property
+    def nonnegative(self) -> torch.Tensor:
+        """bool [C]: the channels that were never negative."""
+        return self.low >= 0
+
+
+class ValueHistogram:
+    """Counts of a tensor's values over a known range, for percentiles: int64 [BINS]."""
+
+    BINS = 1 << 16
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+        self.counts = torch.zeros(self.BINS, dtype=torch.int64)
+
+    def update(self, x: torch.Tensor) -> None:
+        width = (self.high - self.low) / self.BINS
+        if width > 0:
+            index = ((x.flatten().double() - self.low) / width).long().clamp_(0, self.BINS - 1)
+            self.counts += torch.bincount(index, minlength=self.BINS).cpu()
+
+    def percentile(self, q: float) -> float:
+        """Return the value below which q per cent lie, linear inside a bin."""
+        below = torch.cumsum(self.counts, 0).double()
+        target = below[-1] * (q / 100)
+        if target == 0:
+            return self.low if q < 50 else self.high
+        bin = int(torch.searchsorted(below, target))
+        inside = float((target - (below[bin] - self.counts[bin])) / self.counts[bin])
+        return self.low + (self.high - self.low) * (bin + inside) / self.BINS
+
+
+class NormalisedHistogram:
+    """Counts of every channel's normalised values (x - mean) / scale over [-1, 1]: int64 [C, B].
+
+    20 bins per step of the universal set's integer grid (2 where the grid is finer than 1/128),
+    so that no bin straddles a possible threshold. A channel that is constant in a sample adds
+    nothing: it has no normalised values.
+    """
+
+    def __init__(self, nonnegative: torch.Tensor, denominator: int) -> None:
+        self.nonnegative, self.denominator = nonnegative, denominator
+        self.bins_per_step = 20 if denominator <= 128 else 2
+        channels, bins = len(nonnegative), 2 * denominator * self.bins_per_step
+        self.counts = torch.zeros((channels, bins), dtype=torch.int64)
+
+    @property
+    def centres(self) -> torch.Tensor:
+        """float64 [B], ascending: the middle of every bin."""
+        bins = self.counts.shape[1]
+        return (torch.arange(bins, dtype=torch.float64) + 0.5) * (2 / bins) - 1
+
+    def update(self, x: torch.Tensor) -> None:
+        channels, bins = self.counts.shape
+        mean, scale = ops.channel_statistics(x, self.nonnegative.to(x.device))
+        seen = scale > 0
+        ratio = torch.where(seen, self.denominator / scale, torch.zeros_like(scale))
+        u = (x - mean[..., None, None]) * ratio[..., None, None]
+        index = ((u + self.denominator) * self.bins_per_step).to(torch.int32)
+        index = index.clamp_(0, bins - 1).flatten(2)
+        index += bins * torch.arange(channels, dtype=torch.int32, device=x.device)[:, None]
+        counts = torch.bincount(index[seen].flatten(), minlength=channels * bins)
+        self.counts += counts.view(channels, bins).cpu()

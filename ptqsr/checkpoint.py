@@ -1,0 +1,199 @@
+"""Quantized networks on disk: safetensors with a JSON manifest; no pickle anywhere.
+
+The file's metadata holds `format`, `version`, `manifest` (JSON) and `sha256`, the digest of the
+manifest and of every tensor. Weights are packed at their bit-width: codes + 2^(bits-1), least
+significant bit first, one after the other with no gap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+import ptqsr
+from ptqsr.config import Config
+from ptqsr.errors import PtqsrError
+from ptqsr.files import replacing
+from ptqsr.models import SRNetwork
+from ptqsr.models.registry import create
+from ptqsr.modules import FakeQuantConv2d, replace
+from ptqsr.quantizers import KINDS, QuantizedWeight
+
+FORMAT = "ptqsr"
+VERSION = 1
+
+
+def pack(codes: torch.Tensor, bits: int) -> torch.Tensor:
+    """Return signed codes of any shape, int8, as a uint8 stream of `bits` bits each."""
+    unsigned = (codes.numpy().reshape(-1, 1).astype(np.int16) + (1 << (bits - 1))).astype(np.uint8)
+    stream = np.unpackbits(unsigned, axis=1, count=bits, bitorder="little")
+    return torch.from_numpy(np.packbits(stream, bitorder="little"))
+
+
+def unpack(stream: torch.Tensor, bits: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return what `pack` was given, as int8."""
+    count = int(np.prod(shape))
+    flat = np.unpackbits(stream.numpy(), count=count * bits, bitorder="little").reshape(count, bits)
+    unsigned = np.packbits(flat, axis=1, bitorder="little")[:, 0]
+    return torch.from_numpy((unsigned.astype(np.int16) - (1 << (bits - 1))).astype(np.int8)).view(
+        shape
+    )
+
+
+def save(
+    model: SRNetwork, path: str | Path, *, provenance: Mapping[str, Any] | None = None
+) -> None:
+    """Write a calibrated network; `load` gives it back bit for bit.
+
+    `provenance` is any JSON that a reader of the file should know. The file appears whole or not
+    at all. Raises PtqsrError for a float network, or where the path cannot be written.
+    """
+    layers = _quantized(model)
+    if not layers:
+        raise PtqsrError(f"{path}: the network is not quantized; calibrate it first")
+    tensors: dict[str, torch.Tensor] = {}
+    quantizers: dict[int, tuple[str, dict[str, Any]]] = {}
+    table = {}
+    for name, layer in layers.items():
+        key = id(layer.quantizer)
+        if key not in quantizers:
+            settings = {"kind": layer.quantizer.kind, **layer.quantizer.settings()}
+            quantizers[key] = (name, settings)
+            for part, tensor in layer.quantizer.named_buffers():
+                tensors[f"{name}.quantizer.{part}"] = tensor
+        tensors[f"{name}.weight_codes"] = pack(layer.weight_codes.cpu(), layer.weight_bits)
+        tensors[f"{name}.weight_step"] = layer.weight_step
+        tensors[f"{name}.weight_zero_point"] = layer.weight_zero_point
+        table[name] = {"weight_bits": layer.weight_bits, "quantizer": quantizers[key][0]}
+    tensors |= _float_part(model, layers)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    manifest = json.dumps(
+        {
+            "architecture": model.architecture,
+            "hyperparameters": model.hyperparameters,
+            "colours": model.colours,
+            "config": json.loads(model.calibration.to_json()),
+            "layers": table,
+            "quantizers": dict(quantizers.values()),
+            "provenance": {
+                "ptqsr": ptqsr.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+                "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                **(provenance or {}),
+            },
+        }
+    )
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "manifest": manifest,
+        "sha256": _digest(manifest, tensors),
+    }
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Return whether a file is a checkpoint of ours, whole or not, rather than plain weights."""
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
+
+
+def read(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return a checkpoint's (manifest, tensors), checked against its digest."""
+    if not Path(path).is_file():
+        raise PtqsrError(f"{path}: no such file")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise PtqsrError(f"{path}: truncated or no ptqsr checkpoint ({error})") from None
+    if metadata.get("format") != FORMAT:
+        raise PtqsrError(f"{path}: is no ptqsr checkpoint; make one with `ptqsr calibrate`")
+    if metadata.get("version") != str(VERSION):
+        raise PtqsrError(
+            f"{path}: has format version {metadata.get('version')}, this ptqsr reads {VERSION}; "
+            "use the ptqsr that wrote it, or calibrate again"
+        )
+    if _digest(metadata.get("manifest", ""), tensors) != metadata.get("sha256"):
+        raise PtqsrError(f"{path}: was damaged or edited (its digest differs); calibrate again")
+    return json.loads(metadata["manifest"]), tensors
+
+
+def load(path: str | Path, *, module: SRNetwork | None = None) -> SRNetwork:
+    """Return the network that `save` wrote, in evaluation mode, with bit-identical output.
+
+    For a wrapped network of the user's own, `module` is that network with any weights, wrapped as
+    it was for calibration; it is changed in place.
+    """
+    manifest, tensors = read(path)
+    if manifest["architecture"] == "wrapped":
+        if module is None:
+            raise PtqsrError(
+                f"{path}: holds a network of your own; pass it to ptqsr.load as `module`"
+            )
+        network = module
+    else:
+        network = create(manifest["architecture"], **manifest["hyperparameters"])
+    convs = {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    quantizers = {}
+    for name, settings in manifest["quantizers"].items():
+        prefix = f"{name}.quantizer."
+        parts = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        kind = KINDS[settings.pop("kind")]
+        quantizers[name] = kind.restore(settings, parts)
+    swaps: dict[nn.Module, nn.Module] = {}
+    for name, row in manifest["layers"].items():
+        if name not in convs:
+            raise PtqsrError(f"{path}: layer {name} is not in the given network")
+        codes = unpack(
+            tensors[f"{name}.weight_codes"], row["weight_bits"], tuple(convs[name].weight.shape)
+        )
+        step, zero_point = tensors[f"{name}.weight_step"], tensors[f"{name}.weight_zero_point"]
+        weight = QuantizedWeight(codes, step, zero_point, row["weight_bits"])
+        swaps[convs[name]] = FakeQuantConv2d(convs[name], quantizers[row["quantizer"]], weight)
+    replace(network, swaps)
+    wanted = _float_part(network, _quantized(network))
+    missing = wanted.keys() - tensors.keys()
+    if missing:
+        raise PtqsrError(f"{path}: lacks {sorted(missing)[0]}, which the given network has")
+    network.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
+    network.calibration = Config.from_json(json.dumps(manifest["config"]))
+    return network.eval().requires_grad_(False)
+
+
+def _quantized(network: nn.Module) -> dict[str, FakeQuantConv2d]:
+    return {n: m for n, m in network.named_modules() if isinstance(m, FakeQuantConv2d)}
+
+
+def _float_part(
+    network: nn.Module, layers: Mapping[str, FakeQuantConv2d]
+) -> dict[str, torch.Tensor]:
+    """Return the state that no quantized layer packs: float layers, and biases."""
+    ours = {f"{name}.{part}" for name, layer in layers.items() for part, _ in layer.named_buffers()}
+    return {name: t for name, t in network.state_dict().items() if name not in ours}
+
+
+def _digest(manifest: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(manifest.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,197 @@
+"""`ptqsr calibrate`: the main job."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.table import Table
+
+from ptqsr import checkpoint, methods, models
+from ptqsr.cli.output import JsonFile, bitops, parameters, progress_bar, report, stderr
+from ptqsr.config import Config
+from ptqsr.errors import PtqsrError
+from ptqsr.evaluation import OUTPUT_SIZE, cost, evaluate
+from ptqsr.images import cut, downscale, list_images, to_tensor, to_uint8
+
+HELD_OUT = 16  # crops to measure on
+
+
+def calibrate(
+    model: Annotated[str, typer.Option(help="Network of the zoo: edsr, imdn.")] = "edsr",
+    scale: Annotated[
+        int | None, typer.Option(help="2, 3 or 4; by default the weights' or 4.")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="bundled, or a .pt, .pth, .safetensors or .npz file.")
+    ] = "bundled",
+    bits: Annotated[int, typer.Option(help="Bits of weights and activations, 2 to 8.")] = 4,
+    weight_bits: Annotated[int | None, typer.Option(help="Bits of weights.")] = None,
+    act_bits: Annotated[int | None, typer.Option(help="Bits of activations.")] = None,
+    method: Annotated[str, typer.Option(help="dfsq, minmax or percentile.")] = "dfsq",
+    universal_set: Annotated[
+        str,
+        typer.Option(
+            help="dfsq-107, dfsq-code, sq-2word, int8, or a JSON file with a list of words."
+        ),
+    ] = "dfsq-107",
+    selector: Annotated[
+        str, typer.Option(help="kmeans (the paper's) or optimal (exact, and faster).")
+    ] = "kmeans",
+    include: Annotated[
+        list[str] | None, typer.Option(help="Quantize these convolutions too (name pattern).")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Do not quantize these (name pattern).")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of high-resolution pictures; by default scikit-learn's two."),
+    ] = None,
+    low_resolution: Annotated[
+        bool,
+        typer.Option(help="The pictures are network inputs: do not shrink them first."),
+    ] = False,
+    num_images: Annotated[int, typer.Option(help="Calibration crops.")] = 32,
+    patch_size: Annotated[int, typer.Option(help="Size of a crop in input pixels.")] = 48,
+    seed: Annotated[int, typer.Option(help="Of crops and k-means.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Checkpoint to write.")
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Quantize a network after training, and say what it cost and what it saved."""
+    began = time.perf_counter()
+    if num_images < 1 or patch_size < 1:
+        raise PtqsrError("--num-images and --patch-size must be at least 1")
+    config = Config(
+        method=method,
+        bits=bits,
+        weight_bits=bits if weight_bits is None else weight_bits,
+        act_bits=bits if act_bits is None else act_bits,
+        universal_set=universal_set,
+        selector=selector,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        seed=seed,
+    )
+    network = models.build(model, scale=scale, weights=weights)
+    if output is None:
+        name = f"{model}_x{network.scale}_{method}_w{config.weight_bits}a{config.act_bits}"
+        output = Path(f"{name}.safetensors")
+    _check_writable(output)
+    paths = _sample_photographs() if images is None else list_images(images)
+    factor = 1 if low_resolution else network.scale
+    crops, held_out = cut(
+        paths, size=patch_size * factor, count=num_images, held_out=HELD_OUT, seed=seed
+    )
+    inputs = crops if low_resolution else [downscale(crop, network.scale)[0] for crop in crops]
+    with progress_bar() as show:
+        start = time.perf_counter()
+        quantized = methods.calibrate(network, inputs, config, progress=show)
+        calibration_seconds = time.perf_counter() - start
+        pairs = _pairs(network, held_out, low_resolution)
+        measured = {
+            which: evaluate(net, pairs, progress=lambda d, t, w=which: show(f"PSNR, {w}", d, t))
+            if pairs
+            else None
+            for which, net in (("full precision", network), ("quantized", quantized))
+        }
+    provenance = {
+        "weights": weights,
+        "pictures": [path.name for path in paths[:1000]],
+        "num_images": num_images,
+        "patch_size": patch_size,
+    }
+    checkpoint.save(quantized, output, provenance=provenance)
+    before, after = cost(network), cost(quantized)
+    full, ours = measured["full precision"], measured["quantized"]
+    figures: dict[str, Any] = {
+        "checkpoint": str(output),
+        "model": model,
+        "scale": network.scale,
+        "method": method,
+        "weight_bits": config.weight_bits,
+        "act_bits": config.act_bits,
+        "layers": len(after.layers),
+        "quantized_layers": sum(layer.quantized for layer in after.layers),
+        "held_out_crops": len(pairs),
+        "psnr": {
+            # Against the float network's own output the float network is exact.
+            "full_precision": None if full is None or low_resolution else full.to_json()["psnr"],
+            "quantized": None if ours is None else ours.to_json()["psnr"],
+            "reference": "full-precision output" if low_resolution else "picture",
+        },
+        "bitops": {"full_precision": before.bitops, "quantized": after.bitops},
+        "storage": {"full_precision": before.storage, "quantized": after.storage},
+        "storage_bytes": {
+            "full_precision": before.storage_bytes,
+            "quantized": after.storage_bytes,
+        },
+        "calibration_seconds": round(calibration_seconds, 2),
+        "seconds": round(time.perf_counter() - began, 2),
+    }
+    report(_table(figures), figures, json_file)
+    stderr.print(f"Written: {output}  (measure it: ptqsr evaluate {output} --data DIR)")
+
+
+def _sample_photographs() -> list[Path]:
+    from sklearn.datasets import load_sample_images
+
+    return [Path(name) for name in load_sample_images().filenames]
+
+
+def _check_writable(output: Path) -> None:
+    """Say before the work, not after it, that its result has no place."""
+    if output.is_dir():
+        raise PtqsrError(f"{output}: is a folder; name a file")
+    if not output.parent.is_dir():
+        raise PtqsrError(f"{output}: there is no folder {output.parent}; make it first")
+
+
+def _pairs(
+    network: models.SRNetwork, crops: list[np.ndarray], low_resolution: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    if not low_resolution:
+        return [downscale(crop, network.scale) for crop in crops]
+    with torch.no_grad():
+        return [(c, to_uint8(network(to_tensor(c)))[0].permute(1, 2, 0).numpy()) for c in crops]
+
+
+def _table(figures: dict[str, Any]) -> Table:
+    model, scale, method = figures["model"], figures["scale"], figures["method"]
+    table = Table(
+        title=f"{model} x{scale}, {method}, W{figures['weight_bits']}A{figures['act_bits']}"
+    )
+    table.add_column("")
+    table.add_column("full precision", justify="right")
+    table.add_column("quantized", justify="right")
+
+    def db(value: float | str | None) -> str:
+        return (
+            "-" if value is None else f"{value} dB" if isinstance(value, str) else f"{value:.3f} dB"
+        )
+
+    psnr, reference = figures["psnr"], figures["psnr"]["reference"]
+    label = f"PSNR of {figures['held_out_crops']} held-out crops"
+    if figures["held_out_crops"] == 0:
+        label = "PSNR (pictures too small to hold any crop out)"
+    elif reference != "picture":
+        label += f", against the {reference}"
+    table.add_row(label, db(psnr["full_precision"]), db(psnr["quantized"]))
+    table.add_row("layers quantized", "0", f"{figures['quantized_layers']} of {figures['layers']}")
+    rows = (
+        (f"BitOPs for {OUTPUT_SIZE}", "bitops", bitops),
+        ("storage, in float32 parameters", "storage", parameters),
+        ("storage with steps and points", "storage_bytes", lambda b: f"{b / 1024:.0f} KiB"),
+    )
+    for name, key, text in rows:
+        a, b = figures[key]["full_precision"], figures[key]["quantized"]
+        table.add_row(name, text(a), f"{text(b)} ({b / a:.1%})")
+    table.add_row("calibration", "", f"{figures['calibration_seconds']:.1f} s")
+    table.add_row("everything", "", f"{figures['seconds']:.1f} s")
+    return table

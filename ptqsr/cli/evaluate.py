@@ -1,0 +1,88 @@
+"""`ptqsr evaluate`: networks side by side on standard pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ptqsr import checkpoint, models
+from ptqsr.cli.output import JsonFile, bitops, parameters, progress_bar, report
+from ptqsr.evaluation import OUTPUT_SIZE, cost
+from ptqsr.evaluation import evaluate as measure
+
+
+def evaluate(
+    networks: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CHECKPOINT_OR_WEIGHTS...",
+            help="Checkpoints of `ptqsr calibrate`, weight files, or bundled names as edsr_x4.",
+        ),
+    ],
+    data: Annotated[
+        list[Path],
+        typer.Option(help="Folder with HR/ and LR/, or HR pictures alone; may be given again."),
+    ],
+    per_image: Annotated[bool, typer.Option(help="Show every picture.")] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure PSNR and SSIM on luma, BitOPs, storage and feature bits."""
+    loaded = [(name, _open(name)) for name in networks]
+    records: list[dict[str, Any]] = []
+    with progress_bar() as show:
+        for name, network in loaded:
+            spent = cost(network)
+            record: dict[str, Any] = {
+                "network": name,
+                "bitops": spent.bitops,
+                "storage": spent.storage,
+                "storage_bytes": spent.storage_bytes,
+                "fqr": spent.fqr,
+                "data": {},
+            }
+            for folder in data:
+                result = measure(
+                    network,
+                    folder,
+                    progress=lambda d, t, n=name, f=folder: show(f"{Path(n).name}, {f.name}", d, t),
+                )
+                record["data"][str(folder)] = result.to_json()
+            records.append(record)
+    report(_table(records, per_image), records, json_file)
+
+
+def _open(name: str) -> models.SRNetwork:
+    if name in models.bundled() and not Path(name).exists():
+        architecture, _, scale = name.rpartition("_x")
+        return models.build(architecture, scale=int(scale))
+    return checkpoint.load(name) if checkpoint.is_checkpoint(name) else models.load(name)
+
+
+def _table(records: list[dict[str, Any]], per_image: bool) -> Table:
+    table = Table(caption=f"PSNR in dB, border of `scale` pixels cut; BitOPs for {OUTPUT_SIZE}")
+    table.add_column("network")
+    folders = list(records[0]["data"])
+    for folder in folders:
+        table.add_column(f"{Path(folder).name}\nPSNR / SSIM", justify="right")
+    for title in ("BitOPs", "storage", "FQR"):
+        table.add_column(title, justify="right")
+    for record in records:
+        cells = [_cell(record["data"][folder]) for folder in folders]
+        costs = bitops(record["bitops"]), parameters(record["storage"]), f"{record['fqr']:.2f}"
+        table.add_row(Path(record["network"]).name, *cells, *costs)
+        if per_image:
+            for i, folder in enumerate(folders):
+                for image in record["data"][folder]["images"]:
+                    row = [""] * len(folders)
+                    row[i] = _cell(image)
+                    table.add_row(f"  {Path(folder).name}/{image['name']}", *row)
+    return table
+
+
+def _cell(figures: dict[str, Any]) -> str:
+    psnr, ssim = figures["psnr"], figures["ssim"]
+    left = psnr if isinstance(psnr, str) else f"{psnr:.3f}"
+    return f"{left} / {ssim if isinstance(ssim, str) else f'{ssim:.4f}'}"

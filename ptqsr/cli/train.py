@@ -1,0 +1,85 @@
+"""`ptqsr train`: a float network from pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from ptqsr import models
+from ptqsr.cli.output import progress_bar, stderr
+from ptqsr.errors import PtqsrError
+from ptqsr.images import list_images
+from ptqsr.training import TrainConfig, Trainer
+
+DEFAULT = TrainConfig()
+
+
+def train(
+    images: Annotated[Path, typer.Option(help="Folder of high-resolution pictures.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
+    model: Annotated[str, typer.Option(help="Network of the zoo: edsr, imdn.")] = "edsr",
+    scale: Annotated[int, typer.Option(help="2, 3 or 4.")] = 4,
+    weights: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
+    steps: int = DEFAULT.steps,
+    batch_size: int = DEFAULT.batch_size,
+    patch_size: Annotated[int, typer.Option(help="In input pixels.")] = DEFAULT.patch_size,
+    learning_rate: float = DEFAULT.learning_rate,
+    warmup: Annotated[int, typer.Option(help="Steps.")] = DEFAULT.warmup,
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = DEFAULT.clip,
+    ema: Annotated[float, typer.Option(help="Decay of the averaged weights.")] = DEFAULT.ema,
+    validation_images: Annotated[
+        int, typer.Option(help="Pictures to set aside.")
+    ] = DEFAULT.validation_images,
+    validate_every: Annotated[int, typer.Option(help="Steps.")] = DEFAULT.validate_every,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = DEFAULT.precision,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = DEFAULT.device,
+    seed: int = DEFAULT.seed,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in the folder.")] = False,
+) -> None:
+    """Train a network by the mean absolute error; resumable at every validation."""
+    config = TrainConfig(
+        steps=steps,
+        batch_size=batch_size,
+        patch_size=patch_size,
+        learning_rate=learning_rate,
+        warmup=warmup,
+        clip=clip,
+        ema=ema,
+        validation_images=validation_images,
+        validate_every=validate_every,
+        precision=precision,  # type: ignore[arg-type]
+        device=device,
+        seed=seed,
+    )
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise PtqsrError(f"--device {device}: PyTorch finds no GPU here; use cpu")
+    if (output / "state.pt").exists() and not resume:
+        raise PtqsrError(f"{output}: holds a run already; go on with --resume or name another")
+    torch.manual_seed(seed)
+    trainer = Trainer(
+        models.build(model, scale=scale, weights=weights), list_images(images), config, output
+    )
+    if resume:
+        trainer.resume()
+    small = len(trainer.sampler.too_small)
+    stderr.print(
+        f"{len(trainer.sampler.pairs)} pictures to train on"
+        + (f" ({small} smaller than a patch left out)" if small else "")
+        + f", {len(trainer.validation)} to validate on; arithmetic: {trainer.precision}"
+    )
+    with progress_bar() as show:
+
+        def note(record: dict[str, Any]) -> None:
+            show("steps", record["step"], steps)
+            if "validation_psnr" in record:
+                stderr.print(
+                    f"step {record['step']}: loss {record['loss']:.3f} grey levels, validation "
+                    f"{record['validation_psnr']:.3f} dB, {record['seconds']:.0f} s"
+                )
+
+        show("steps", trainer.step, steps)
+        trainer.train(note)
+    stderr.print(f"Written: {output / 'weights.safetensors'}")

@@ -1,0 +1,125 @@
+"""What a network costs: multiply-accumulates, BitOPs, storage, feature bits."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+from torch import nn
+
+from ptqsr.models import SRNetwork
+from ptqsr.modules import FakeQuantConv2d
+from ptqsr.quantizers import ActivationQuantizer
+
+FLOAT_BITS = 32
+# The output size for which the field states BitOPs (ODM, Table 4).
+OUTPUT_HEIGHT, OUTPUT_WIDTH = 1080, 1920
+OUTPUT_SIZE = f"{OUTPUT_WIDTH}x{OUTPUT_HEIGHT}"
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One convolution: its multiply-accumulates over all its calls, and its bit-widths."""
+
+    name: str
+    macs: int
+    weight_bits: int
+    act_bits: int
+
+    @property
+    def quantized(self) -> bool:
+        return self.act_bits < FLOAT_BITS
+
+    @property
+    def bitops(self) -> int:
+        """2 * MACs * weight bits * activation bits, as PAMS and ODM count."""
+        return 2 * self.macs * self.weight_bits * self.act_bits
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a whole network for one output picture.
+
+    `storage` is in units of float32 parameters, weighted by bits / 32, as ODM's Table 4 has it;
+    `storage_bytes` counts all that a deployed network must keep: also steps, zero points, points
+    and flags. `fqr` is the mean bit-width of the quantized convolutions' inputs (32 where none is).
+    """
+
+    layers: tuple[LayerCost, ...]
+    storage: float
+    storage_bytes: int
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def bitops(self) -> int:
+        return sum(layer.bitops for layer in self.layers)
+
+    @property
+    def fqr(self) -> float:
+        bits = [layer.act_bits for layer in self.layers if layer.quantized]
+        return sum(bits) / len(bits) if bits else float(FLOAT_BITS)
+
+
+def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT_WIDTH) -> Cost:
+    """Return the cost of a network for an output of height x width pixels.
+
+    Only shapes are computed: the network runs on PyTorch's meta device.
+    """
+    meta = copy.deepcopy(network).to("meta")
+    macs: dict[nn.Module, int] = {}
+
+    def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
+        taps = layer.kernel_size[0] * layer.kernel_size[1]
+        if isinstance(layer, nn.ConvTranspose2d):
+            work = inputs[0].numel() * layer.out_channels // layer.groups * taps
+        else:
+            work = output.numel() * layer.in_channels // layer.groups * taps
+        macs[layer] = macs.get(layer, 0) + work
+
+    names: dict[nn.Module, str] = {}
+    for name, layer in meta.named_modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            names[layer] = name
+            layer.register_forward_hook(count)
+    channels = 1 if network.colours == "y" else 3
+    size = ceil(height / network.scale), ceil(width / network.scale)
+    with torch.no_grad():
+        meta(torch.empty((1, channels, *size), device="meta"))
+    layers = tuple(
+        LayerCost(
+            names[layer],
+            work,
+            layer.weight_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
+            layer.act_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
+        )
+        for layer, work in macs.items()
+    )
+    return Cost(layers, sum(_parameters(network)), ceil(sum(_bits(network)) / 8))
+
+
+def _quantized(network: nn.Module) -> Iterator[FakeQuantConv2d]:
+    return (layer for layer in network.modules() if isinstance(layer, FakeQuantConv2d))
+
+
+def _parameters(network: nn.Module) -> Iterator[float]:
+    yield sum(p.numel() for p in network.parameters())
+    for layer in _quantized(network):
+        yield layer.weight.numel() * layer.weight_bits / FLOAT_BITS
+
+
+def _bits(network: nn.Module) -> Iterator[int]:
+    yield FLOAT_BITS * sum(p.numel() for p in network.parameters())
+    quantizers: dict[ActivationQuantizer, None] = {}
+    for layer in _quantized(network):
+        # A step in float32 and a zero point in 16 bits for every output channel.
+        yield layer.weight.numel() * layer.weight_bits + layer.out_channels * (FLOAT_BITS + 16)
+        quantizers[layer.quantizer] = None
+    for quantizer in quantizers:
+        yield quantizer.storage_bits()

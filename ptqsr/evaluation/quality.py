@@ -1,0 +1,112 @@
+"""PSNR and SSIM of a network over a set of pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+
+from ptqsr.errors import PtqsrError
+from ptqsr.evaluation.data import find_pairs, read_pairs
+from ptqsr.evaluation.metrics import psnr, ssim
+from ptqsr.images import luma, to_tensor, to_uint8
+from ptqsr.models import SRNetwork
+
+# (name, LR, HR), the pictures uint8 [H, W, 3].
+NamedPair = tuple[str, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    name: str
+    psnr: float  # dB, +inf where equal
+    ssim: float  # NaN where the picture is smaller than SSIM's window
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Means over pictures; per picture in `images`."""
+
+    images: tuple[ImageResult, ...]
+
+    @property
+    def psnr(self) -> float:
+        return fmean(image.psnr for image in self.images)
+
+    @property
+    def ssim(self) -> float:
+        return fmean(image.ssim for image in self.images)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON numbers, or "inf" and "nan", which JSON has no numbers for."""
+
+        def plain(x: float) -> float | str:
+            return x if math.isfinite(x) else str(x)
+
+        return {
+            "psnr": plain(self.psnr),
+            "ssim": plain(self.ssim),
+            "images": [
+                {"name": image.name, "psnr": plain(image.psnr), "ssim": plain(image.ssim)}
+                for image in self.images
+            ],
+        }
+
+
+def evaluate(
+    model: SRNetwork,
+    data: str | Path | Iterable[NamedPair | tuple[np.ndarray, np.ndarray]],
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> EvaluationResult:
+    """Return PSNR and SSIM on luma, with a border of `scale` pixels cut.
+
+    `data` is a folder (HR/ and LR/, x<scale>/HR and x<scale>/LR, or HR pictures alone), or pairs
+    of uint8 [H, W, 3] pictures (LR, HR), with a name before them if wished. The output is rounded
+    to 8 bits first; luma is not rounded. Raises PtqsrError where a pair does not fit.
+    """
+    if isinstance(data, (str, Path)):
+        pairs = find_pairs(data, model.scale)
+        named: Iterable[Any] = read_pairs(pairs, model.scale)
+        total = len(pairs)
+    else:
+        named = list(data)
+        total = len(named)
+    if total == 0:
+        raise PtqsrError("evaluation: no pictures were given")
+    results = []
+    for done, item in enumerate(named, 1):
+        *name, lr, hr = item
+        results.append(_one(model, str(name[0]) if name else str(done), lr, hr))
+        progress(done, total)
+    return EvaluationResult(tuple(results))
+
+
+def _one(model: SRNetwork, name: str, lr: np.ndarray, hr: np.ndarray) -> ImageResult:
+    scale = model.scale
+    if (lr.shape[0] * scale, lr.shape[1] * scale) != hr.shape[:2]:
+        raise PtqsrError(
+            f"{name}: LR {lr.shape[1]}x{lr.shape[0]} and HR {hr.shape[1]}x{hr.shape[0]} are no "
+            f"pair of scale {scale}"
+        )
+    ours = super_resolve_luma(model, lr)
+    reference = luma(to_tensor(hr).double() * 255)
+    if min(ours.shape[-2:]) > 2 * scale:
+        ours, reference = (x[..., scale:-scale, scale:-scale] for x in (ours, reference))
+    return ImageResult(name, psnr(ours, reference), ssim(ours, reference))
+
+
+@torch.no_grad()
+def super_resolve_luma(model: SRNetwork, lr: np.ndarray) -> torch.Tensor:
+    """Return the luma in grey levels, float64 [1, 1, H, W], of the 8-bit output for a picture."""
+    parameter = next(model.parameters(), None)
+    x = to_tensor(lr).to(parameter.device if parameter is not None else "cpu")
+    if model.colours == "y":
+        return to_uint8(model(luma(x * 255) / 255)).cpu().double()
+    return luma(to_uint8(model(x)).cpu().double())

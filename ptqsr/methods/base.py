@@ -1,0 +1,36 @@
+"""What a post-training method is."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ptqsr.calibration import ChannelRanges, Statistics
+from ptqsr.config import Config
+from ptqsr.quantizers import ActivationQuantizer
+
+
+class Method:
+    """A recipe: from a tensor's statistics to its quantizer.
+
+    Every method is given the channels' ranges; one that needs more says what in `statistics`,
+    and a second pass over the pictures collects it.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def statistics(self, ranges: ChannelRanges) -> Statistics | None:
+        """Return the empty statistics of a second pass, or None."""
+        return None
+
+    def quantizer(
+        self, ranges: ChannelRanges, statistics: Statistics | None
+    ) -> ActivationQuantizer:
+        """Return the tensor's quantizer."""
+        raise NotImplementedError
+
+    def notice(self) -> str | None:
+        """Return what a user should know about this configuration."""
+        return None

@@ -1,0 +1,94 @@
+"""Calibration: a float network and pictures in, a fake-quantized network out."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+
+from ptqsr.calibration import ChannelRanges, Image, Inputs, collect, readers
+from ptqsr.config import Config
+from ptqsr.errors import PtqsrError
+from ptqsr.methods.base import Method
+from ptqsr.methods.dfsq import DFSQ
+from ptqsr.methods.uniform import MinMax, Percentile
+from ptqsr.models import SRNetwork
+from ptqsr.modules import FakeQuantConv2d, quantizable, replace
+from ptqsr.quantizers import QuantizedWeight
+
+METHODS: dict[str, type[Method]] = {method.name: method for method in (DFSQ, MinMax, Percentile)}
+
+# Called with what is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+log = logging.getLogger("ptqsr")
+
+
+def calibrate(
+    model: SRNetwork,
+    images: Image | Iterable[Image],
+    config: Config | None = None,
+    *,
+    progress: Progress = lambda what, done, total: None,
+) -> SRNetwork:
+    """Return a fake-quantized copy of `model`, in evaluation mode; `model` stays as it is.
+
+    `images` are network inputs, that is, low-resolution pictures: paths, a folder, arrays
+    [H, W, C] or tensors [N, C, H, W] (uint8, or float in [0, 1]), or an iterable of them. They
+    are gone through twice, whole. Raises PtqsrError where an input, a weight or an activation is
+    not usable, and names it.
+    """
+    config = config or Config()
+    if config.method not in METHODS:
+        raise PtqsrError(f"method {config.method!r} is unknown; choose {', '.join(METHODS)}")
+    method = METHODS[config.method](config)
+    if notice := method.notice():
+        log.warning(notice)
+    network = copy.deepcopy(model).eval().requires_grad_(False)
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    layers = quantizable(network, config.include, config.exclude)
+    for name, conv in layers.items():
+        if isinstance(conv, FakeQuantConv2d):
+            raise PtqsrError(f"layer {name}: is quantized already; calibrate the float network")
+        if not torch.isfinite(conv.weight).all():
+            raise PtqsrError(f"layer {name}: its weight holds NaN or Inf")
+    inputs = Inputs(images, network)
+    reader = readers(network, layers, next(iter(inputs)))
+    first = {name: layers[name] for name in dict.fromkeys(reader.values())}
+
+    def counted(what: str) -> Iterator[torch.Tensor]:
+        progress(what, 0, len(inputs))
+        for done, x in enumerate(inputs, 1):
+            yield x
+            progress(what, done, len(inputs))
+
+    ranges = collect(network, first, counted("ranges"), lambda _, n: ChannelRanges(n))
+    details = {name: method.statistics(ranges[name]) for name in first}
+    wanted = {name: detail for name, detail in details.items() if detail is not None}
+    if wanted:
+        collect(
+            network,
+            {name: first[name] for name in wanted},
+            counted("distributions"),
+            lambda name, _: wanted[name],
+        )
+    quantizers = {}
+    for done, name in enumerate(first):
+        progress("quantizers", done, len(first))
+        quantizers[name] = method.quantizer(ranges[name], details[name]).to(inputs.device)
+    progress("quantizers", len(first), len(first))
+    replace(
+        network,
+        {
+            conv: FakeQuantConv2d(
+                conv,
+                quantizers[reader[name]],
+                QuantizedWeight.from_float(conv.weight, config.weight_bits),
+            )
+            for name, conv in layers.items()
+        },
+    )
+    network.calibration = config
+    return network.eval()

@@ -1,0 +1,59 @@
+"""The fake-quantized convolution: the definition of the right answer, in floating point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ptqsr.quantizers import ActivationQuantizer, QuantizedWeight
+
+
+class FakeQuantConv2d(nn.Conv2d):
+    """A convolution of fake-quantized input with fake-quantized weights, float32 in and out.
+
+    `weight_codes`, `weight_step` and `weight_zero_point` are what QuantizedWeight says; `weight`
+    is computed from them and not saved. Convolutions that read one tensor share `quantizer`.
+    """
+
+    weight_codes: torch.Tensor
+    weight_step: torch.Tensor
+    weight_zero_point: torch.Tensor
+
+    def __init__(
+        self, conv: nn.Conv2d, quantizer: ActivationQuantizer, weight: QuantizedWeight
+    ) -> None:
+        # On "meta", the float weights that are thrown away at once cost nothing.
+        super().__init__(**geometry(conv), device="meta")
+        self.bias = conv.bias
+        del self.weight
+        self.weight_bits = weight.bits
+        self.register_buffer("weight_codes", weight.codes)
+        self.register_buffer("weight_step", weight.step)
+        self.register_buffer("weight_zero_point", weight.zero_point)
+        self.register_buffer("weight", weight.dequantize(), persistent=False)
+        self.quantizer = quantizer
+        self.train(conv.training)
+
+    @property
+    def act_bits(self) -> int:
+        return self.quantizer.bits
+
+    @property
+    def quantized_weight(self) -> QuantizedWeight:
+        codes, step, zero_point = self.weight_codes, self.weight_step, self.weight_zero_point
+        return QuantizedWeight(codes, step, zero_point, self.weight_bits)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(self.quantizer(x), self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, weight_bits={self.weight_bits}"
+
+
+def geometry(conv: nn.Conv2d) -> dict[str, Any]:
+    """Return the constructor's arguments of a convolution."""
+    names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
+    arguments = {name: getattr(conv, name) for name in (*names, "groups", "padding_mode")}
+    return {**arguments, "bias": conv.bias is not None}

@@ -1,0 +1,51 @@
+"""Which convolutions are quantized, and swapping them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from ptqsr.errors import PtqsrError
+from ptqsr.models import SRNetwork
+
+
+def quantizable(
+    network: SRNetwork, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()
+) -> dict[str, nn.Conv2d]:
+    """Return the convolutions to quantize, by name; one that is used twice stands once.
+
+    Those on the network's own list less the excluded, plus the included. Raises PtqsrError for a
+    pattern that matches none, or where nothing is left.
+    """
+    convs = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+
+    def matching(patterns: tuple[str, ...]) -> set[str]:
+        found: set[str] = set()
+        for pattern in patterns:
+            names = {name for name in convs if fnmatchcase(name, pattern)}
+            if not names:
+                raise PtqsrError(
+                    f"pattern {pattern!r} matches none of the convolutions "
+                    f"({', '.join(list(convs)[:4])}, ...)"
+                )
+            found |= names
+        return found
+
+    listed = {
+        name for name in convs for pattern in network.quantized_layers if fnmatchcase(name, pattern)
+    }
+    chosen = (listed - matching(exclude)) | matching(include)
+    if not chosen:
+        raise PtqsrError("no convolution is left to quantize; name some with --include")
+    return {name: conv for name, conv in convs.items() if name in chosen}
+
+
+def replace(network: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> None:
+    """Put modules in the places of others, wherever these occur, in place."""
+    for parent in list(network.modules()):
+        # _modules, not named_children(): the latter names a module that occurs twice only once.
+        for name, child in parent._modules.items():
+            if child in swaps:
+                parent._modules[name] = swaps[child]

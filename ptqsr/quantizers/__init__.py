@@ -1,0 +1,11 @@
+"""Quantizers: parameters from statistics, and the mapping they define."""
+
+from ptqsr.quantizers.base import ActivationQuantizer
+from ptqsr.quantizers.subset import SubsetQuantizer
+from ptqsr.quantizers.uniform import QuantizedWeight, UniformQuantizer
+
+KINDS: dict[str, type[ActivationQuantizer]] = {
+    quantizer.kind: quantizer for quantizer in (SubsetQuantizer, UniformQuantizer)
+}
+
+__all__ = ["KINDS", "ActivationQuantizer", "QuantizedWeight", "SubsetQuantizer", "UniformQuantizer"]

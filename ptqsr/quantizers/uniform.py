@@ -1,0 +1,87 @@
+"""Uniform quantization: of activations per tensor, of weights per output channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ptqsr.quantizers.base import ActivationQuantizer
+
+
+def grid(low: torch.Tensor, high: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (step float32, lowest level int32) of 2^bits levels over [low, high] and 0.
+
+    0 is always a level. Where low = high = 0 the step is 1: there is nothing to divide.
+    """
+    low, high = low.clamp(max=0), high.clamp(min=0)
+    step = (high - low) / ((1 << bits) - 1)
+    step = torch.where(step > 0, step, torch.ones_like(step))
+    return step, torch.round(low / step).to(torch.int32)
+
+
+class UniformQuantizer(ActivationQuantizer):
+    """Asymmetric and per tensor: x^ = step * clamp(round(x / step), lowest, lowest + 2^bits - 1).
+
+    The range is fixed at calibration. `step`: float32 scalar; `lowest`: int32 scalar.
+    """
+
+    kind = "uniform"
+    step: torch.Tensor
+    lowest: torch.Tensor
+
+    def __init__(self, step: torch.Tensor, lowest: torch.Tensor, *, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+        self.register_buffer("step", step)
+        self.register_buffer("lowest", lowest)
+
+    @classmethod
+    def from_range(cls, low: float, high: float, bits: int) -> UniformQuantizer:
+        step, lowest = grid(torch.tensor(low), torch.tensor(high), bits)
+        return cls(step, lowest, bits=bits)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        level = torch.round(x / self.step)
+        return level.clamp(self.lowest, self.lowest + ((1 << self.bits) - 1)) * self.step
+
+    def settings(self) -> dict[str, Any]:
+        return {"bits": self.bits}
+
+    @classmethod
+    def restore(
+        cls, settings: dict[str, Any], tensors: dict[str, torch.Tensor]
+    ) -> UniformQuantizer:
+        return cls(tensors["step"], tensors["lowest"], **settings)
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """A convolution's weight as integers (DFSQ, Eqs. 6-7): w^ = (codes + zero_point) * step.
+
+    `codes`: int8 [O, I/groups, K, K] in -2^(bits-1) .. 2^(bits-1) - 1; `step`: float32 [O];
+    `zero_point`: int16 [O].
+    """
+
+    codes: torch.Tensor
+    step: torch.Tensor
+    zero_point: torch.Tensor
+    bits: int
+
+    @classmethod
+    def from_float(cls, weight: torch.Tensor, bits: int) -> QuantizedWeight:
+        """Quantize per output channel over [min, max] of the kernel and 0."""
+        flat = weight.detach().to(torch.float32).flatten(1)
+        step, lowest = grid(flat.amin(1), flat.amax(1), bits)
+        half = 1 << (bits - 1)
+        zero_point = lowest + half
+        codes = torch.round(flat / step[:, None]) - zero_point[:, None]
+        codes = codes.clamp(-half, half - 1).to(torch.int8).view(weight.shape)
+        return cls(codes, step, zero_point.to(torch.int16), bits)
+
+    def dequantize(self) -> torch.Tensor:
+        """Return w^, float32 [O, I/groups, K, K]."""
+        shape = (-1, *(1,) * (self.codes.ndim - 1))
+        levels = self.codes.to(torch.float32) + self.zero_point.view(shape)
+        return levels * self.step.view(shape)
