@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,9 +97,7 @@ def calibrate(
         calibration_seconds = time.perf_counter() - start
         pairs = _pairs(network, held_out, low_resolution)
         measured = {
-            which: evaluate(net, pairs, progress=lambda d, t, w=which: show(f"PSNR, {w}", d, t))
-            if pairs
-            else None
+            which: evaluate(net, pairs, progress=partial(show, f"PSNR, {which}")) if pairs else None
             for which, net in (("full precision", network), ("quantized", quantized))
         }
     provenance = {

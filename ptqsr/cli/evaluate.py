@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,11 +45,8 @@ def evaluate(
                 "data": {},
             }
             for folder in data:
-                result = measure(
-                    network,
-                    folder,
-                    progress=lambda d, t, n=name, f=folder: show(f"{Path(n).name}, {f.name}", d, t),
-                )
+                title = f"{Path(name).name}, {folder.name}"
+                result = measure(network, folder, progress=partial(show, title))
                 record["data"][str(folder)] = result.to_json()
             records.append(record)
     report(_table(records, per_image), records, json_file)

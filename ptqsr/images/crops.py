@@ -25,7 +25,8 @@ def cut(
     """
     rng = np.random.default_rng(seed)
     parts = _parts([paths[i] for i in rng.permutation(len(paths))], size, max(count, held_out))
-    for_calibration, for_measuring = [], []
+    for_calibration: list[np.ndarray] = []
+    for_measuring: list[np.ndarray] = []
     for number, (rest, band) in enumerate(parts):
         for region, crops, wanted in (
             (rest, for_calibration, count),

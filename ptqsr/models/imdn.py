@@ -37,19 +37,19 @@ class DistillationBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.kept = width // 4
-        self.rest = width - self.kept
+        kept, rest = width // 4, width - width // 4
+        self.parts = [kept, rest]
         self.c1 = conv(width, width, 3)
-        self.c2 = conv(self.rest, width, 3)
-        self.c3 = conv(self.rest, width, 3)
-        self.c4 = conv(self.rest, self.kept, 3)
-        self.c5 = conv(4 * self.kept, width, 1)
+        self.c2 = conv(rest, width, 3)
+        self.c3 = conv(rest, width, 3)
+        self.c4 = conv(rest, kept, 3)
+        self.c5 = conv(4 * kept, width, 1)
         self.cca = ContrastAttention(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        kept1, rest = torch.split(_activation(self.c1(x)), (self.kept, self.rest), dim=1)
-        kept2, rest = torch.split(_activation(self.c2(rest)), (self.kept, self.rest), dim=1)
-        kept3, rest = torch.split(_activation(self.c3(rest)), (self.kept, self.rest), dim=1)
+        kept1, rest = torch.split(_activation(self.c1(x)), self.parts, dim=1)
+        kept2, rest = torch.split(_activation(self.c2(rest)), self.parts, dim=1)
+        kept3, rest = torch.split(_activation(self.c3(rest)), self.parts, dim=1)
         joined = torch.cat((kept1, kept2, kept3, self.c4(rest)), dim=1)
         return self.c5(self.cca(joined)) + x
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -28,11 +28,11 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     path = Path(path)
     if not path.is_file():
         raise PtqsrError(f"{path}: no such file")
-    readers = {".safetensors": load_file, ".npz": _read_npz, ".pt": _read_pt, ".pth": _read_pt}
-    if path.suffix.lower() not in readers:
-        raise PtqsrError(f"{path}: weights are read from {', '.join(readers)}")
+    read = READERS.get(path.suffix.lower())
+    if read is None:
+        raise PtqsrError(f"{path}: weights are read from {', '.join(READERS)}")
     try:
-        state = readers[path.suffix.lower()](path)
+        state = read(path)
     except (
         SafetensorError,
         BadZipFile,
@@ -66,6 +66,14 @@ def _read_pt(path: Path) -> object:
 def _read_npz(path: Path) -> dict[str, torch.Tensor]:
     with np.load(path, allow_pickle=False) as arrays:
         return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    ".safetensors": load_file,
+    ".npz": _read_npz,
+    ".pt": _read_pt,
+    ".pth": _read_pt,
+}
 
 
 def _unwrap(state: object, path: Path) -> dict[str, torch.Tensor]:

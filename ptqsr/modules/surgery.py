@@ -47,5 +47,5 @@ def replace(network: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> None:
     for parent in list(network.modules()):
         # _modules, not named_children(): the latter names a module that occurs twice only once.
         for name, child in parent._modules.items():
-            if child in swaps:
+            if child is not None and child in swaps:
                 parent._modules[name] = swaps[child]

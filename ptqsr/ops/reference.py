@@ -61,7 +61,6 @@ def quantize_given(
     return k * (scale / d)[..., None, None] + mean[..., None, None]
 
 
-@torch.library.register_kernel("ptqsr::subset_fake_quant", None, lib=library)
 def subset_fake_quant(
     x: torch.Tensor, points: torch.Tensor, nonnegative: torch.Tensor, denominator: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -77,3 +76,7 @@ def subset_fake_quant(
     mean, scale = channel_statistics(x, nonnegative)
     y = quantize_given(x, points, denominator, mean, scale)
     return y.contiguous(memory_format=layout(x)), mean, scale
+
+
+# A call, not a decorator: that would leave None in place of the function.
+torch.library.register_kernel("ptqsr::subset_fake_quant", None, subset_fake_quant, lib=library)

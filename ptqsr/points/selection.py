@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from ptqsr.errors import PtqsrError
-from ptqsr.points.loss import subset_cost
 from ptqsr.points.kmeans import kmeans
+from ptqsr.points.loss import subset_cost
 from ptqsr.points.optimal import optimal
 from ptqsr.points.universal import UniversalSet
 

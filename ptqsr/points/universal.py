@@ -67,10 +67,10 @@ class UniversalSet:
         >>> UniversalSet.from_words([[0, 1, 0.5], [0, 0.25]]).integers.tolist()
         [-5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5]
         """
-        words = [tuple(dict.fromkeys(float(e) for e in word)) for word in words]
-        if not words or any(len(word) < 2 for word in words):
+        distinct = tuple(tuple(dict.fromkeys(float(e) for e in word)) for word in words)
+        if not distinct or any(len(word) < 2 for word in distinct):
             raise PtqsrError("universal set: give at least one word, each of two or more elements")
-        for word in words:
+        for word in distinct:
             if 0 not in word:
                 raise PtqsrError(f"universal set: word {list(word)} lacks the element 0; add it")
             for element in word:
@@ -80,9 +80,9 @@ class UniversalSet:
                         f"universal set: element {element:g} is neither 0 nor 2^-k with k from 0 "
                         f"to {MAX_EXPONENT}"
                     )
-        if math.prod(len(word) for word in words) > MAX_COMBINATIONS:
+        if math.prod(len(word) for word in distinct) > MAX_COMBINATIONS:
             raise PtqsrError("universal set: more than 2^20 combinations; give fewer words")
-        return cls(name, tuple(words))
+        return cls(name, distinct)
 
     @classmethod
     def read(cls, name_or_file: str) -> UniversalSet:

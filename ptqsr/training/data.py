@@ -47,7 +47,8 @@ class CropSampler:
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (LR, HR), uint8 [N, 3, P, P] and [N, 3, scale P, scale P]."""
         rng = np.random.default_rng((self.seed, step))
-        lr_crops, hr_crops = [], []
+        lr_crops: list[torch.Tensor] = []
+        hr_crops: list[torch.Tensor] = []
         for i in rng.choice(len(self.pairs), self.batch_size, p=self.probabilities):
             lr, hr = self.pairs[i]
             y = int(rng.integers(lr.shape[0] - self.patch_size + 1))

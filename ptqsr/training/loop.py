@@ -65,16 +65,24 @@ class Trainer:
         self.seconds = 0.0
 
     def resume(self) -> None:
-        """Go on from `state.pt`; raises PtqsrError where it is another run's or unreadable."""
+        """Go on from `state.pt`, with as many steps in all as this run's configuration says.
+
+        Raises PtqsrError where the state is unreadable or another run's. With the same `steps` the
+        result is that of a run without the interruption, bit for bit on the same machine.
+        """
         path = self.run / "state.pt"
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise PtqsrError(f"{path}: no readable training state ({error})") from None
-        ours = (STATE_VERSION, self.network.hyperparameters, self.config.to_json())
-        theirs = (state["version"], state["hyperparameters"], state["config"])
-        if ours != theirs:
-            raise PtqsrError(f"{path}: was made with {theirs}, not {ours}; use the same options")
+        ours = self._identity()
+        theirs = {**state["identity"], "steps": self.config.steps}
+        for name in ours:
+            if ours[name] != theirs.get(name):
+                raise PtqsrError(
+                    f"{path}: was made with {name} = {theirs.get(name)}, not {ours[name]}; "
+                    "use the same options, or train into another folder"
+                )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -160,9 +168,7 @@ class Trainer:
         with replacing(self.run / "weights.safetensors") as temporary:
             save_file(tensors, temporary)
         state = {
-            "version": STATE_VERSION,
-            "hyperparameters": self.network.hyperparameters,
-            "config": self.config.to_json(),
+            "identity": self._identity(),
             "step": self.step,
             "seconds": self.seconds,
             "network": self.network.state_dict(),
@@ -172,6 +178,11 @@ class Trainer:
         }
         with replacing(self.run / "state.pt") as temporary:
             torch.save(state, temporary)
+
+    def _identity(self) -> dict[str, Any]:
+        """Return all that a state must agree in with the run that goes on from it."""
+        architecture = {"architecture": self.network.architecture, **self.network.hyperparameters}
+        return {"version": STATE_VERSION, **architecture, **self.config.to_json()}
 
     def _cut_log(self) -> None:
         """Drop the lines of steps that ran after the state was saved: they run again."""

@@ -1,0 +1,100 @@
+"""The structure that docs/architecture.md describes, held against the imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import ptqsr
+
+PACKAGE = Path(ptqsr.__file__).parent
+
+# Each part may import from those before it, and from itself.
+LAYERS = (
+    "errors",
+    "files",
+    "config",
+    "images",
+    "models",
+    "native",
+    "ops",
+    "points",
+    "quantizers",
+    "calibration",
+    "modules",
+    "methods",
+    "training",
+    "evaluation",
+    "checkpoint",
+    "cli",
+)
+
+
+def imports(path: Path) -> set[str]:
+    """The parts of ptqsr that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "ptqsr":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ptqsr."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("ptqsr.")}
+    return found - {"__version__", "_native"}
+
+
+def part(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+FILES = [p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or not p.stem.startswith("__")]
+
+
+def test_every_part_has_a_place() -> None:
+    assert {part(path) for path in FILES} == set(LAYERS)
+
+
+def test_imports_point_one_way() -> None:
+    wrong = [
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path in FILES
+        for name in imports(path)
+        if LAYERS.index(name) > LAYERS.index(part(path))
+    ]
+    assert not wrong
+
+
+def test_models_and_config_stand_alone() -> None:
+    for path in FILES:
+        if part(path) in ("models", "config"):
+            assert imports(path) <= {"errors", part(path)}, path
+
+
+def test_csrc_knows_python_in_the_bindings_alone() -> None:
+    csrc = PACKAGE.parent / "csrc"
+    for path in csrc.rglob("*"):
+        if path.is_file():
+            text = path.read_text()
+            assert "torch/" not in text, path
+            if path.parent.name != "bindings":
+                assert "pybind11" not in text and "Python.h" not in text, path
+            if path.parent.name == "cpu":
+                assert "cuda" not in text, path
+            if path.parent.name == "cuda":
+                assert '"cpu/' not in text, path
+
+
+def test_import_is_cheap() -> None:
+    code = "import sys, ptqsr; assert 'torch' not in sys.modules and 'sklearn' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_importing_everything_leaves_cuda_alone() -> None:
+    code = (
+        "import ptqsr, torch\n"
+        "ptqsr.calibrate, ptqsr.evaluate, ptqsr.load, ptqsr.models, ptqsr.points\n"
+        "assert not torch.cuda.is_initialized()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
