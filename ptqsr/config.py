@@ -47,6 +47,8 @@ class Config:
                 raise PtqsrError(
                     f"{name} is {value}; it must be a whole number from {MIN_BITS} to {MAX_BITS}"
                 )
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 32:
+            raise PtqsrError(f"seed is {self.seed}; it must be a whole number from 0 to 2^32 - 1")
         if not 0 <= self.percentile < 50:
             raise PtqsrError(f"percentile is {self.percentile}; it must be from 0 to below 50")
         for name in ("include", "exclude"):

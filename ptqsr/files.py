@@ -8,7 +8,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from ptqsr.errors import PtqsrError
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise PtqsrError where `replacing` would: say before the work that its result has no place.
+
+    Creates nothing.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise PtqsrError(f"{path}: is a folder; name a file")
+    if path.exists() and not path.is_file():
+        # Renaming a file to /dev/null or /dev/stdout would take the device away from everybody.
+        raise PtqsrError(f"{path}: is no regular file; name one")
+    if not path.parent.is_dir():
+        raise PtqsrError(f"{path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PtqsrError(f"{path}: cannot be written (no permission in {path.parent})")
 
 
 @contextmanager
@@ -16,21 +35,25 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` if the body succeeds.
 
     Whatever stops the body, an interruption too, leaves the old file as it was and no other.
-    Raises PtqsrError where the file cannot be written.
+    A link stays, and its target is replaced. Raises PtqsrError where the file cannot be written.
     """
     path = Path(path)
+    check_writable(path)
+    target = Path(os.path.realpath(path))
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         temporary = Path(name)
         os.close(handle)
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's own mode keeps other users out
         yield temporary
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
         raise PtqsrError(f"{path}: cannot be written ({error.strerror or error})") from None
+    except SafetensorError as error:  # what safetensors makes of a full disk
+        raise PtqsrError(f"{path}: cannot be written ({error})") from None
     finally:
         if temporary is not None:
             with suppress(FileNotFoundError):

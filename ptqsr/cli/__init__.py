@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
     """Run the command line; the console script `ptqsr`."""
-    from ptqsr.cli.app import app
+    try:
+        from ptqsr.cli.app import app  # imports PyTorch, which takes seconds
 
-    app()
+        app()
+    except KeyboardInterrupt:
+        print("ptqsr: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -13,10 +13,19 @@ import typer
 from rich.table import Table
 
 from ptqsr import checkpoint, methods, models
-from ptqsr.cli.output import JsonFile, bitops, parameters, progress_bar, report, stderr
+from ptqsr.cli.output import (
+    JsonFile,
+    bitops,
+    check_json,
+    parameters,
+    progress_bar,
+    report,
+    stderr,
+)
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import OUTPUT_SIZE, cost, evaluate
+from ptqsr.files import check_writable
 from ptqsr.images import cut, downscale, list_images, to_tensor, to_uint8
 
 HELD_OUT = 16  # crops to measure on
@@ -84,7 +93,8 @@ def calibrate(
     if output is None:
         name = f"{model}_x{network.scale}_{method}_w{config.weight_bits}a{config.act_bits}"
         output = Path(f"{name}.safetensors")
-    _check_writable(output)
+    check_writable(output)
+    check_json(json_file)
     paths = _sample_photographs() if images is None else list_images(images)
     factor = 1 if low_resolution else network.scale
     crops, held_out = cut(
@@ -135,21 +145,15 @@ def calibrate(
         "seconds": round(time.perf_counter() - began, 2),
     }
     report(_table(figures), figures, json_file)
-    stderr.print(f"Written: {output}  (measure it: ptqsr evaluate {output} --data DIR)")
+    stderr.print(
+        f"Written: {output}  (measure it: ptqsr evaluate {output} --data DIR)", soft_wrap=True
+    )
 
 
 def _sample_photographs() -> list[Path]:
     from sklearn.datasets import load_sample_images
 
     return [Path(name) for name in load_sample_images().filenames]
-
-
-def _check_writable(output: Path) -> None:
-    """Say before the work, not after it, that its result has no place."""
-    if output.is_dir():
-        raise PtqsrError(f"{output}: is a folder; name a file")
-    if not output.parent.is_dir():
-        raise PtqsrError(f"{output}: there is no folder {output.parent}; make it first")
 
 
 def _pairs(

@@ -10,9 +10,10 @@ import typer
 from rich.table import Table
 
 from ptqsr import checkpoint, models
-from ptqsr.cli.output import JsonFile, bitops, parameters, progress_bar, report
+from ptqsr.cli.output import JsonFile, bitops, check_json, parameters, progress_bar, report
 from ptqsr.evaluation import OUTPUT_SIZE, cost
 from ptqsr.evaluation import evaluate as measure
+from ptqsr.evaluation.data import find_pairs
 
 
 def evaluate(
@@ -31,7 +32,11 @@ def evaluate(
     json_file: JsonFile = None,
 ) -> None:
     """Measure PSNR and SSIM on luma, BitOPs, storage and feature bits."""
+    check_json(json_file)
     loaded = [(name, _open(name)) for name in networks]
+    for _, network in loaded:
+        for folder in data:
+            find_pairs(folder, network.scale)  # a missing folder shows before the work
     records: list[dict[str, Any]] = []
     with progress_bar() as show:
         for name, network in loaded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import logging
@@ -13,12 +14,11 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ptqsr.errors import PtqsrError
-from ptqsr.files import replacing
+from ptqsr.files import check_writable, replacing
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,7 +28,16 @@ JsonFile = Annotated[
     typer.Option("--json", metavar="FILE", help="Write the figures as JSON; - is standard output."),
 ]
 
-stderr = Console(stderr=True)
+# File names are shown as they are: brackets in them are no markup, colons no emoji.
+PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+stderr = Console(stderr=True, **PLAIN)
+
+
+class Warnings(logging.Handler):
+    """Warnings as lines on standard error, above the progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stderr.print(f"ptqsr: warning: {record.getMessage()}", soft_wrap=True)
 
 
 def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -36,16 +45,22 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        handler = RichHandler(console=stderr, show_time=False, show_path=False, show_level=False)
-        logging.basicConfig(format="%(message)s", handlers=[handler])
+        logger = logging.getLogger("ptqsr")
+        if not any(isinstance(handler, Warnings) for handler in logger.handlers):
+            logger.addHandler(Warnings())
         try:
             return command(*args, **kwargs)
         except PtqsrError as error:
-            print(f"ptqsr: {' '.join(str(error).split())}", file=sys.stderr)
-            raise typer.Exit(2) from None
+            message, code = str(error), 2
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # whoever read the output has left; typer ends quietly
+            where = "" if error.filename is None else f"{error.filename}: "
+            message, code = f"{where}{error.strerror or error}", 2
         except KeyboardInterrupt:
-            print("ptqsr: interrupted; nothing was written", file=sys.stderr)
-            raise typer.Exit(130) from None
+            message, code = "interrupted; no unfinished file is left", 130
+        print(f"ptqsr: {' '.join(message.split())}", file=sys.stderr)
+        raise typer.Exit(code)
 
     return run
 
@@ -53,8 +68,14 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """Give a function that shows (what, done, total), a bar for each `what`, on standard error."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=stderr, transient=True) as bars:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=stderr,
+        transient=True,
+        disable=not stderr.is_terminal,  # it would leave an empty line in a log file
+    ) as bars:
         tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int) -> None:
@@ -65,9 +86,15 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
+def check_json(json_file: str | None) -> None:
+    """Raise PtqsrError where `report` could not write the figures."""
+    if json_file not in (None, "-"):
+        check_writable(json_file)
+
+
 def report(table: Table, figures: Any, json_file: str | None) -> None:
     """Print a table and write the figures where asked: to `-` they alone go to standard output."""
-    console = stderr if json_file == "-" else Console()
+    console = stderr if json_file == "-" else Console(**PLAIN)
     if not console.is_terminal:
         console.width = 160  # no terminal to fit: do not cut the table
     console.print(table)

@@ -54,8 +54,6 @@ def train(
         device=device,
         seed=seed,
     )
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise PtqsrError(f"--device {device}: PyTorch finds no GPU here; use cpu")
     if (output / "state.pt").exists() and not resume:
         raise PtqsrError(f"{output}: holds a run already; go on with --resume or name another")
     torch.manual_seed(seed)
@@ -82,4 +80,4 @@ def train(
 
         show("steps", trainer.step, steps)
         trainer.train(note)
-    stderr.print(f"Written: {output / 'weights.safetensors'}")
+    stderr.print(f"Written: {output / 'weights.safetensors'}", soft_wrap=True)

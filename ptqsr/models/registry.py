@@ -52,6 +52,6 @@ def detect(state: Mapping[str, torch.Tensor]) -> tuple[str, dict[str, Any]] | No
             found = row.detect(shapes)
         except (IndexError, ValueError):
             continue  # names of this architecture, but tensors of too few dimensions
-        if found is not None:
+        if found is not None and found["scale"] in SCALES and min(found.values()) > 0:
             return name, found
     return None

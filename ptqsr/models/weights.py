@@ -5,11 +5,9 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ptqsr.errors import PtqsrError
@@ -33,16 +31,13 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         raise PtqsrError(f"{path}: weights are read from {', '.join(READERS)}")
     try:
         state = read(path)
-    except (
-        SafetensorError,
-        BadZipFile,
-        EOFError,
-        KeyError,
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as e:
-        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+    except PtqsrError:
+        raise
+    except OSError as error:
+        raise PtqsrError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except Exception as error:
+        # A damaged file makes the four readers raise nearly anything: zlib.error, TypeError, ...
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PtqsrError(f"{path}: truncated or no weight file ({reason[:200]})") from None
     state = _unwrap(state, path)
     for name, tensor in state.items():

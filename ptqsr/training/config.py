@@ -36,6 +36,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         limits = {"steps": 1, "batch_size": 1, "patch_size": 8, "validate_every": 1, "warmup": 0}
+        limits |= {"validation_images": 0, "final_learning_rate": 0, "seed": 0}
         for name, least in limits.items():
             if getattr(self, name) < least:
                 raise PtqsrError(f"{name} is {getattr(self, name)}; it must be at least {least}")

@@ -31,11 +31,11 @@ class CropSampler:
         self.too_small: list[Path] = []
         self.pairs: list[tuple[np.ndarray, np.ndarray]] = []
         for path in paths:
-            lr, hr = downscale(read_rgb(path), scale)
-            if min(lr.shape[:2]) < patch_size:
+            pair = read_pair(path, scale, patch_size)
+            if pair is None:
                 self.too_small.append(path)
             else:
-                self.pairs.append((lr, hr))
+                self.pairs.append(pair)
         if not self.pairs:
             raise PtqsrError(
                 f"every picture is smaller than the patch of {patch_size * scale} pixels "
@@ -60,6 +60,14 @@ class CropSampler:
                 crop = np.rot90(crop[:, ::-1] if flip else crop, turns)
                 crops.append(torch.from_numpy(crop.transpose(2, 0, 1).copy()))
         return torch.stack(lr_crops), torch.stack(hr_crops)
+
+
+def read_pair(path: Path, scale: int, patch_size: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return a picture's (LR, HR), or None where LR is smaller than a patch."""
+    picture = read_rgb(path)
+    if min(picture.shape[:2]) // scale < patch_size:
+        return None
+    return downscale(picture, scale)
 
 
 def split(paths: list[Path], held_out: int) -> tuple[list[Path], list[Path]]:

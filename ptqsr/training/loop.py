@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -15,11 +17,11 @@ from torch.nn.utils import clip_grad_norm_
 
 from ptqsr.errors import PtqsrError
 from ptqsr.files import replacing
-from ptqsr.images import downscale, luma, read_rgb, to_tensor, to_uint8
+from ptqsr.images import luma, to_tensor, to_uint8
 from ptqsr.models import SRNetwork
 from ptqsr.training import precision
 from ptqsr.training.config import TrainConfig
-from ptqsr.training.data import CropSampler, split
+from ptqsr.training.data import CropSampler, read_pair, split
 from ptqsr.training.hooks import TrainingHook
 
 STATE_VERSION = 1
@@ -41,7 +43,7 @@ class Trainer:
         hook: TrainingHook | None = None,
     ) -> None:
         self.config, self.run, self.hook = config, run, hook or TrainingHook()
-        self.device = torch.device(config.device)
+        self.device = _device(config.device)
         self.bf16, self.precision = precision.choose(config.precision, self.device)
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -53,7 +55,8 @@ class Trainer:
             batch_size=config.batch_size,
             seed=config.seed,
         )
-        self.validation = [downscale(read_rgb(path), network.scale) for path in held_out]
+        pairs = (read_pair(path, network.scale, config.patch_size) for path in held_out)
+        self.validation = [pair for pair in pairs if pair is not None]
         # channels_last is the layout that convolutions take without reordering, on both devices.
         network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network.train()
@@ -74,7 +77,10 @@ class Trainer:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise PtqsrError(f"{path}: no readable training state ({error})") from None
+            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+            raise PtqsrError(f"{path}: no readable training state ({reason})") from None
+        if not isinstance(state, dict) or "identity" not in state:
+            raise PtqsrError(f"{path}: holds no training state; name the folder of a run")
         ours = self._identity()
         theirs = {**state["identity"], "steps": self.config.steps}
         for name in ours:
@@ -94,7 +100,9 @@ class Trainer:
         """Run all steps that are left; `progress` gets every record of the log."""
         self.run.mkdir(parents=True, exist_ok=True)
         began, loss_sum, since = time.monotonic() - self.seconds, 0.0, self.step
-        with open(self.run / "log.jsonl", "a", encoding="utf-8") as log:
+        # Steps of a run that was stopped before its first state are run, and logged, anew.
+        mode = "a" if self.step else "w"
+        with open(self.run / "log.jsonl", mode, encoding="utf-8") as log:
             while self.step < self.config.steps:
                 loss, record = self._one_step()
                 loss_sum += loss
@@ -112,12 +120,12 @@ class Trainer:
                     **record,
                 }
                 loss_sum, since = 0.0, self.step
-                if validate:
-                    if self.validation:
-                        record["validation_psnr"] = self._validate()
-                    self._save()
-                log.write(json.dumps(record) + "\n")
+                if validate and self.validation:
+                    record["validation_psnr"] = self._validate()
+                log.write(_json_line(record))
                 log.flush()
+                if validate:
+                    self._save()  # after the line: resuming drops the lines of unsaved steps
                 progress(record)
 
     def _one_step(self) -> tuple[float, dict[str, Any]]:
@@ -176,8 +184,11 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "hook": self.hook.state_dict(),
         }
+        # By way of memory, since torch.save turns a full disk into a RuntimeError of its own.
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
         with replacing(self.run / "state.pt") as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(buffer.getbuffer())
 
     def _identity(self) -> dict[str, Any]:
         """Return all that a state must agree in with the run that goes on from it."""
@@ -189,7 +200,34 @@ class Trainer:
         path = self.run / "log.jsonl"
         if not path.exists():
             return
-        lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if line and json.loads(line)["step"] <= self.step]
+        kept = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                if json.loads(line)["step"] > self.step:
+                    break
+            except (ValueError, TypeError, KeyError):
+                break  # half a line: the run was killed while it wrote
+            kept.append(line + "\n")
         with replacing(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+            temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise PtqsrError(f"device {name!r} is unknown; choose cpu, cuda, cuda:1, ...") from None
+    if device.type not in ("cpu", "cuda"):
+        raise PtqsrError(f"device {name!r} is not supported; choose cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise PtqsrError(f"device {name!r}: PyTorch finds no such GPU here; use cpu")
+    return device
+
+
+def _json_line(record: dict[str, Any]) -> str:
+    """Return a line of the log; "inf" and "nan" are strings, since JSON has no numbers for them."""
+
+    def plain(value: Any) -> Any:
+        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps({name: plain(value) for name, value in record.items()}) + "\n"

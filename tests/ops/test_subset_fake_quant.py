@@ -15,7 +15,14 @@ from ptqsr.points import UniversalSet
 
 SETS = {name: UniversalSet.preset(name) for name in ("dfsq-107", "dfsq-code", "sq-2word")}
 ISAS = native.load().available_isas() if native.load() else []
-SHAPES = [(1, 1, 1, 1), (3, 5, 1, 1), (2, 3, 1, 7), (2, 17, 5, 7), (1, 64, 33, 31), (1, 2, 150, 101)]
+SHAPES = [
+    (1, 1, 1, 1),
+    (3, 5, 1, 1),
+    (2, 3, 1, 7),
+    (2, 17, 5, 7),
+    (1, 64, 33, 31),
+    (1, 2, 150, 101),
+]
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -60,8 +67,11 @@ def check(x: torch.Tensor, points: torch.Tensor, nonnegative: torch.Tensor, d: i
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name, levels", [("dfsq-107", n) for n in (1, 2, 4, 8, 16, 17, 32, 107)]
-                         + [("dfsq-code", 16), ("dfsq-code", 256), ("sq-2word", 8)])
+@pytest.mark.parametrize(
+    "name, levels",
+    [("dfsq-107", n) for n in (1, 2, 4, 8, 16, 17, 32, 107)]
+    + [("dfsq-code", 16), ("dfsq-code", 256), ("sq-2word", 8)],
+)
 def test_equals_reference(
     isa: str, layout: str, shape: tuple[int, ...], name: str, levels: int
 ) -> None:
@@ -190,8 +200,12 @@ def test_output_is_the_nearest_level(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(SETS)))
     d = SETS[name].denominator
     levels = data.draw(st.integers(1, 29))
-    shape = (data.draw(st.integers(1, 2)), data.draw(st.integers(1, 20)),
-             data.draw(st.integers(1, 9)), data.draw(st.integers(1, 40)))
+    shape = (
+        data.draw(st.integers(1, 2)),
+        data.draw(st.integers(1, 20)),
+        data.draw(st.integers(1, 9)),
+        data.draw(st.integers(1, 40)),
+    )
     x, nonnegative = activation(shape, data.draw(st.integers(0, 99)))
     points = random_points(SETS[name], shape[1], levels)
     y, mean, scale = ops.subset_fake_quant(x, points, nonnegative, d)

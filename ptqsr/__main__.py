@@ -1,0 +1,5 @@
+"""`python -m ptqsr`."""
+
+from ptqsr.cli import main
+
+main()
