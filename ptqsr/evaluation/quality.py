@@ -15,7 +15,7 @@ import torch
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation.data import find_pairs, read_pairs
 from ptqsr.evaluation.metrics import psnr, ssim
-from ptqsr.images import luma, to_tensor, to_uint8
+from ptqsr.images import luma, to_levels, to_tensor, to_uint8
 from ptqsr.models import SRNetwork
 
 # (name, LR, HR), the pictures uint8 [H, W, 3].
@@ -96,7 +96,7 @@ def _one(model: SRNetwork, name: str, lr: np.ndarray, hr: np.ndarray) -> ImageRe
             f"pair of scale {scale}"
         )
     ours = super_resolve_luma(model, lr)
-    reference = luma(to_tensor(hr).double() * 255)
+    reference = luma(to_levels(hr))
     if min(ours.shape[-2:]) > 2 * scale:
         ours, reference = (x[..., scale:-scale, scale:-scale] for x in (ours, reference))
     return ImageResult(name, psnr(ours, reference), ssim(ours, reference))

@@ -27,7 +27,7 @@ def read_rgb(path: str | Path) -> np.ndarray:
                         f"{path}: pictures of mode {image.mode} (more than 8 bits a channel) are "
                         "not read; save it with 8 bits"
                     )
-                return np.asarray(image.convert("RGB"))
+                return np.array(image.convert("RGB"))
     except UnidentifiedImageError:
         raise PtqsrError(f"{path}: not a picture that Pillow can read; remove it") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:

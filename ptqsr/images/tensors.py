@@ -6,6 +6,11 @@ import numpy as np
 import torch
 
 
+def to_levels(image: np.ndarray) -> torch.Tensor:
+    """Return float64 [1, C, H, W] in grey levels, exactly, of a uint8 picture [H, W, C]."""
+    return torch.from_numpy(image.transpose(2, 0, 1).astype(np.float64)).unsqueeze(0)
+
+
 def to_tensor(image: np.ndarray) -> torch.Tensor:
     """Return float32 [1, C, H, W] in [0, 1] of a uint8 picture [H, W, C]."""
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -75,7 +75,7 @@ class UniversalSet:
                 raise PtqsrError(f"universal set: word {list(word)} lacks the element 0; add it")
             for element in word:
                 exponent = -math.log2(element) if element > 0 else 0.0
-                if element < 0 or not 0 <= exponent <= MAX_EXPONENT or exponent % 1:
+                if not element >= 0 or not 0 <= exponent <= MAX_EXPONENT or exponent % 1:
                     raise PtqsrError(
                         f"universal set: element {element:g} is neither 0 nor 2^-k with k from 0 "
                         f"to {MAX_EXPONENT}"
@@ -97,6 +97,8 @@ class UniversalSet:
         try:
             words = json.loads(path.read_text(encoding="utf-8"))
             return cls.from_words([[float(e) for e in word] for word in words], name=path.stem)
+        except PtqsrError as error:
+            raise PtqsrError(f"{path}: {error}") from None
         except (OSError, ValueError, TypeError):
             raise PtqsrError(
                 f"{path}: is no JSON list of words, as [[0, 1, 0.5], [0, 0.25]]"

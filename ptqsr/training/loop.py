@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from ptqsr.errors import PtqsrError
 from ptqsr.files import replacing
-from ptqsr.images import luma, to_tensor, to_uint8
+from ptqsr.images import luma, to_levels, to_tensor, to_uint8
 from ptqsr.models import SRNetwork
 from ptqsr.training import precision
 from ptqsr.training.config import TrainConfig
@@ -166,7 +166,7 @@ class Trainer:
         border, total = self.average.scale, 0.0
         for lr, hr in self.validation:
             out = to_uint8(self.average(to_tensor(lr).to(self.device))).cpu().double()
-            error = luma(out) - luma(to_tensor(hr).double() * 255)
+            error = luma(out) - luma(to_levels(hr))
             error = error[..., border:-border, border:-border]
             total += float(10 * torch.log10(255**2 / error.pow(2).mean()))
         return total / len(self.validation)

@@ -1,0 +1,131 @@
+"""Collecting statistics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ptqsr import PtqsrError, models
+from ptqsr.calibration import (
+    ChannelRanges,
+    Inputs,
+    NormalisedHistogram,
+    ValueHistogram,
+    collect,
+    readers,
+)
+
+
+def test_ranges_add_up() -> None:
+    parts = [torch.randn(2, 3, 5, 4) for _ in range(3)]
+    ranges = ChannelRanges(3)
+    for part in parts:
+        ranges.update(part)
+    everything = torch.cat(parts)
+    assert torch.equal(ranges.low, everything.amin((0, 2, 3)))
+    assert torch.equal(ranges.high, everything.amax((0, 2, 3)))
+    assert not ranges.nonnegative.any()
+    clean = ChannelRanges(2)
+    clean.update(torch.tensor([0.0, -1e-9]).view(1, 2, 1, 1))
+    assert clean.nonnegative.tolist() == [True, False]
+
+
+def test_histogram_of_normalised_values() -> None:
+    x = torch.randn(2, 3, 40, 50)
+    x[:, 1] = x[:, 1].abs()
+    x[0, 2] = 5.0  # constant in one sample: adds nothing
+    statistics = NormalisedHistogram(torch.tensor([False, True, False]), 104)
+    statistics.update(x)
+    assert statistics.counts.shape == (3, 4160)
+    assert statistics.counts.sum(1).tolist() == [4000, 4000, 2000]
+    assert statistics.counts[1, : 4160 // 2].sum() == 0
+    z = x[1, 0].double() - x[1, 0].double().mean()
+    z0 = x[0, 0].double() - x[0, 0].double().mean()
+    both = torch.cat([(z / z.abs().max()).flatten(), (z0 / z0.abs().max()).flatten()])
+    expected = torch.histc(both, 4160, -1, 1)
+    # Float32 against float64: a value may fall into the next bin.
+    assert (statistics.counts[0] - expected).abs().sum() <= 40
+    assert ((statistics.counts * statistics.centres).sum(1)[1] > 0).all()
+    again = NormalisedHistogram(torch.tensor([False, True, False]), 104)
+    for sample in (x[1:], x[:1]):
+        again.update(sample)
+    assert torch.equal(again.counts, statistics.counts)
+
+
+def test_no_bin_straddles_a_threshold() -> None:
+    for d in (32, 104, 127, 1024):
+        bins = NormalisedHistogram(torch.zeros(1).bool(), d).counts.shape[1]
+        assert bins % (4 * d) == 0 or bins == 4 * d
+
+
+def test_percentiles() -> None:
+    x = torch.randn(4, 2, 50, 50)
+    histogram = ValueHistogram(float(x.min()), float(x.max()))
+    for sample in x.split(1):
+        histogram.update(sample)
+    for q in (1, 25, 50, 99):
+        assert histogram.percentile(q) == pytest.approx(np.percentile(x.numpy(), q), abs=0.02)
+    assert histogram.percentile(0) == float(x.min())
+    assert histogram.percentile(100) == pytest.approx(float(x.max()))
+    flat = ValueHistogram(2.0, 2.0)
+    flat.update(torch.full((1, 1, 2, 2), 2.0))
+    assert flat.percentile(1) == flat.percentile(99) == 2.0
+
+
+class Shared(nn.Module):
+    """a and b read one tensor, c another, d what an in-place operation made of the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d = (nn.Conv2d(3, 3, 1) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x * 1
+        y = self.c(self.a(x)) + self.b(x)
+        return y + self.d(x.relu_())
+
+
+def test_layers_that_read_one_tensor_share(tiny: models.SRNetwork) -> None:
+    net = Shared()
+    layers = {name: getattr(net, name) for name in "abcd"}
+    x = torch.randn(1, 3, 4, 4)
+    assert readers(net, layers, x) == {"a": "a", "b": "a", "c": "c", "d": "d"}
+    found = collect(net, {"a": net.a}, [x, 2 * x], lambda _, n: ChannelRanges(n))
+    assert torch.equal(found["a"].high, (2 * x).amax((0, 2, 3)).maximum(x.amax((0, 2, 3))))
+    assert not net.a._forward_pre_hooks
+
+
+def test_hooks_come_off_after_an_error() -> None:
+    net = Shared()
+    x = torch.full((1, 3, 2, 2), torch.nan)
+    with pytest.raises(PtqsrError, match="layer a: its input holds NaN"):
+        collect(net, {"a": net.a}, [x], lambda _, n: ChannelRanges(n))
+    assert not net.a._forward_pre_hooks
+
+
+def test_inputs(tiny: models.SRNetwork) -> None:
+    grey, rgb = np.zeros((4, 5), np.uint8), np.full((4, 5, 3), 255, np.uint8)
+    inputs = Inputs([grey, rgb, torch.rand(3, 6, 7), torch.rand(2, 3, 6, 7)], tiny)
+    for _ in range(2):
+        shapes = [tuple(x.shape) for x in inputs]
+        assert shapes == [(1, 3, 4, 5), (1, 3, 4, 5), (1, 3, 6, 7), (2, 3, 6, 7)]
+    assert [float(x.max()) for x in inputs][:2] == [0, 1]
+    wrong = {
+        "no pictures": [],
+        "NaN": [torch.full((3, 2, 2), torch.nan)],
+        r"\[0, 1\]": [torch.full((3, 2, 2), 200.0)],
+        "shape": [torch.zeros(2, 2)],
+        "is a dict": [{}],
+    }
+    for words, images in wrong.items():
+        with pytest.raises(PtqsrError, match=words):
+            list(Inputs(images, tiny))
+
+
+def test_luma_networks_get_luma() -> None:
+    net = models.wrap(nn.Conv2d(1, 1, 1), scale=1, colours="y")
+    (x,) = Inputs(np.full((2, 2, 3), 255, np.uint8), net)
+    assert x.shape == (1, 1, 2, 2)
+    assert float(x[0, 0, 0, 0]) == pytest.approx(235 / 255, abs=1e-3)

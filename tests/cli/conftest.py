@@ -1,0 +1,111 @@
+"""A network and pictures so small that a command takes a second, and two ways to run one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from ptqsr import models
+from ptqsr.cli.app import app
+
+Run = Callable[..., Any]  # gives typer's Result
+
+
+def write_picture(path: Path, height: int, width: int, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    picture = (np.sin(x / 4) + np.cos(y / 5))[..., None] * 50 + 128 + rng.normal(0, 5, (1, 1, 3))
+    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(path)
+    return path
+
+
+def tiny_edsr() -> models.SRNetwork:
+    torch.manual_seed(0)
+    return models.build("edsr", scale=2, weights=None, blocks=2, width=16)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in this process; what it wrote is in `.stdout` and `.stderr`."""
+    monkeypatch.setattr("ptqsr.cli.calibrate.HELD_OUT", 2)
+
+    def invoke(*arguments: object) -> Any:
+        result = CliRunner().invoke(app, [str(a) for a in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def refused(run: Run) -> Callable[..., str]:
+    """Run a command that must fail: exit code 2, nothing on stdout; return the one line."""
+
+    def invoke(*arguments: object) -> str:
+        result = run(*arguments)
+        lines = result.stderr.splitlines()
+        assert result.exit_code == 2, result.output
+        assert len(lines) == 1 and lines[0].startswith("ptqsr: "), result.stderr
+        assert result.stdout == ""
+        return lines[0]
+
+    return invoke
+
+
+def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
+    """Run a command in a process of its own."""
+    command = [sys.executable, "-m", "ptqsr", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **(pipes | options))  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "in" / "tiny.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    save_file(tiny_edsr().state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of two pictures, 30x56."""
+    folder = tmp_path / "pictures"
+    for number in range(2):
+        write_picture(folder / f"{number}.png", 30, 56, number)
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """An empty folder for what a command writes."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def job(weights: Path, pictures: Path, out: Path) -> list[object]:
+    """The arguments of a calibration that works; later ones override them."""
+    return [
+        *("calibrate", "--model", "edsr", "--weights", weights, "--images", pictures),
+        *("--patch-size", 12, "--num-images", 2, "-o", out / "q.safetensors"),
+    ]
+
+
+@pytest.fixture
+def checkpoint(run: Run, job: list[object], out: Path) -> Path:
+    assert run(*job).exit_code == 0
+    return out / "q.safetensors"

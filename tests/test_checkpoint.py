@@ -1,0 +1,138 @@
+"""Checkpoints: bit-identical round trips, and files that are not what they seem."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+import ptqsr
+from ptqsr import Config, PtqsrError, checkpoint, models
+
+
+@given(st.integers(2, 8), st.lists(st.integers(0, 255), min_size=1, max_size=50))
+def test_packing(bits: int, values: list[int]) -> None:
+    half = 1 << (bits - 1)
+    codes = torch.tensor([v % (2 * half) - half for v in values], dtype=torch.int8)
+    stream = checkpoint.pack(codes, bits)
+    assert stream.dtype == torch.uint8 and len(stream) == -(-len(values) * bits // 8)
+    assert torch.equal(checkpoint.unpack(stream, bits, (len(values),)), codes)
+
+
+@pytest.mark.parametrize("name", ["edsr", "imdn"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(bits=4, selector="optimal"),
+        Config(weight_bits=3, act_bits=8, universal_set="dfsq-code"),
+        Config(method="minmax", bits=2),
+        Config(method="percentile", bits=5),
+    ],
+    ids=lambda c: f"{c.method}-w{c.weight_bits}a{c.act_bits}",
+)
+def test_round_trip(
+    tmp_path: Path, pictures: list[np.ndarray], name: str, scale: int, config: Config
+) -> None:
+    torch.manual_seed(1)
+    network = models.build(name, scale=scale, weights=None, blocks=2, width=16)
+    quantized = ptqsr.calibrate(network, pictures, config)
+    path = tmp_path / "net.safetensors"
+    ptqsr.save(quantized, path, provenance={"pictures": 3})
+    again = ptqsr.load(path)
+    for size in ((7, 9), (24, 30), (1, 1)):
+        x = torch.rand(2, 3, *size)
+        assert torch.equal(quantized(x), again(x))
+        x = x.contiguous(memory_format=torch.channels_last)
+        assert torch.equal(quantized(x), again(x))
+    assert again.calibration == config and not again.training
+    assert again.state_dict().keys() == quantized.state_dict().keys()
+    manifest, tensors = checkpoint.read(path)
+    assert manifest["provenance"]["pictures"] == 3
+    assert not any(t.dtype == torch.float32 and ".weight_codes" in n for n, t in tensors.items())
+    assert [p.name for p in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+class TwoReaders(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.tail = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1)
+        self.a, self.b = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.head(x)
+        return self.tail(self.a(x) + self.b(x))
+
+
+def test_own_networks_and_shared_quantizers(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    net = models.wrap(TwoReaders(), scale=1)
+    net.quantized_layers = ("module.a", "module.b")
+    quantized = ptqsr.calibrate(net, pictures)
+    path = tmp_path / "own.safetensors"
+    ptqsr.save(quantized, path)
+    with pytest.raises(PtqsrError, match="network of your own"):
+        ptqsr.load(path)
+    again = ptqsr.load(path, module=models.wrap(TwoReaders(), scale=1))
+    assert again.module.a.quantizer is again.module.b.quantizer
+    x = torch.rand(1, 3, 6, 6)
+    assert torch.equal(quantized(x), again(x))
+    with pytest.raises(PtqsrError, match=r"layer module\.a is not in"):
+        ptqsr.load(path, module=models.wrap(nn.Conv2d(3, 3, 1), scale=1))
+
+
+@pytest.fixture
+def saved(tmp_path: Path, tiny: models.SRNetwork, pictures: list[np.ndarray]) -> Path:
+    path = tmp_path / "net.safetensors"
+    ptqsr.save(ptqsr.calibrate(tiny, pictures, Config(method="minmax")), path)
+    return path
+
+
+def rewrite(path: Path, **changes: str) -> None:
+    with safe_open(path, "pt") as file:
+        metadata = {**file.metadata(), **changes}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, metadata)
+
+
+def test_damaged_files_are_refused(saved: Path) -> None:
+    whole = saved.read_bytes()
+    for cut in (0, 4, 100, len(whole) // 2, len(whole) - 1):
+        saved.write_bytes(whole[:cut])
+        with pytest.raises(PtqsrError, match=r"net\.safetensors: truncated"):
+            ptqsr.load(saved)
+    for place in (len(whole) - 1, len(whole) - 1000):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        saved.write_bytes(flipped)
+        with pytest.raises(PtqsrError, match="damaged or edited"):
+            ptqsr.load(saved)
+
+
+def test_edited_and_foreign_files_are_refused(saved: Path, tmp_path: Path) -> None:
+    manifest, tensors = checkpoint.read(saved)
+    manifest["hyperparameters"]["scale"] = 4
+    rewrite(saved, manifest=json.dumps(manifest))
+    with pytest.raises(PtqsrError, match="damaged or edited"):
+        ptqsr.load(saved)
+    rewrite(saved, version="7")
+    with pytest.raises(PtqsrError, match="format version 7, this ptqsr reads 1"):
+        ptqsr.load(saved)
+    save_file(tensors, tmp_path / "plain.safetensors")
+    with pytest.raises(PtqsrError, match="no ptqsr checkpoint"):
+        ptqsr.load(tmp_path / "plain.safetensors")
+    with pytest.raises(PtqsrError, match="no such file"):
+        ptqsr.load(tmp_path / "missing.safetensors")
+
+
+def test_float_networks_are_not_saved(tmp_path: Path, tiny: models.SRNetwork) -> None:
+    with pytest.raises(PtqsrError, match="is not quantized"):
+        ptqsr.save(tiny, tmp_path / "net.safetensors")
+    assert not list(tmp_path.iterdir())
