@@ -1,30 +1,27 @@
-// Contract 2 allows no flush to zero, and torch.set_flush_denormal may have asked for it.
 #pragma once
 
-#ifdef PTQSR_X86
+#ifdef __SSE__
 #include <xmmintrin.h>
 #endif
 
 namespace ptqsr::cpu {
 
-// IEEE arithmetic for the calling thread while it lives.
-class ScopedIeeeMode {
+// While it lives, the thread computes as IEEE 754 says: round to nearest, no flush to zero. A
+// caller may have set otherwise (torch.set_flush_denormal), and a thread of the pool keeps what it
+// was started with; the results depend on neither.
+class FloatMode {
  public:
-#ifdef PTQSR_X86
-  ScopedIeeeMode() : saved_(_mm_getcsr()) { _mm_setcsr(kDefault); }
-  ~ScopedIeeeMode() { _mm_setcsr(saved_); }
-#else
-  ScopedIeeeMode() = default;
-  ~ScopedIeeeMode() {}
-#endif
-  ScopedIeeeMode(const ScopedIeeeMode&) = delete;
-  ScopedIeeeMode& operator=(const ScopedIeeeMode&) = delete;
+#ifdef __SSE__
+  FloatMode() : saved_(_mm_getcsr()) { _mm_setcsr(0x1F80); }  // the processor's default
+  ~FloatMode() { _mm_setcsr(saved_); }
 
-#ifdef PTQSR_X86
  private:
-  static constexpr unsigned kDefault = 0x1F80;  // all exceptions masked, to nearest, no FTZ, no DAZ
   unsigned saved_;
+#else
+  FloatMode() {}
 #endif
+  FloatMode(const FloatMode&) = delete;
+  FloatMode& operator=(const FloatMode&) = delete;
 };
 
 }  // namespace ptqsr::cpu

@@ -5,6 +5,7 @@
 #include <new>
 #include <vector>
 
+#include "cpu/float_mode.h"
 #include "cpu/parallel.h"
 #include "ptqsr/subset.h"
 
@@ -234,6 +235,7 @@ Status subset_fake_quant(const SubsetFakeQuant& args, Isa isa, int threads) {
   if (!isa_available(isa)) return Status::isa_not_available;
   if (const Status status = check_points(args); status != Status::ok) return status;
   if (args.shape.n * args.shape.c * args.shape.pixels == 0) return Status::ok;
+  const cpu::FloatMode ieee;
   try {
     const SubsetLoops& loops = loops_for(isa);
     const Tables tables(args, loops.compare_levels);

@@ -95,7 +95,7 @@ def calibrate(
         output = Path(f"{name}.safetensors")
     check_writable(output)
     check_json(json_file)
-    paths = _sample_photographs() if images is None else list_images(images)
+    paths = sample_photographs() if images is None else list_images(images)
     factor = 1 if low_resolution else network.scale
     crops, held_out = cut(
         paths, size=patch_size * factor, count=num_images, held_out=HELD_OUT, seed=seed
@@ -150,7 +150,7 @@ def calibrate(
     )
 
 
-def _sample_photographs() -> list[Path]:
+def sample_photographs() -> list[Path]:
     from sklearn.datasets import load_sample_images
 
     return [Path(name) for name in load_sample_images().filenames]

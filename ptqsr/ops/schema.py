@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 
+# Up to here float32 holds every threshold, a half-integer, exactly.
+MAX_DENOMINATOR = 1 << 22
+
 library = torch.library.Library("ptqsr", "DEF")
 
 library.define(
@@ -46,8 +49,10 @@ def check_subset(
             f"subset_fake_quant: x is on {x.device}, points on {points.device}, nonnegative on "
             f"{nonnegative.device}; move them to one device"
         )
-    if denominator < 1:
-        raise ValueError(f"subset_fake_quant: denominator is {denominator}, must be positive")
+    if not 1 <= denominator <= MAX_DENOMINATOR:
+        raise ValueError(
+            f"subset_fake_quant: denominator is {denominator}, must be from 1 to {MAX_DENOMINATOR}"
+        )
 
 
 def layout(x: torch.Tensor) -> torch.memory_format:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,15 @@ def write_picture(path: Path, height: int, width: int, seed: int = 0) -> Path:
     picture = (np.sin(x / 4) + np.cos(y / 5))[..., None] * 50 + 128 + rng.normal(0, 5, (1, 1, 3))
     Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(path)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads cost such small networks more than they give."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def tiny_edsr() -> models.SRNetwork:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import photograph
 from PIL import Image
 from torch import nn
 
@@ -16,7 +17,6 @@ import ptqsr
 from ptqsr import PtqsrError, models
 from ptqsr.evaluation import find_pairs
 from ptqsr.images import downscale, upscale
-from tests.conftest import photograph
 
 
 class Nearest(nn.Module):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import photograph
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ptqsr.images import downscale, list_images, read_rgb, resize, upscale
-from tests.conftest import photograph
 
 
 @pytest.mark.shared

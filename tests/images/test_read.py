@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import photograph
 from PIL import Image
 
 from ptqsr import PtqsrError
 from ptqsr.images import cut, list_images, read_rgb
-from tests.conftest import photograph
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1", "CMYK", "LA"])

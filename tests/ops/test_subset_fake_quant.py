@@ -171,6 +171,24 @@ def test_other_strides_and_empty_tensors() -> None:
         assert y.shape == shape and mean.shape == shape[:2]
 
 
+def test_flush_to_zero_changes_nothing() -> None:
+    """Neither the caller's float mode nor that of the pool's threads reaches the result."""
+    x = torch.full((1, 16, 60, 60), 2.0**-99)
+    x *= torch.linspace(0, 1, 60 * 60).view(60, 60)
+    points = random_points(SETS["dfsq-107"], 16, 16)
+    nonnegative = torch.ones(16).bool()
+    expected = ops.subset_fake_quant(x * 2.0**-10, points, nonnegative, 104)
+    expected = [*expected, *ops.subset_fake_quant(x, points, nonnegative, 104)]
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor does not flush")
+    try:
+        found = [*ops.subset_fake_quant(x * 2.0**-10, points, nonnegative, 104)]
+        found += ops.subset_fake_quant(x, points, nonnegative, 104)
+    finally:
+        torch.set_flush_denormal(False)
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
 def test_several_python_threads_at_once() -> None:
     inputs = [activation((1, 8, 60, 60), seed) for seed in range(8)]
     points = random_points(SETS["dfsq-107"], 8, 16)
@@ -243,6 +261,7 @@ def test_native_kernels_are_registered() -> None:
         (dict(points=torch.tensor([[1, 1]] * 3).int()), ValueError, "ascend"),
         (dict(points=torch.tensor([[0, 105]] * 3).int()), ValueError, "denominator"),
         (dict(denominator=0), ValueError, "denominator"),
+        (dict(denominator=1 << 23), ValueError, "denominator"),
         (dict(nonnegative=torch.zeros(2).bool()), ValueError, "3 channels"),
         (dict(x=torch.zeros(1, 3, 2, 2, device="meta")), ValueError, "device"),
     ],

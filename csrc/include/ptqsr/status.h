@@ -1,29 +1,30 @@
-// What every entry point returns: a code, and one line for the reader when it is not ok.
 #pragma once
-
-#include <cstdarg>
-#include <cstdio>
 
 namespace ptqsr {
 
-enum class Code { kOk = 0, kInvalidArgument, kOutOfMemory, kUnsupported, kDeviceError };
-
-struct Status {
-  Code code = Code::kOk;
-  char message[240] = {};
-
-  bool ok() const { return code == Code::kOk; }
+// What a kernel returns; the bindings turn everything but `ok` into a Python exception.
+enum class Status {
+  ok,
+  points_not_ascending,
+  points_out_of_range,
+  out_of_memory,
+  isa_not_available,
 };
 
-// printf-style; the message is cut at its buffer's end.
-[[gnu::format(printf, 2, 3)]] inline Status make_error(Code code, const char* format, ...) {
-  Status status;
-  status.code = code;
-  va_list arguments;
-  va_start(arguments, format);
-  std::vsnprintf(status.message, sizeof(status.message), format, arguments);
-  va_end(arguments);
-  return status;
+constexpr const char* message(Status status) {
+  switch (status) {
+    case Status::ok:
+      return "ok";
+    case Status::points_not_ascending:
+      return "points must ascend strictly in every channel";
+    case Status::points_out_of_range:
+      return "points must lie in [-denominator, denominator]";
+    case Status::out_of_memory:
+      return "out of memory";
+    case Status::isa_not_available:
+      return "this instruction set was not built or is not on this processor";
+  }
+  return "unknown status";
 }
 
 }  // namespace ptqsr

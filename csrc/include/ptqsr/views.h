@@ -1,21 +1,18 @@
-// Non-owning descriptions of tensors. Every tensor is dense; the caller owns all memory.
 #pragma once
 
 #include <cstdint>
 
 namespace ptqsr {
 
+// Order of an activation in memory. Both name a dense tensor of shape [n, c, h * w].
 enum class Layout {
-  kNCHW,  // planes: element (n, c, p) at (n * channels + c) * pixels + p
-  kNHWC,  // channels_last: element (n, c, p) at (n * pixels + p) * channels + c
+  nchw,           // [n][c][pixel]
+  channels_last,  // [n][pixel][c]
 };
 
-// A batch of images; p counts the pixels of an image row by row.
-struct ImageShape {
-  int64_t batch = 0;
-  int64_t channels = 0;
-  int64_t pixels = 0;  // height * width
-  Layout layout = Layout::kNCHW;
+struct ActivationShape {
+  int64_t n, c, pixels;
+  Layout layout;
 };
 
 }  // namespace ptqsr

@@ -1,0 +1,93 @@
+"""PSNR and SSIM of quantized networks on the standard pictures: README's table.
+
+    python -m benchmarks.psnr --data ../shared/data --imdn ../shared/weights/IMDN_x4.pth
+
+Networks: the bundled EDSR x4, calibrated as `ptqsr calibrate` does by default, and the authors'
+IMDN x4, calibrated on 16 crops of 48x48 of the training pictures. Resumable: rows that the result
+file holds already are not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import ptqsr
+from benchmarks.timer import write
+from ptqsr import Config, models
+from ptqsr.cli.calibrate import sample_photographs
+from ptqsr.evaluation import find_pairs, read_pairs
+from ptqsr.images import cut, downscale, list_images
+
+SETS = ("Set5", "Set14", "BSD100")
+BITS = (8, 6, 4, 3)
+METHODS = {
+    "MinMax": Config(method="minmax"),
+    "percentile": Config(method="percentile"),
+    "DFSQ, k-means": Config(method="dfsq", selector="kmeans"),
+    "DFSQ, optimal": Config(method="dfsq", selector="optimal"),
+}
+PATCH = 48
+
+
+def crops(paths: list[Path], count: int, scale: int) -> list[np.ndarray]:
+    pictures, _ = cut(paths, size=PATCH * scale, count=count, held_out=16, seed=0)
+    return [downscale(picture, scale)[0] for picture in pictures]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--imdn", type=Path, required=True)
+    parser.add_argument("--json", default="benchmarks/results/psnr.json")
+    arguments = parser.parse_args()
+    training = list_images(arguments.data / "train")
+    networks: dict[str, tuple[Callable[[], models.SRNetwork], list[Path], int]] = {
+        "IMDN x4 (authors')": (lambda: models.load(arguments.imdn), training, 16),
+        "EDSR x4 (bundled)": (lambda: models.build("edsr", scale=4), sample_photographs(), 32),
+    }
+    pairs = {name: list(read_pairs(find_pairs(arguments.data / name, 4), 4)) for name in SETS}
+    rows = []
+    if Path(arguments.json).exists():
+        rows = json.loads(Path(arguments.json).read_text())["figures"]
+    done = {(row["network"], row["method"], row["bits"]) for row in rows}
+    for network, (build, paths, count) in networks.items():
+        model, pictures = build(), crops(paths, count, 4)
+        for bits in (32, *BITS):
+            for method, config in METHODS.items() if bits < 32 else {"float": None}.items():
+                if (network, method, bits) in done:
+                    continue
+                start = time.perf_counter()
+                quantized = model
+                if config is not None:
+                    config = replace(config, bits=bits, weight_bits=bits, act_bits=bits)
+                    quantized = ptqsr.calibrate(model, pictures, config)
+                row = {"network": network, "method": method, "bits": bits}
+                row["calibration_seconds"] = round(time.perf_counter() - start, 2)
+                for name in SETS:
+                    result = ptqsr.evaluate(quantized, pairs[name])
+                    row[name] = {"psnr": round(result.psnr, 4), "ssim": round(result.ssim, 5)}
+                rows.append(row)
+                write(arguments.json, rows)
+                print(line(row), flush=True)
+    print(markdown(rows))
+
+
+def line(row: dict) -> str:
+    cells = " | ".join(f"{row[name]['psnr']:.3f} / {row[name]['ssim']:.4f}" for name in SETS)
+    return f"| {row['network']} | {row['bits']} | {row['method']} | {cells} |"
+
+
+def markdown(rows: list[dict]) -> str:
+    head = f"| network | bits (W and A) | method | {' | '.join(SETS)} |"
+    return "\n".join([head, "| --- " * (3 + len(SETS)) + "|", *(line(row) for row in rows)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""The commands do what they say, and say it where asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import ptqsr
+from ptqsr import checkpoint as checkpoints
+from ptqsr.images import downscale, read_rgb
+
+from .conftest import Run, write_picture
+
+
+def test_calibrate_then_evaluate(run: Run, job: list[object], pictures: Path, out: Path) -> None:
+    result = run(*job)
+    assert result.exit_code == 0 and result.stderr.startswith("Written: ")
+    assert "4 of 8" in result.stdout and "held-out" in result.stdout
+    assert [path.name for path in out.iterdir()] == ["q.safetensors"]
+    result = run("evaluate", out / "q.safetensors", "--data", pictures)
+    assert result.exit_code == 0 and result.stderr == ""
+    assert "q.safetensors" in result.stdout and "FQR" in result.stdout
+
+
+@pytest.mark.parametrize("method", ["dfsq", "minmax", "percentile"])
+def test_figures_are_those_of_the_checkpoint(
+    run: Run, job: list[object], pictures: Path, out: Path, method: str
+) -> None:
+    bits = ("--method", method, "--weight-bits", 8, "--act-bits", 4)
+    result = run(*job, *bits, "--json", "-")
+    assert result.exit_code == 0
+    figures = json.loads(result.stdout)
+    assert "quantized" in result.stderr  # the table has moved there
+    assert figures["method"] == method and figures["scale"] == 2
+    assert (figures["weight_bits"], figures["act_bits"]) == (8, 4)
+    assert (figures["quantized_layers"], figures["layers"]) == (4, 8)
+    network = ptqsr.load(out / "q.safetensors")
+    spent = json.loads(
+        run("evaluate", out / "q.safetensors", "--data", pictures, "--json", "-").stdout
+    )[0]
+    assert spent["bitops"] == figures["bitops"]["quantized"] < figures["bitops"]["full_precision"]
+    assert spent["storage_bytes"] == figures["storage_bytes"]["quantized"]
+    assert network.calibration.method == method
+
+
+def test_evaluate_agrees_with_the_library(
+    run: Run, checkpoint: Path, pictures: Path, out: Path
+) -> None:
+    result = run("evaluate", checkpoint, "--data", pictures, "--json", out / "figures.json")
+    assert result.exit_code == 0 and "q.safetensors" in result.stdout
+    figures = json.loads((out / "figures.json").read_text())
+    expected = ptqsr.evaluate(ptqsr.load(checkpoint), pictures)
+    assert figures[0]["data"][str(pictures)] == expected.to_json()
+    assert sorted(path.name for path in out.iterdir()) == ["figures.json", "q.safetensors"]
+
+
+def test_networks_and_folders_side_by_side(
+    run: Run, checkpoint: Path, weights: Path, pictures: Path, tmp_path: Path
+) -> None:
+    pairs = tmp_path / "pairs"
+    for number in range(2):
+        hr = read_rgb(write_picture(pairs / "HR" / f"p{number}.png", 25, 30, number))
+        (pairs / "LR").mkdir(exist_ok=True)
+        Image.fromarray(downscale(hr, 2)[0]).save(pairs / "LR" / f"p{number}x2.png")
+    folders = ("--data", pictures, "--data", pairs)
+    result = run("evaluate", weights, checkpoint, *folders, "--per-image", "--json", "-")
+    assert result.exit_code == 0, result.output
+    records = json.loads(result.stdout)
+    assert [record["network"] for record in records] == [str(weights), str(checkpoint)]
+    assert records[0]["fqr"] == 32 and records[1]["fqr"] < 32
+    for record in records:
+        assert list(record["data"]) == [str(pictures), str(pairs)]
+        names = [image["name"] for image in record["data"][str(pairs)]["images"]]
+        assert names == ["p0", "p1"]
+    # Every picture has a line for each network.
+    assert result.stderr.count("pairs/p1") == result.stderr.count("pictures/0") == 2
+    alone = run("evaluate", weights, "--data", pairs, "--json", "-")
+    assert json.loads(alone.stdout)[0]["data"][str(pairs)] == records[0]["data"][str(pairs)]
+
+
+def test_low_resolution(run: Run, job: list[object], out: Path) -> None:
+    result = run(*job, "--low-resolution", "--json", "-")
+    assert result.exit_code == 0 and "against the full-precision output" in result.stderr
+    psnr = json.loads(result.stdout)["psnr"]
+    assert psnr["full_precision"] is None and psnr["quantized"] > 20
+    assert psnr["reference"] == "full-precision output"
+    assert (out / "q.safetensors").is_file()
+
+
+def test_default_name_of_the_checkpoint(
+    run: Run, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*job[:-2], "--act-bits", 6).exit_code == 0
+    assert (tmp_path / "edsr_x2_dfsq_w4a6.safetensors").is_file()
+
+
+def test_names_with_brackets(run: Run, job: list[object], pictures: Path, out: Path) -> None:
+    """Markup in a name would vanish from the table, or break it."""
+    folder = pictures.rename(pictures.parent / "set [b] :smile:")
+    target = out / "a[b].safetensors"
+    result = run(*job, "--images", folder, "-o", target)
+    assert result.exit_code == 0 and f"Written: {target}  " in result.stderr
+    result = run("evaluate", target, "--data", folder, "--per-image")
+    assert "a[b].safetensors" in result.stdout and "set [b] :smile:/0" in result.stdout
+
+
+def test_include_and_exclude(run: Run, job: list[object], out: Path) -> None:
+    assert run(*job, "--include", "tail.*", "--exclude", "body.0.*").exit_code == 0
+    manifest, _ = checkpoints.read(out / "q.safetensors")
+    layers = {"body.1.body.0", "body.1.body.2", "tail.0.0", "tail.1"}
+    assert manifest["layers"].keys() == layers
+
+
+def test_same_seed_same_tensors(run: Run, job: list[object], out: Path) -> None:
+    def tensors(name: str, *options: object) -> dict[str, torch.Tensor]:
+        assert run(*job, *options, "-o", out / name).exit_code == 0
+        return load_file(out / name)
+
+    one, two, other = tensors("1"), tensors("2"), tensors("3", "--seed", 1)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_info(run: Run, out: Path) -> None:
+    result = run("info")
+    assert result.exit_code == 0 and torch.__version__ in result.stdout
+    result = run("info", "--json", out / "info.json")
+    figures: dict[str, Any] = json.loads((out / "info.json").read_text())
+    assert figures["ptqsr"] == ptqsr.__version__ and figures["threads"] >= 1
+    assert json.loads(run("info", "--json", "-").stdout) == figures
+
+
+def test_version_and_help(run: Run) -> None:
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"{ptqsr.__version__}\n")
+    for command in ("calibrate", "evaluate", "train", "info"):
+        assert run(command, "--help").exit_code == 0
+
+
+def test_train_then_go_on(run: Run, pictures: Path, out: Path, weights: Path) -> None:
+    options = ("--scale", 2, "--weights", weights, "--patch-size", 8, "--batch-size", 1)
+    options += ("--validation-images", 1, "--precision", "fp32", "--validate-every", 2)
+    job = ("train", "--images", pictures, "-o", out / "run", *options)
+    result = run(*job, "--steps", 2)
+    assert result.exit_code == 0, result.output
+    assert "1 pictures to train on" in result.stderr and "validation" in result.stderr
+    result = run(*job, "--steps", 4)
+    assert result.exit_code == 2 and "--resume" in result.stderr
+    assert run(*job, "--steps", 4, "--resume").exit_code == 0
+    evaluated = run("evaluate", out / "run" / "weights.safetensors", "--data", pictures)
+    assert evaluated.exit_code == 0
+    log = (out / "run" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [2, 4]
