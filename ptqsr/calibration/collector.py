@@ -83,5 +83,6 @@ def collect(
 
     with observing(layers, take):
         for x in inputs:
-            network(x)
+            if not torch.isfinite(network(x)).all():
+                raise PtqsrError("the network's output holds NaN or Inf; check its weights")
     return statistics

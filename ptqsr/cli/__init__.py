@@ -10,7 +10,14 @@ def main() -> None:
     try:
         from ptqsr.cli.app import app  # imports PyTorch, which takes seconds
 
-        app()
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except KeyboardInterrupt:
         print("ptqsr: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    except Exception as error:
+        # Usage errors: typer has no public class for them, and would print a box of lines.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        print(f"ptqsr: {' '.join(message().split())} (see ptqsr --help)", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -14,7 +14,6 @@ from ptqsr.cli.train import train
 app = typer.Typer(
     name="ptqsr",
     help="Post-training quantization of image super-resolution networks.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )

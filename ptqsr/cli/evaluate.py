@@ -50,7 +50,7 @@ def evaluate(
                 "data": {},
             }
             for folder in data:
-                title = f"{Path(name).name}, {folder.name}"
+                title = f"{Path(name).name}, {folder.resolve().name}"
                 result = measure(network, folder, progress=partial(show, title))
                 record["data"][str(folder)] = result.to_json()
             records.append(record)
@@ -69,7 +69,7 @@ def _table(records: list[dict[str, Any]], per_image: bool) -> Table:
     table.add_column("network")
     folders = list(records[0]["data"])
     for folder in folders:
-        table.add_column(f"{Path(folder).name}\nPSNR / SSIM", justify="right")
+        table.add_column(f"{Path(folder).resolve().name}\nPSNR / SSIM", justify="right")
     for title in ("BitOPs", "storage", "FQR"):
         table.add_column(title, justify="right")
     for record in records:
@@ -81,7 +81,7 @@ def _table(records: list[dict[str, Any]], per_image: bool) -> Table:
                 for image in record["data"][folder]["images"]:
                     row = [""] * len(folders)
                     row[i] = _cell(image)
-                    table.add_row(f"  {Path(folder).name}/{image['name']}", *row)
+                    table.add_row(f"  {Path(folder).resolve().name}/{image['name']}", *row)
     return table
 
 

@@ -62,7 +62,7 @@ def build(
         return network.eval()
     if f"{name}_x{scale}" not in bundled():
         raise PtqsrError(
-            f"no weights of {name} x{scale} are bundled (there are {', '.join(bundled())}); "
+            f"no weights of {name} x{scale} are bundled (only {', '.join(bundled()) or 'none'}); "
             "give a file with --weights"
         )
     with as_file(files("ptqsr.models") / "bundled" / f"{name}_x{scale}.safetensors") as path:

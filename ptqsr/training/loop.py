@@ -25,6 +25,8 @@ from ptqsr.training.data import CropSampler, read_pair, split
 from ptqsr.training.hooks import TrainingHook
 
 STATE_VERSION = 1
+# What a resumed run may do otherwise than the run it goes on with.
+MAY_CHANGE = ("steps", "validate_every", "device", "precision")
 
 
 class Trainer:
@@ -70,7 +72,7 @@ class Trainer:
     def resume(self) -> None:
         """Go on from `state.pt`, with as many steps in all as this run's configuration says.
 
-        Raises PtqsrError where the state is unreadable or another run's. With the same `steps` the
+        Raises PtqsrError where the state is unreadable or another run's. With the same options the
         result is that of a run without the interruption, bit for bit on the same machine.
         """
         path = self.run / "state.pt"
@@ -82,7 +84,7 @@ class Trainer:
         if not isinstance(state, dict) or "identity" not in state:
             raise PtqsrError(f"{path}: holds no training state; name the folder of a run")
         ours = self._identity()
-        theirs = {**state["identity"], "steps": self.config.steps}
+        theirs = {**state["identity"], **{name: ours[name] for name in MAY_CHANGE}}
         for name in ours:
             if ours[name] != theirs.get(name):
                 raise PtqsrError(
@@ -141,7 +143,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.hook.edit_gradients(self.network, self.step)
-        norm = clip_grad_norm_(self.network.parameters(), self.config.clip)
+        norm = clip_grad_norm_(self._trained(), self.config.clip)
         if not torch.isfinite(norm):
             raise PtqsrError(f"training diverged at step {self.step}; lower --learning-rate")
         self.optimiser.step()
@@ -151,6 +153,10 @@ class Trainer:
             "gradient_norm": float(norm),
             **figures,
         }
+
+    def _trained(self) -> list[torch.Tensor]:
+        """Return the parameters that the optimiser changes: a method may have some of its own."""
+        return [p for group in self.optimiser.param_groups for p in group["params"]]
 
     @torch.no_grad()
     def _update_average(self) -> None:
