@@ -16,6 +16,7 @@ from torch import nn
 
 import ptqsr
 from ptqsr import Config, PtqsrError, checkpoint, models
+from ptqsr.modules import FakeQuantConv2d
 
 
 @given(st.integers(2, 8), st.lists(st.integers(0, 255), min_size=1, max_size=50))
@@ -57,8 +58,16 @@ def test_round_trip(
     assert again.state_dict().keys() == quantized.state_dict().keys()
     manifest, tensors = checkpoint.read(path)
     assert manifest["provenance"]["pictures"] == 3
+    for layer, other in zip(modules(quantized), modules(again), strict=True):
+        assert vars(layer.quantizer).get("universal_set") == vars(other.quantizer).get(
+            "universal_set"
+        )
     assert not any(t.dtype == torch.float32 and ".weight_codes" in n for n, t in tensors.items())
     assert [p.name for p in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+def modules(network: nn.Module) -> list[FakeQuantConv2d]:
+    return [m for m in network.modules() if isinstance(m, FakeQuantConv2d)]
 
 
 class TwoReaders(nn.Module):

@@ -27,12 +27,13 @@ from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import OUTPUT_SIZE, cost, evaluate
 from ptqsr.files import check_writable
 from ptqsr.images import cut, downscale, list_images, to_tensor, to_uint8
+from ptqsr.points import PRESETS
 
 HELD_OUT = 16  # crops to measure on
 
 
 def calibrate(
-    model: Annotated[str, typer.Option(help="Network of the zoo: edsr, imdn.")] = "edsr",
+    model: Annotated[str, typer.Option(help=f"One of {', '.join(models.ARCHITECTURES)}.")] = "edsr",
     scale: Annotated[
         int | None, typer.Option(help="2, 3 or 4; by default the weights' or 4.")
     ] = None,
@@ -42,12 +43,13 @@ def calibrate(
     bits: Annotated[int, typer.Option(help="Bits of weights and activations, 2 to 8.")] = 4,
     weight_bits: Annotated[int | None, typer.Option(help="Bits of weights.")] = None,
     act_bits: Annotated[int | None, typer.Option(help="Bits of activations.")] = None,
-    method: Annotated[str, typer.Option(help="dfsq, minmax or percentile.")] = "dfsq",
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(methods.METHODS)}.")] = "dfsq",
+    percentile: Annotated[
+        float, typer.Option(help="Cut off either tail, in per cent, by the method percentile.")
+    ] = 1.0,
     universal_set: Annotated[
         str,
-        typer.Option(
-            help="dfsq-107, dfsq-code, sq-2word, int8, or a JSON file with a list of words."
-        ),
+        typer.Option(help=f"{', '.join(PRESETS)}, or a JSON file with a list of words."),
     ] = "dfsq-107",
     selector: Annotated[
         str, typer.Option(help="kmeans (the paper's) or optimal (exact, and faster).")
@@ -85,6 +87,7 @@ def calibrate(
         act_bits=bits if act_bits is None else act_bits,
         universal_set=universal_set,
         selector=selector,
+        percentile=percentile,
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
         seed=seed,

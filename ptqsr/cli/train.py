@@ -20,7 +20,7 @@ DEFAULT = TrainConfig()
 def train(
     images: Annotated[Path, typer.Option(help="Folder of high-resolution pictures.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
-    model: Annotated[str, typer.Option(help="Network of the zoo: edsr, imdn.")] = "edsr",
+    model: Annotated[str, typer.Option(help=f"One of {', '.join(models.ARCHITECTURES)}.")] = "edsr",
     scale: Annotated[int, typer.Option(help="2, 3 or 4.")] = 4,
     weights: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
     steps: int = DEFAULT.steps,

@@ -16,7 +16,7 @@ from ptqsr.errors import PtqsrError
 from ptqsr.evaluation.data import find_pairs, read_pairs
 from ptqsr.evaluation.metrics import psnr, ssim
 from ptqsr.images import luma, to_levels, to_tensor, to_uint8
-from ptqsr.models import SRNetwork
+from ptqsr.models import SRNetwork, check_network
 
 # (name, LR, HR), the pictures uint8 [H, W, 3].
 NamedPair = tuple[str, np.ndarray, np.ndarray]
@@ -71,6 +71,7 @@ def evaluate(
     of uint8 [H, W, 3] pictures (LR, HR), with a name before them if wished. The output is rounded
     to 8 bits first; luma is not rounded. Raises PtqsrError where a pair does not fit.
     """
+    check_network(model)
     if isinstance(data, (str, Path)):
         pairs = find_pairs(data, model.scale)
         named: Iterable[Any] = read_pairs(pairs, model.scale)

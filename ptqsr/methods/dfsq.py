@@ -41,7 +41,7 @@ class DFSQ(Method):
         return SubsetQuantizer(
             points,
             ranges.nonnegative,
-            denominator=self.universal_set.denominator,
+            universal_set=self.universal_set,
             bits=self.config.act_bits,
         )
 

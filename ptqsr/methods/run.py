@@ -14,7 +14,7 @@ from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
 from ptqsr.methods.dfsq import DFSQ
 from ptqsr.methods.uniform import MinMax, Percentile
-from ptqsr.models import SRNetwork
+from ptqsr.models import SRNetwork, check_network
 from ptqsr.modules import FakeQuantConv2d, quantizable, replace
 from ptqsr.quantizers import QuantizedWeight
 
@@ -41,6 +41,7 @@ def calibrate(
     not usable, and names it.
     """
     config = config or Config()
+    check_network(model)
     if config.method not in METHODS:
         raise PtqsrError(f"method {config.method!r} is unknown; choose {', '.join(METHODS)}")
     method = METHODS[config.method](config)

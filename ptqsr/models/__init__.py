@@ -9,14 +9,22 @@ from typing import Any
 from torch import nn
 
 from ptqsr.errors import PtqsrError
-from ptqsr.models.base import Colours, SRNetwork
+from ptqsr.models.base import Colours, SRNetwork, check_network
 from ptqsr.models.registry import ARCHITECTURES, create, detect
 from ptqsr.models.weights import fill, read_state_dict
 from ptqsr.models.wrapped import WrappedNetwork
 
 DEFAULT_SCALE = 4
 
-__all__ = ["SRNetwork", "build", "bundled", "load", "wrap"]
+__all__ = [
+    "ARCHITECTURES",
+    "SRNetwork",
+    "build",
+    "bundled",
+    "check_network",
+    "load",
+    "wrap",
+]
 
 
 def bundled() -> list[str]:

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from ptqsr.errors import PtqsrError
+
 Colours = Literal["rgb", "y"]
 
 
@@ -31,6 +33,15 @@ class SRNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
+
+
+def check_network(model: object) -> None:
+    """Raise PtqsrError for a module that is not in the zoo's clothes."""
+    if not isinstance(model, SRNetwork):
+        raise PtqsrError(
+            f"{type(model).__name__} is no network of ptqsr; wrap it: "
+            "ptqsr.models.wrap(module, scale=...)"
+        )
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:

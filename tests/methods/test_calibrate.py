@@ -158,6 +158,12 @@ def test_unsound_networks_are_named(tiny: models.SRNetwork, pictures: list[np.nd
         ptqsr.calibrate(tiny, pictures)
 
 
+def test_plain_modules_are_refused(pictures: list[np.ndarray]) -> None:
+    for call in (lambda m: ptqsr.calibrate(m, pictures), lambda m: ptqsr.evaluate(m, [])):
+        with pytest.raises(PtqsrError, match=r"Conv2d is no network of ptqsr; wrap it"):
+            call(nn.Conv2d(3, 3, 1))
+
+
 def test_calibrating_twice_is_refused(tiny: models.SRNetwork, pictures: list[np.ndarray]) -> None:
     quantized = ptqsr.calibrate(tiny, pictures, Config(method="minmax"))
     with pytest.raises(PtqsrError, match="quantized already"):
