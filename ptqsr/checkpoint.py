@@ -1,8 +1,7 @@
 """Quantized networks on disk: safetensors with a JSON manifest; no pickle anywhere.
 
 The file's metadata holds `format`, `version`, `manifest` (JSON) and `sha256`, the digest of the
-manifest and of every tensor. Weights are packed at their bit-width: codes + 2^(bits-1), least
-significant bit first, one after the other with no gap.
+manifest and of every tensor. Weights are packed at their bit-width (ptqsr.packing).
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -28,27 +26,11 @@ from ptqsr.files import replacing
 from ptqsr.models import SRNetwork
 from ptqsr.models.registry import create
 from ptqsr.modules import FakeQuantConv2d, replace
+from ptqsr.packing import pack, unpack
 from ptqsr.quantizers import KINDS, QuantizedWeight
 
 FORMAT = "ptqsr"
 VERSION = 1
-
-
-def pack(codes: torch.Tensor, bits: int) -> torch.Tensor:
-    """Return signed codes of any shape, int8, as a uint8 stream of `bits` bits each."""
-    unsigned = (codes.numpy().reshape(-1, 1).astype(np.int16) + (1 << (bits - 1))).astype(np.uint8)
-    stream = np.unpackbits(unsigned, axis=1, count=bits, bitorder="little")
-    return torch.from_numpy(np.packbits(stream, bitorder="little"))
-
-
-def unpack(stream: torch.Tensor, bits: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return what `pack` was given, as int8."""
-    count = int(np.prod(shape))
-    flat = np.unpackbits(stream.numpy(), count=count * bits, bitorder="little").reshape(count, bits)
-    unsigned = np.packbits(flat, axis=1, bitorder="little")[:, 0]
-    return torch.from_numpy((unsigned.astype(np.int16) - (1 << (bits - 1))).astype(np.int8)).view(
-        shape
-    )
 
 
 def save(
@@ -75,7 +57,11 @@ def save(
         tensors[f"{name}.weight_codes"] = pack(layer.weight_codes.cpu(), layer.weight_bits)
         tensors[f"{name}.weight_step"] = layer.weight_step
         tensors[f"{name}.weight_zero_point"] = layer.weight_zero_point
-        table[name] = {"weight_bits": layer.weight_bits, "quantizer": quantizers[key][0]}
+        table[name] = {
+            "weight_bits": layer.weight_bits,
+            "shape": list(layer.weight_codes.shape),
+            "quantizer": quantizers[key][0],
+        }
     tensors |= _float_part(model, layers)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     manifest = json.dumps(
@@ -143,12 +129,16 @@ def load(path: str | Path, *, module: SRNetwork | None = None) -> SRNetwork:
     it was for calibration; it is changed in place.
     """
     manifest, tensors = read(path)
-    if manifest["architecture"] == "wrapped":
-        if module is None:
-            raise PtqsrError(
-                f"{path}: holds a network of your own; pass it to ptqsr.load as `module`"
-            )
+    if module is not None:
+        for part in ("architecture", "hyperparameters", "colours"):
+            if getattr(module, part) != manifest[part]:
+                raise PtqsrError(
+                    f"{path}: was made with {part} {manifest[part]}, the given network has "
+                    f"{getattr(module, part)}; wrap it as for calibration"
+                )
         network = module
+    elif manifest["architecture"] == "wrapped":
+        raise PtqsrError(f"{path}: holds a network of your own; pass it to ptqsr.load as `module`")
     else:
         network = create(manifest["architecture"], **manifest["hyperparameters"])
     convs = {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d)}
@@ -162,9 +152,8 @@ def load(path: str | Path, *, module: SRNetwork | None = None) -> SRNetwork:
     for name, row in manifest["layers"].items():
         if name not in convs:
             raise PtqsrError(f"{path}: layer {name} is not in the given network")
-        codes = unpack(
-            tensors[f"{name}.weight_codes"], row["weight_bits"], tuple(convs[name].weight.shape)
-        )
+        _same_shape(path, name, tuple(row["shape"]), convs[name].weight)
+        codes = unpack(tensors[f"{name}.weight_codes"], row["weight_bits"], tuple(row["shape"]))
         step, zero_point = tensors[f"{name}.weight_step"], tensors[f"{name}.weight_zero_point"]
         weight = QuantizedWeight(codes, step, zero_point, row["weight_bits"])
         swaps[convs[name]] = FakeQuantConv2d(convs[name], quantizers[row["quantizer"]], weight)
@@ -173,6 +162,8 @@ def load(path: str | Path, *, module: SRNetwork | None = None) -> SRNetwork:
     missing = wanted.keys() - tensors.keys()
     if missing:
         raise PtqsrError(f"{path}: lacks {sorted(missing)[0]}, which the given network has")
+    for name, tensor in wanted.items():
+        _same_shape(path, name, tuple(tensors[name].shape), tensor)
     network.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
     network.calibration = Config.from_json(json.dumps(manifest["config"]))
     return network.eval().requires_grad_(False)
@@ -182,12 +173,31 @@ def _quantized(network: nn.Module) -> dict[str, FakeQuantConv2d]:
     return {n: m for n, m in network.named_modules() if isinstance(m, FakeQuantConv2d)}
 
 
+def _same_shape(path: str | Path, name: str, saved: tuple[int, ...], ours: torch.Tensor) -> None:
+    if saved != tuple(ours.shape):
+        raise PtqsrError(
+            f"{path}: {name} has shape {saved}, in the given network {tuple(ours.shape)}"
+        )
+
+
 def _float_part(
     network: nn.Module, layers: Mapping[str, FakeQuantConv2d]
 ) -> dict[str, torch.Tensor]:
-    """Return the state that no quantized layer packs: float layers, and biases."""
-    ours = {f"{name}.{part}" for name, layer in layers.items() for part, _ in layer.named_buffers()}
-    return {name: t for name, t in network.state_dict().items() if name not in ours}
+    """Return the state that no quantized layer packs: float layers, and biases.
+
+    Of a module or tensor that stands under several names, the first name.
+    """
+    packed = {f"{n}.{part}" for n, layer in layers.items() for part, _ in layer.named_buffers()}
+    first_names = {name for name, _ in network.named_modules()}
+    part: dict[str, torch.Tensor] = {}
+    seen = set()
+    for name, tensor in network.state_dict().items():
+        place = (tensor.data_ptr(), tensor.shape)
+        if name.rpartition(".")[0] in first_names and name not in packed and place not in seen:
+            part[name] = tensor
+            if tensor.numel() > 0:
+                seen.add(place)
+    return part
 
 
 def _digest(manifest: str, tensors: Mapping[str, torch.Tensor]) -> str:

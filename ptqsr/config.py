@@ -49,10 +49,15 @@ class Config:
                 )
         if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 32:
             raise PtqsrError(f"seed is {self.seed}; it must be a whole number from 0 to 2^32 - 1")
-        if not 0 <= self.percentile < 50:
+        if not isinstance(self.percentile, (int, float)) or not 0 <= self.percentile < 50:
             raise PtqsrError(f"percentile is {self.percentile}; it must be from 0 to below 50")
         for name in ("include", "exclude"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            patterns = getattr(self, name)
+            patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+            object.__setattr__(self, name, patterns)
+        for name in ("method", "universal_set", "selector"):
+            if not isinstance(getattr(self, name), str):
+                raise PtqsrError(f"{name} is {getattr(self, name)!r}; give its name")
 
     def to_json(self) -> str:
         return json.dumps({"version": VERSION, **asdict(self)})

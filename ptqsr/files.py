@@ -45,10 +45,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         temporary = Path(name)
         os.close(handle)
+        yield temporary
+        # mkstemp keeps other users out, and so do writers that put a file of their own in place.
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's own mode keeps other users out
-        yield temporary
+        temporary.chmod(0o666 & ~umask)
         temporary.replace(target)
     except OSError as error:
         raise PtqsrError(f"{path}: cannot be written ({error.strerror or error})") from None

@@ -48,17 +48,24 @@ def cpu_isa() -> str:
 
 @dataclass(frozen=True)
 class Description:
-    """What was built and what was found; CUDA versions as 13000."""
+    """What was built and what was found."""
 
     native: bool
     compiler: str | None
     cpu_instruction_sets: tuple[str, ...]
     cpu_instruction_set_used: str
     cuda_built_for: tuple[str, ...]
-    cuda_runtime: int | None
-    cuda_driver: int | None
+    cuda_runtime: str | None
+    cuda_driver: str | None
     cuda_problem: str | None
     gpus: tuple[dict[str, Any], ...]
+
+    @property
+    def path(self) -> str:
+        """Which code runs operations on the CPU; other devices run the PyTorch reference."""
+        if not self.native:
+            return "PyTorch reference, since there is no native code"
+        return f"native on the CPU ({self.cpu_instruction_set_used}), PyTorch reference elsewhere"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,8 +81,13 @@ def describe() -> Description:
         cpu_instruction_sets=tuple(native.available_isas()) if native is not None else (),
         cpu_instruction_set_used=cpu_isa(),
         cuda_built_for=tuple(native.cuda_architectures.split()) if native is not None else (),
-        cuda_runtime=cuda["runtime"] if cuda else None,
-        cuda_driver=cuda["driver"] if cuda else None,
+        cuda_runtime=_version(cuda["runtime"]) if cuda else None,
+        cuda_driver=_version(cuda["driver"]) if cuda else None,
         cuda_problem=cuda["problem"] or None if cuda else "built without CUDA",
         gpus=tuple(cuda["devices"]) if cuda else (),
     )
+
+
+def _version(number: int) -> str | None:
+    """Return 13.0 for CUDA's 13000, None for 0."""
+    return f"{number // 1000}.{number % 1000 // 10}" if number else None

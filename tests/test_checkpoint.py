@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import ptqsr
-from ptqsr import Config, PtqsrError, checkpoint, models
+from ptqsr import Config, PtqsrError, checkpoint, models, packing
 from ptqsr.modules import FakeQuantConv2d
 
 
@@ -23,9 +23,9 @@ from ptqsr.modules import FakeQuantConv2d
 def test_packing(bits: int, values: list[int]) -> None:
     half = 1 << (bits - 1)
     codes = torch.tensor([v % (2 * half) - half for v in values], dtype=torch.int8)
-    stream = checkpoint.pack(codes, bits)
+    stream = packing.pack(codes, bits)
     assert stream.dtype == torch.uint8 and len(stream) == -(-len(values) * bits // 8)
-    assert torch.equal(checkpoint.unpack(stream, bits, (len(values),)), codes)
+    assert torch.equal(packing.unpack(stream, bits, (len(values),)), codes)
 
 
 @pytest.mark.parametrize("name", ["edsr", "imdn"])
@@ -34,7 +34,7 @@ def test_packing(bits: int, values: list[int]) -> None:
     "config",
     [
         Config(bits=4, selector="optimal"),
-        Config(weight_bits=3, act_bits=8, universal_set="dfsq-code"),
+        Config(weight_bits=3, act_bits=6, universal_set="dfsq-code", selector="optimal"),
         Config(method="minmax", bits=2),
         Config(method="percentile", bits=5),
     ],
@@ -95,6 +95,65 @@ def test_own_networks_and_shared_quantizers(tmp_path: Path, pictures: list[np.nd
     assert torch.equal(quantized(x), again(x))
     with pytest.raises(PtqsrError, match=r"layer module\.a is not in"):
         ptqsr.load(path, module=models.wrap(nn.Conv2d(3, 3, 1), scale=1))
+
+
+def test_a_module_under_two_names(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    class Recursive(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+            self.a = nn.Conv2d(3, 3, 3, padding=1)
+            self.b, self.again = self.a, self.first
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.b(self.a(self.again(self.first(x)))))
+
+    net = models.wrap(Recursive(), scale=1)
+    net.quantized_layers = ("module.a",)
+    quantized = ptqsr.calibrate(net, pictures, Config(method="minmax"))
+    ptqsr.save(quantized, tmp_path / "net.safetensors")
+    again = ptqsr.load(tmp_path / "net.safetensors", module=models.wrap(Recursive(), scale=1))
+    assert again.module.a is again.module.b
+    x = torch.rand(1, 3, 6, 6)
+    assert torch.equal(quantized(x), again(x))
+
+
+def test_another_network_is_refused_on_load(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    def net(width: int = 4, kernel: int = 3, **how: float) -> models.SRNetwork:
+        layers = [
+            nn.Conv2d(3, width, 3, padding=1),
+            nn.Conv2d(width, width, kernel, padding="same"),
+        ]
+        return models.wrap(nn.Sequential(*layers, nn.Conv2d(width, 3, 1)), scale=1, **how)
+
+    path = tmp_path / "net.safetensors"
+    ptqsr.save(ptqsr.calibrate(net(value_range=255), pictures), path)
+    with pytest.raises(PtqsrError, match="made with hyperparameters"):
+        ptqsr.load(path, module=net())
+    for other in (net(width=6, value_range=255), net(kernel=1, value_range=255)):
+        with pytest.raises(PtqsrError, match=r"has shape"):
+            ptqsr.load(path, module=other)
+    with pytest.raises(PtqsrError, match="made with architecture wrapped"):
+        ptqsr.load(path, module=models.build("edsr", weights=None, blocks=1, width=8))
+
+
+def test_state_dicts_carry_the_weights(tiny: models.SRNetwork, pictures: list[np.ndarray]) -> None:
+    one = ptqsr.calibrate(tiny, pictures, Config(method="minmax", bits=4))
+    with torch.no_grad():
+        for p in tiny.parameters():
+            p.mul_(1.1)
+    other = ptqsr.calibrate(tiny, pictures, Config(method="minmax", bits=4))
+    other.load_state_dict(one.state_dict())
+    x = torch.rand(1, 3, 6, 6)
+    assert torch.equal(one(x), other(x))
+
+
+def test_others_may_read_a_checkpoint(saved: Path) -> None:
+    import os
+
+    umask = os.umask(0)
+    os.umask(umask)
+    assert saved.stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 @pytest.fixture

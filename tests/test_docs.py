@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -40,3 +41,16 @@ def test_readme_names_real_options() -> None:
         help_text = CliRunner().invoke(app, [name, "--help"], terminal_width=200).output
         for option in re.findall(r"--[\w-]+", rest):
             assert option in help_text, f"{name} {option}"
+
+
+def test_readme_table_is_the_committed_result() -> None:
+    """Every row of the measured figures stands in the README, and no other."""
+    results = json.loads((README.parent / "benchmarks/results/psnr.json").read_text())
+    rows = set()
+    for row in results["figures"]:
+        sets = (row[name] for name in ("Set5", "Set14", "BSD100"))
+        cells = " | ".join(f"{x['psnr']:.3f} / {x['ssim']:.4f}" for x in sets)
+        rows.add(f"| {row['network']} | {row['bits']} | {row['method']} | {cells} |")
+    table = re.search(r"<!-- table -->\n(.*?)<!-- /table -->", README.read_text(), re.DOTALL)
+    assert table is not None
+    assert set(table[1].strip().splitlines()[2:]) == rows

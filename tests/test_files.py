@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from safetensors import SafetensorError
 
 from ptqsr.errors import PtqsrError
 from ptqsr.files import check_writable, replacing
+from ptqsr.images import read_rgb
 
 
 def names(folder: Path) -> list[str]:
@@ -106,3 +110,31 @@ def test_folder_without_permission(tmp_path: Path) -> None:
             check_writable(tmp_path / "out")
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_no_permission_whoever_runs_this(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system says to other users than root, in both places where it can."""
+    path = tmp_path / "out.txt"
+    path.write_text("old")
+    denied = PermissionError(errno.EACCES, "Permission denied")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(PtqsrError, match=r"out\.txt: cannot be written \(no permission"):
+            check_writable(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkstemp", Mock(side_effect=denied))
+        with (
+            pytest.raises(PtqsrError, match=r"out\.txt: cannot be written \(Permission denied"),
+            replacing(path),
+        ):
+            pass
+    assert path.read_text() == "old"
+
+
+def test_unreadable_whoever_runs_this(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.touch()
+    denied = PermissionError(errno.EACCES, "Permission denied", str(path))
+    monkeypatch.setattr("PIL.Image.open", Mock(side_effect=denied))
+    with pytest.raises(PtqsrError, match=r"a\.png: cannot be read \(Permission denied\)"):
+        read_rgb(path)

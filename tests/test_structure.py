@@ -14,6 +14,7 @@ PACKAGE = ROOT / "ptqsr"
 LAYERS = (
     "errors",
     "files",
+    "packing",
     "config",
     "images",
     "models",
@@ -24,8 +25,8 @@ LAYERS = (
     "calibration",
     "modules",
     "methods",
-    "training",
     "evaluation",
+    "training",
     "checkpoint",
     "cli",
 )

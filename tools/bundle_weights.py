@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 from pathlib import Path
 
 import torch
@@ -28,6 +27,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--pictures", required=True, help="what it was trained on")
     parser.add_argument("--hardware", required=True)
+    parser.add_argument("--commit", required=True, help="of the code that trained it")
     parser.add_argument("--note", default="", help="what else the recipe needs to be repeated")
     arguments = parser.parse_args()
     network = models.load(arguments.run / "weights.safetensors")
@@ -35,15 +35,14 @@ def main() -> None:
     path = BUNDLED / f"{name}.safetensors"
     BUNDLED.mkdir(exist_ok=True)
     weights = load_file(arguments.run / "weights.safetensors")
-    save_file({key: tensor.half() for key, tensor in weights.items()}, path)
+    # The mean colours are constants of the network, and float16 would round them.
+    learned = {key: t.half() for key, t in weights.items() if "_mean." not in key}
+    save_file(learned, path)
     shipped = models.load(path)
     results = {which: ptqsr.evaluate(shipped, arguments.data / which) for which in SETS}
     state = torch.load(arguments.run / "state.pt", map_location="cpu", weights_only=True)
     lines = (arguments.run / "log.jsonl").read_text().splitlines()
     last = json.loads(lines[-1])
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
     card = [
         f"# {name}",
         "",
@@ -59,7 +58,7 @@ def main() -> None:
         f"- Pictures: {arguments.pictures}",
         f"- Recipe: {json.dumps(state['identity'])}",
         f"- Run: {last['step']} steps, {last['seconds'] / 60:.0f} minutes, on {arguments.hardware}",
-        f"- Code: commit {commit}",
+        f"- Code: commit {arguments.commit}",
     ]
     if arguments.note:
         card.append(f"- Note: {arguments.note}")

@@ -13,6 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ptqsr.calibration.statistics import Statistics
 from ptqsr.errors import PtqsrError
+from ptqsr.models import SRNetwork
 
 S = TypeVar("S", bound=Statistics)
 Observer = Callable[[str, torch.Tensor], None]
@@ -33,8 +34,9 @@ def observing(layers: Mapping[str, nn.Conv2d], observer: Observer) -> Iterator[N
             handle.remove()
 
 
+@torch.inference_mode(False)  # tensors of that mode have no version
 @torch.no_grad()
-def readers(network: nn.Module, layers: Mapping[str, nn.Conv2d], x: torch.Tensor) -> dict[str, str]:
+def readers(network: SRNetwork, layers: Mapping[str, nn.Conv2d], x: torch.Tensor) -> dict[str, str]:
     """Return, for every layer, the first layer that reads the same tensors as it (or itself).
 
     Such layers share one quantizer, so that the tensor is measured and encoded once. Raises
@@ -58,9 +60,10 @@ def readers(network: nn.Module, layers: Mapping[str, nn.Conv2d], x: torch.Tensor
     return {name: first.setdefault(tuple(calls), name) for name, calls in read.items()}
 
 
+@torch.inference_mode(False)  # tensors of that mode have no version
 @torch.no_grad()
 def collect(
-    network: nn.Module,
+    network: SRNetwork,
     layers: Mapping[str, nn.Conv2d],
     inputs: Iterable[torch.Tensor],
     make: Callable[[str, int], S],
@@ -82,7 +85,6 @@ def collect(
         statistics[name].update(tensor)
 
     with observing(layers, take):
-        for x in inputs:
-            if not torch.isfinite(network(x)).all():
-                raise PtqsrError("the network's output holds NaN or Inf; check its weights")
+        for number, x in enumerate(inputs):
+            network.check_output(x, network(x), f"calibration picture {number}")
     return statistics

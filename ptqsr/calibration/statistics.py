@@ -62,8 +62,8 @@ class NormalisedHistogram:
     """Counts of every channel's normalised values (x - mean) / scale over [-1, 1]: int64 [C, B].
 
     20 bins per step of the universal set's integer grid (2 where the grid is finer than 1/128),
-    so that no bin straddles a possible threshold. A channel that is constant in a sample adds
-    nothing: it has no normalised values.
+    so that no bin straddles a possible threshold (a value within rounding of one may fall to its
+    other side). A sample whose scale is 0 adds nothing: it has no normalised values.
     """
 
     def __init__(self, nonnegative: torch.Tensor, denominator: int) -> None:

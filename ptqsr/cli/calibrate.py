@@ -33,7 +33,10 @@ HELD_OUT = 16  # crops to measure on
 
 
 def calibrate(
-    model: Annotated[str, typer.Option(help=f"One of {', '.join(models.ARCHITECTURES)}.")] = "edsr",
+    model: Annotated[
+        str | None,
+        typer.Option(help=f"One of {', '.join(models.ARCHITECTURES)}; by default as the weights."),
+    ] = None,
     scale: Annotated[
         int | None, typer.Option(help="2, 3 or 4; by default the weights' or 4.")
     ] = None,
@@ -92,11 +95,12 @@ def calibrate(
         exclude=tuple(exclude or ()),
         seed=seed,
     )
-    network = models.build(model, scale=scale, weights=weights)
+    network = _network(model, scale, weights)
+    model = network.architecture
     if output is None:
         name = f"{model}_x{network.scale}_{method}_w{config.weight_bits}a{config.act_bits}"
         output = Path(f"{name}.safetensors")
-    check_writable(output)
+    _check_output(output)
     check_json(json_file)
     paths = sample_photographs() if images is None else list_images(images)
     factor = 1 if low_resolution else network.scale
@@ -157,6 +161,22 @@ def sample_photographs() -> list[Path]:
     from sklearn.datasets import load_sample_images
 
     return [Path(name) for name in load_sample_images().filenames]
+
+
+def _network(model: str | None, scale: int | None, weights: str) -> models.SRNetwork:
+    if model is None and weights != "bundled":
+        network = models.load(weights)
+        if scale not in (None, network.scale):
+            raise PtqsrError(f"{weights}: is for scale {network.scale}, not {scale}")
+        return network
+    return models.build(model or "edsr", scale=scale, weights=weights)
+
+
+def _check_output(output: Path) -> None:
+    """Say before the work that its result has no place, or the place of something else."""
+    check_writable(output)
+    if output.exists() and not checkpoint.is_checkpoint(output):
+        raise PtqsrError(f"{output}: exists and is no checkpoint of ptqsr; name another with -o")
 
 
 def _pairs(

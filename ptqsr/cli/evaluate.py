@@ -65,16 +65,24 @@ def _open(name: str) -> models.SRNetwork:
 
 
 def _table(records: list[dict[str, Any]], per_image: bool) -> Table:
-    table = Table(caption=f"PSNR in dB, border of `scale` pixels cut; BitOPs for {OUTPUT_SIZE}")
+    table = Table(
+        caption=f"PSNR in dB, border of `scale` pixels cut; BitOPs for {OUTPUT_SIZE}; storage in "
+        "float32 parameters, and with steps and points"
+    )
     table.add_column("network")
     folders = list(records[0]["data"])
     for folder in folders:
         table.add_column(f"{Path(folder).resolve().name}\nPSNR / SSIM", justify="right")
-    for title in ("BitOPs", "storage", "FQR"):
+    for title in ("BitOPs", "storage", "storage, all", "FQR"):
         table.add_column(title, justify="right")
     for record in records:
         cells = [_cell(record["data"][folder]) for folder in folders]
-        costs = bitops(record["bitops"]), parameters(record["storage"]), f"{record['fqr']:.2f}"
+        costs = (
+            bitops(record["bitops"]),
+            parameters(record["storage"]),
+            f"{record['storage_bytes'] / 1024:.0f} KiB",
+            f"{record['fqr']:.2f}",
+        )
         table.add_row(Path(record["network"]).name, *cells, *costs)
         if per_image:
             for i, folder in enumerate(folders):

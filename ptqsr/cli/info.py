@@ -21,11 +21,19 @@ def info(json_file: JsonFile = None) -> None:
         "threads": torch.get_num_threads(),
         "bundled_weights": models.bundled(),
         **described.to_json(),
+        "operations": {"subset_fake_quant": described.path},
     }
     table = Table(title="ptqsr", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in figures.items():
-        text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-        table.add_row(name.replace("_", " "), text or "none")
+        table.add_row(name.replace("_", " "), _text(value))
     report(table, figures, json_file)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_text(part)}" for name, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(part) for part in value) or "none"
+    return "none" if value is None else str(value)

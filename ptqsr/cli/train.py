@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from rich.table import Table
 
 from ptqsr import models
-from ptqsr.cli.output import progress_bar, stderr
+from ptqsr.cli.output import JsonFile, check_json, progress_bar, report, stderr
 from ptqsr.errors import PtqsrError
 from ptqsr.images import list_images
 from ptqsr.training import TrainConfig, Trainer
@@ -38,6 +39,7 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = DEFAULT.device,
     seed: int = DEFAULT.seed,
     resume: Annotated[bool, typer.Option(help="Go on with the run in the folder.")] = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Train a network by the mean absolute error; resumable at every validation."""
     config = TrainConfig(
@@ -54,6 +56,7 @@ def train(
         device=device,
         seed=seed,
     )
+    check_json(json_file)
     if (output / "state.pt").exists() and not resume:
         raise PtqsrError(f"{output}: holds a run already; go on with --resume or name another")
     torch.manual_seed(seed)
@@ -68,9 +71,15 @@ def train(
         + (f" ({small} smaller than a patch left out)" if small else "")
         + f", {len(trainer.validation)} to validate on; arithmetic: {trainer.precision}"
     )
+    figures: dict[str, Any] = {
+        "weights": str(output / "weights.safetensors"),
+        "pictures": len(trainer.sampler.pairs),
+        "step": trainer.step,
+    }
     with progress_bar() as show:
 
         def note(record: dict[str, Any]) -> None:
+            figures.update(record)
             show("steps", record["step"], steps)
             if "validation_psnr" in record:
                 stderr.print(
@@ -80,4 +89,9 @@ def train(
 
         show("steps", trainer.step, steps)
         trainer.train(note)
-    stderr.print(f"Written: {output / 'weights.safetensors'}", soft_wrap=True)
+    table = Table(title=f"{model} x{scale}", show_header=False)
+    for name, value in figures.items():
+        table.add_row(
+            name.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else f"{value}"
+        )
+    report(table, figures, json_file)

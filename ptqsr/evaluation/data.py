@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,17 +53,26 @@ def find_pairs(folder: str | Path, scale: int) -> list[Pair]:
     elif other := sorted(p.parent.name for p in folder.glob("x*/HR")):
         raise PtqsrError(f"{folder}: has {', '.join(other)}, but no pictures of scale {scale}")
     if not (folder / "HR").is_dir():
-        return [Pair(path.stem, path, None) for path in list_images(folder)]
+        return _named(dict.fromkeys(list_images(folder, recursive=False)))
     if not (folder / "LR").is_dir():
-        return [Pair(path.stem, path, None) for path in list_images(folder / "HR")]
-    low = {path.stem: path for path in list_images(folder / "LR")}
-    pairs = []
-    for hr in list_images(folder / "HR"):
-        lr = low.get(hr.stem) or low.get(f"{hr.stem}x{scale}")
-        if lr is None:
-            raise PtqsrError(f"{hr}: has no partner in {folder / 'LR'}")
-        pairs.append(Pair(hr.stem, hr, lr))
-    return pairs
+        return _named(dict.fromkeys(list_images(folder / "HR", recursive=False)))
+    low = {path.stem: path for path in list_images(folder / "LR", recursive=False)}
+    pairs: dict[Path, Path | None] = {}
+    for hr in list_images(folder / "HR", recursive=False):
+        pairs[hr] = low.get(hr.stem) or low.get(f"{hr.stem}x{scale}")
+        if pairs[hr] is None:
+            raise PtqsrError(
+                f"{hr}: has no partner {hr.stem} or {hr.stem}x{scale} in {folder / 'LR'}"
+            )
+    return _named(pairs)
+
+
+def _named(pairs: Mapping[Path, Path | None]) -> list[Pair]:
+    names: dict[str, Path] = {}
+    for hr in pairs:
+        if names.setdefault(hr.stem, hr) is not hr:
+            raise PtqsrError(f"{hr}: has the name of {names[hr.stem].name}; rename one")
+    return [Pair(hr.stem, hr, lr) for hr, lr in pairs.items()]
 
 
 def read_pairs(pairs: list[Pair], scale: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:

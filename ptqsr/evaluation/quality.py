@@ -69,7 +69,8 @@ def evaluate(
 
     `data` is a folder (HR/ and LR/, x<scale>/HR and x<scale>/LR, or HR pictures alone), or pairs
     of uint8 [H, W, 3] pictures (LR, HR), with a name before them if wished. The output is rounded
-    to 8 bits first; luma is not rounded. Raises PtqsrError where a pair does not fit.
+    to 8 bits first; luma is not rounded. Pictures with nothing inside the border keep it. Raises
+    PtqsrError where a pair does not fit.
     """
     check_network(model)
     if isinstance(data, (str, Path)):
@@ -89,14 +90,27 @@ def evaluate(
     return EvaluationResult(tuple(results))
 
 
-def _one(model: SRNetwork, name: str, lr: np.ndarray, hr: np.ndarray) -> ImageResult:
+def _one(model: SRNetwork, name: str, lr: object, hr: object) -> ImageResult:
     scale = model.scale
+    for picture in (lr, hr):
+        if (
+            not isinstance(picture, np.ndarray)
+            or picture.dtype != np.uint8
+            or picture.ndim != 3
+            or picture.shape[2] != 3
+        ):
+            what = getattr(picture, "dtype", type(picture).__name__)
+            raise PtqsrError(
+                f"{name}: {what} {tuple(getattr(picture, 'shape', ()))}; give uint8 arrays "
+                "[H, W, 3] of 0 to 255"
+            )
+    assert isinstance(lr, np.ndarray) and isinstance(hr, np.ndarray)
     if (lr.shape[0] * scale, lr.shape[1] * scale) != hr.shape[:2]:
         raise PtqsrError(
             f"{name}: LR {lr.shape[1]}x{lr.shape[0]} and HR {hr.shape[1]}x{hr.shape[0]} are no "
             f"pair of scale {scale}"
         )
-    ours = super_resolve_luma(model, lr)
+    ours = super_resolve_luma(model, lr, name)
     reference = luma(to_levels(hr))
     if min(ours.shape[-2:]) > 2 * scale:
         ours, reference = (x[..., scale:-scale, scale:-scale] for x in (ours, reference))
@@ -104,10 +118,13 @@ def _one(model: SRNetwork, name: str, lr: np.ndarray, hr: np.ndarray) -> ImageRe
 
 
 @torch.no_grad()
-def super_resolve_luma(model: SRNetwork, lr: np.ndarray) -> torch.Tensor:
+def super_resolve_luma(model: SRNetwork, lr: np.ndarray, name: str) -> torch.Tensor:
     """Return the luma in grey levels, float64 [1, 1, H, W], of the 8-bit output for a picture."""
     parameter = next(model.parameters(), None)
     x = to_tensor(lr).to(parameter.device if parameter is not None else "cpu")
     if model.colours == "y":
-        return to_uint8(model(luma(x * 255) / 255)).cpu().double()
-    return luma(to_uint8(model(x)).cpu().double())
+        x = luma(x * 255) / 255
+    y = model(x)
+    model.check_output(x, y, name)
+    levels = to_uint8(y).cpu().double()
+    return levels if model.colours == "y" else luma(levels)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ptqsr.errors import PtqsrError
-from ptqsr.images.read import read_rgb
+from ptqsr.images.read import read_rgb, read_size
 
 log = logging.getLogger("ptqsr")
 
@@ -24,39 +24,37 @@ def cut(
     warning. Raises PtqsrError where all are.
     """
     rng = np.random.default_rng(seed)
-    parts = _parts([paths[i] for i in rng.permutation(len(paths))], size, max(count, held_out))
+    order = [paths[i] for i in rng.permutation(len(paths))]
+    chosen = _large_enough(order, size, max(count, held_out))
     for_calibration: list[np.ndarray] = []
     for_measuring: list[np.ndarray] = []
-    for number, (rest, band) in enumerate(parts):
+    for number, path in enumerate(chosen):
+        rest, band = _divide(read_rgb(path), size)
         for region, crops, wanted in (
             (rest, for_calibration, count),
             (band, for_measuring, held_out),
         ):
-            share = len(range(number, wanted, len(parts)))
+            share = len(range(number, wanted, len(chosen)))
             if region is not None:
                 crops += [_crop(region, size, rng) for _ in range(share)]
     return for_calibration, for_measuring
 
 
-def _parts(paths: list[Path], size: int, wanted: int) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    """Return, of the first `wanted` pictures that are large enough, what `_divide` gives."""
-    parts: list[tuple[np.ndarray, np.ndarray | None]] = []
+def _large_enough(paths: list[Path], size: int, wanted: int) -> list[Path]:
+    """Return the first `wanted` pictures that hold a crop."""
+    chosen: list[Path] = []
     small: list[Path] = []
     for path in paths:
-        if len(parts) == wanted:
+        if len(chosen) == wanted:
             break
-        image = read_rgb(path)
-        if min(image.shape[:2]) < size:
-            small.append(path)
-        else:
-            parts.append(_divide(image, size))
+        (small if min(read_size(path)) < size else chosen).append(path)
     if small:
         what = f"{small[0]}" + (f" and {len(small) - 1} more" if len(small) > 1 else "")
         message = f"{what}: smaller than a crop of {size}x{size} pixels"
-        if not parts:
+        if not chosen:
             raise PtqsrError(f"{message}; give larger pictures or lower --patch-size")
         log.warning("%s; passed over", message)
-    return parts
+    return chosen
 
 
 def _divide(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -72,4 +70,5 @@ def _divide(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray | None
 
 def _crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     y, x = (int(rng.integers(length - size + 1)) for length in image.shape[:2])
-    return image[y : y + size, x : x + size]
+    # A copy: a view would keep the whole picture in memory.
+    return image[y : y + size, x : x + size].copy()

@@ -37,15 +37,27 @@ def read_rgb(path: str | Path) -> np.ndarray:
         raise PtqsrError(f"{path}: cannot be read ({reason})") from None
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """Return the pictures under a folder, at any depth, sorted by path.
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Return a picture's (height, width) without decoding it."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, SyntaxError, ValueError):
+        return read_rgb(path).shape[:2]  # which says what is wrong
+
+
+def list_images(folder: str | Path, *, recursive: bool = True) -> list[Path]:
+    """Return the pictures in a folder, or under it at any depth, sorted by path.
 
     Raises PtqsrError where the folder is missing or holds no picture.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise PtqsrError(f"{folder}: no such folder")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = folder.rglob("*") if recursive else folder.iterdir()
+    paths = sorted(p for p in found if p.suffix.lower() in SUFFIXES and p.is_file())
     if not paths:
-        raise PtqsrError(f"{folder}: holds no picture ({', '.join(SUFFIXES)})")
+        folders = sorted(p.name for p in folder.iterdir() if p.is_dir())
+        inside = f", only the folders {', '.join(folders)}" if folders and not recursive else ""
+        raise PtqsrError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}){inside}")
     return paths

@@ -53,8 +53,9 @@ def calibrate(
     for name, conv in layers.items():
         if isinstance(conv, FakeQuantConv2d):
             raise PtqsrError(f"layer {name}: is quantized already; calibrate the float network")
-        if not torch.isfinite(conv.weight).all():
-            raise PtqsrError(f"layer {name}: its weight holds NaN or Inf")
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise PtqsrError(f"layer {name.rpartition('.')[0]}: {name} holds NaN or Inf")
     inputs = Inputs(images, network)
     reader = readers(network, layers, next(iter(inputs)))
     first = {name: layers[name] for name in dict.fromkeys(reader.values())}

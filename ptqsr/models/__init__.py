@@ -53,28 +53,28 @@ def build(
 
     >>> net = build("edsr", scale=4, weights=None, blocks=2, width=16)
     >>> sum(p.numel() for p in net.parameters())
-    33299
+    31043
     """
+    chosen = DEFAULT_SCALE if scale is None else scale
     if weights not in (None, "bundled"):
         state = read_state_dict(weights)
         found = detect(state)
         deduced = found[1] if found is not None and found[0] == name else {}
         if scale is not None and deduced.get("scale", scale) != scale:
             raise PtqsrError(f"{weights}: is for scale {deduced['scale']}, not {scale}")
-        network = create(name, **{"scale": scale or DEFAULT_SCALE, **deduced, **hyperparameters})
+        network = create(name, **{"scale": chosen, **deduced, **hyperparameters})
         fill(network, state, weights)
         return network.eval()
-    scale = scale or DEFAULT_SCALE
-    network = create(name, scale=scale, **hyperparameters)
+    network = create(name, scale=chosen, **hyperparameters)
     if weights is None:
         return network.eval()
-    if f"{name}_x{scale}" not in bundled():
+    if f"{name}_x{chosen}" not in bundled():
         raise PtqsrError(
-            f"no weights of {name} x{scale} are bundled (only {', '.join(bundled()) or 'none'}); "
+            f"no weights of {name} x{chosen} are bundled (only {', '.join(bundled()) or 'none'}); "
             "give a file with --weights"
         )
-    with as_file(files("ptqsr.models") / "bundled" / f"{name}_x{scale}.safetensors") as path:
-        return build(name, scale=scale, weights=path, **hyperparameters)
+    with as_file(files("ptqsr.models") / "bundled" / f"{name}_x{chosen}.safetensors") as path:
+        return build(name, scale=chosen, weights=path, **hyperparameters)
 
 
 def load(path: str | Path) -> SRNetwork:

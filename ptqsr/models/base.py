@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -22,6 +23,8 @@ class SRNetwork(nn.Module):
     architecture: ClassVar[str]
     # Name patterns (fnmatch) of the convolutions that the papers quantize.
     quantized_layers: tuple[str, ...]
+    # Name patterns of constants that weight files may lack.
+    constants: ClassVar[tuple[str, ...]] = ()
     # The options of the calibration that quantized it; None for a float network.
     calibration: Any = None
 
@@ -33,6 +36,21 @@ class SRNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
+
+    def problem_with(self, state: Mapping[str, torch.Tensor]) -> str | None:
+        """Return why a state of the right names and shapes still does not fit, if it does not."""
+        return None
+
+    def check_output(self, x: torch.Tensor, y: torch.Tensor, name: str) -> None:
+        """Raise PtqsrError where y cannot be this network's output for the picture `name`."""
+        expected = (x.shape[2] * self.scale, x.shape[3] * self.scale)
+        if tuple(y.shape[2:]) != expected:
+            raise PtqsrError(
+                f"{name}: the network makes {y.shape[3]}x{y.shape[2]} of "
+                f"{x.shape[3]}x{x.shape[2]} pixels; is its scale really {self.scale}?"
+            )
+        if not torch.isfinite(y).all():
+            raise PtqsrError(f"{name}: the network's output holds NaN or Inf; check its weights")
 
 
 def check_network(model: object) -> None:

@@ -62,6 +62,7 @@ class EDSR(SRNetwork):
 
     architecture = "edsr"
     quantized_layers = ("body.*.body.*",)
+    constants = ("sub_mean.*", "add_mean.*")
 
     def __init__(
         self, *, scale: int = 4, blocks: int = 16, width: int = 64, res_scale: float | None = None
@@ -81,6 +82,15 @@ class EDSR(SRNetwork):
         x = self.head(self.sub_mean(x * RGB_RANGE))
         x = x + self.body(x)
         return self.add_mean(self.tail(x)) / RGB_RANGE
+
+    def problem_with(self, state: Mapping[str, torch.Tensor]) -> str | None:
+        for name in ("sub_mean.weight", "add_mean.weight"):
+            matrix = state[name].flatten(1) if name in state else torch.eye(3)
+            if not torch.equal(matrix, torch.diag(matrix.diagonal())):
+                return f"{name} mixes the colours"
+        if "add_mean.bias" in state and state["add_mean.bias"].abs().max() < 2:
+            return "add_mean.bias says that it works on [0, 1]; EDSR works on grey levels"
+        return None
 
 
 def hyperparameters(shapes: Mapping[str, torch.Size]) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ptqsr.errors import PtqsrError
 from ptqsr.models.base import SRNetwork, conv
 
 
@@ -59,6 +60,8 @@ class IMDN(SRNetwork):
     quantized_layers = ("IMDB*.c[1-5]",)
 
     def __init__(self, *, scale: int = 4, blocks: int = 6, width: int = 64) -> None:
+        if width < 16 or width % 16:
+            raise PtqsrError(f"imdn: width is {width}; it must be a multiple of 16")
         super().__init__(scale=scale, blocks=blocks, width=width)
         self.fea_conv = conv(3, width, 3)
         self.blocks = [f"IMDB{i + 1}" for i in range(blocks)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ptqsr.errors import PtqsrError
@@ -61,13 +63,22 @@ def _read_pt(path: Path) -> object:
         raise PtqsrError(f"{path}: truncated or no weight file") from None
 
 
+def _read_safetensors(path: Path) -> object:
+    with safe_open(path, "pt") as file:
+        if (file.metadata() or {}).get("format") == "ptqsr":
+            raise PtqsrError(
+                f"{path}: is a checkpoint of ptqsr, quantized already; give the float weights"
+            )
+    return load_file(path)
+
+
 def _read_npz(path: Path) -> dict[str, torch.Tensor]:
     with np.load(path, allow_pickle=False) as arrays:
         return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    ".safetensors": load_file,
+    ".safetensors": _read_safetensors,
     ".npz": _read_npz,
     ".pt": _read_pt,
     ".pth": _read_pt,
@@ -95,8 +106,7 @@ def fill(network: SRNetwork, state: Mapping[str, torch.Tensor], source: str | Pa
     Raises PtqsrError that names the first differing keys or shapes and what was expected.
     """
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    # The mean colours are constants: a file without them is complete.
-    constant = {name for name in expected if name.startswith(("sub_mean.", "add_mean."))}
+    constant = {n for n in expected for p in network.constants if fnmatchcase(n, p)}
     kind = f"{type(network).__name__} ({_describe(network.hyperparameters)})"
     problems = [
         ("lacks", [name for name in expected if name not in state and name not in constant]),
@@ -112,14 +122,9 @@ def fill(network: SRNetwork, state: Mapping[str, torch.Tensor], source: str | Pa
                 f"{source}: is no {kind}; {name} has shape {tuple(tensor.shape)}, "
                 f"expected {tuple(expected[name])}"
             )
-        if name in constant and name.endswith("weight") and not _is_diagonal(tensor):
-            raise PtqsrError(f"{source}: {name} mixes the colours, which {kind} does not")
+    if problem := network.problem_with(state):
+        raise PtqsrError(f"{source}: is no {kind}; {problem}")
     network.load_state_dict(dict(state), strict=False)
-
-
-def _is_diagonal(matrix: torch.Tensor) -> bool:
-    flat = matrix.flatten(1)
-    return torch.equal(flat, torch.diag(flat.diagonal()))
 
 
 def _describe(hyperparameters: Mapping[str, object]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ptqsr.errors import PtqsrError
 from ptqsr.models.base import Colours, SRNetwork
 
 
@@ -16,6 +17,11 @@ class WrappedNetwork(SRNetwork):
     def __init__(
         self, *, module: nn.Module, scale: int, value_range: float, colours: Colours
     ) -> None:
+        if scale < 1 or not value_range > 0 or colours not in ("rgb", "y"):
+            raise PtqsrError(
+                f"wrap: scale {scale}, value_range {value_range}, colours {colours!r}; "
+                'give a scale of at least 1, a positive range, and "rgb" or "y"'
+            )
         super().__init__(scale=scale, colours=colours, value_range=value_range)
         self.module = module
         self.value_range = value_range

@@ -34,6 +34,7 @@ class FakeQuantConv2d(nn.Conv2d):
         self.register_buffer("weight_zero_point", weight.zero_point)
         self.register_buffer("weight", weight.dequantize(), persistent=False)
         self.quantizer = quantizer
+        self.register_load_state_dict_post_hook(_refresh)
         self.train(conv.training)
 
     @property
@@ -50,6 +51,12 @@ class FakeQuantConv2d(nn.Conv2d):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, weight_bits={self.weight_bits}"
+
+
+def _refresh(layer: nn.Module, _: object) -> None:
+    """Compute `weight` again from the codes that were loaded."""
+    assert isinstance(layer, FakeQuantConv2d)
+    layer.weight = layer.quantized_weight.dequantize()
 
 
 def geometry(conv: nn.Conv2d) -> dict[str, Any]:

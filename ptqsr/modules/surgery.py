@@ -9,6 +9,7 @@ from torch import nn
 
 from ptqsr.errors import PtqsrError
 from ptqsr.models import SRNetwork
+from ptqsr.modules.fake import FakeQuantConv2d
 
 
 def quantizable(
@@ -39,6 +40,12 @@ def quantizable(
     chosen = (listed - matching(exclude)) | matching(include)
     if not chosen:
         raise PtqsrError("no convolution is left to quantize; name some with --include")
+    for name in chosen:
+        kind = type(convs[name])
+        if kind.forward not in (nn.Conv2d.forward, FakeQuantConv2d.forward):
+            raise PtqsrError(
+                f"layer {name}: {kind.__name__} computes something else than nn.Conv2d; exclude it"
+            )
     return {name: conv for name, conv in convs.items() if name in chosen}
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, get_args
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from ptqsr.errors import PtqsrError
 from ptqsr.points.kmeans import kmeans
@@ -38,6 +42,8 @@ def select(
     ([0.0, 1.0], 0.0)
     """
     weights, positions = np.asarray(weights, np.float64), np.asarray(positions, np.float64)
+    if bits < 1:
+        raise PtqsrError(f"bits is {bits}; it must be at least 1")
     if weights.ndim != 1 or weights.shape != positions.shape:
         raise PtqsrError(f"weights {weights.shape} and positions {positions.shape} must be [M]")
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
@@ -64,7 +70,7 @@ def select_channels(
     """Return (index [C, L], loss [C]) for weights [C, M] at shared, ascending positions [M].
 
     `index` points into the set's values. A channel without weight (it was constant on every
-    picture) gets the points of all channels together.
+    picture) gets the points of all channels together. The result does not depend on `threads`.
     """
     if method not in SELECTORS:
         raise PtqsrError(f"selector {method!r} is unknown; choose {' or '.join(SELECTORS)}")
@@ -75,14 +81,27 @@ def select_channels(
         weights = weights.copy()
         # A tensor that was constant everywhere: any points do, those of a flat sample are sane.
         weights[unseen] = pooled if pooled.any() else 1.0
-    cost = subset_cost(weights, positions, universal_set)
-    count = universal_set.count(bits)
-    values = universal_set.values
-    if count == len(values):
-        index = np.broadcast_to(np.arange(count), (len(weights), count))
-    elif method == "optimal":
-        index = optimal(cost, count, threads=threads)
-    else:
-        index = kmeans(weights, positions, values, cost, count, seed=seed, threads=threads)
-    loss = cost.loss(index) / universal_set.denominator**2
-    return index, np.where(unseen, 0.0, loss)
+    values, count = universal_set.values, universal_set.count(bits)
+
+    def solve(start: int) -> tuple[np.ndarray, np.ndarray]:
+        block = weights[start : start + size]
+        cost = subset_cost(block, positions, universal_set)
+        if count == len(values):
+            index = np.broadcast_to(np.arange(count), (len(block), count))
+        elif method == "optimal":
+            index = optimal(block, positions, values, cost, count)
+        else:
+            index = kmeans(block, positions, values, cost, count, seed)
+        return index, cost.loss(index)
+
+    # Blocks of channels whose U x U losses stay in a core's cache, or at least small.
+    size = max(1, min(8, (1 << 20) // len(values) ** 2))
+    # OpenMP's thread count belongs to the calling thread, so that each worker sets its own: a
+    # k-means fit on several threads would depend on their number.
+    pool = ThreadPoolExecutor(threads, initializer=threadpool_limits, initargs=(1, "openmp"))
+    with pool, warnings.catch_warnings():
+        # k-means with fewer distinct clusters than asked for: free places are filled.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        solved = list(pool.map(solve, range(0, len(weights), size)))
+    index, loss = (np.concatenate(parts) for parts in zip(*solved, strict=True))
+    return index, np.where(unseen, 0.0, loss / universal_set.denominator**2)

@@ -34,6 +34,8 @@ PRESETS = (*_PRESET_WORDS, "int8")
 # Above this the integers leave the range in which float32 holds half-integers exactly.
 MAX_EXPONENT = 16
 MAX_COMBINATIONS = 1 << 20
+# What statistics (a histogram on the integer grid) and selectors (all pairs of values) can bear.
+MAX_DENOMINATOR, MAX_VALUES = 8192, 2048
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,13 @@ class UniversalSet:
                     )
         if math.prod(len(word) for word in distinct) > MAX_COMBINATIONS:
             raise PtqsrError("universal set: more than 2^20 combinations; give fewer words")
-        return cls(name, distinct)
+        made = cls(name, distinct)
+        if made.denominator > MAX_DENOMINATOR or len(made.integers) > MAX_VALUES:
+            raise PtqsrError(
+                f"universal set: {len(made.integers)} values k/{made.denominator} are more or "
+                f"finer than {MAX_VALUES} values k/{MAX_DENOMINATOR}; give fewer words"
+            )
+        return made
 
     @classmethod
     def read(cls, name_or_file: str) -> UniversalSet:

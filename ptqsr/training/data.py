@@ -80,4 +80,5 @@ def split(paths: list[Path], held_out: int) -> tuple[list[Path], list[Path]]:
             "lower --validation-images"
         )
     validation = paths[:: len(paths) // held_out][:held_out]
-    return [path for path in paths if path not in set(validation)], validation
+    aside = set(validation)
+    return [path for path in paths if path not in aside], validation

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch.nn.utils import clip_grad_norm_
 
 from ptqsr.errors import PtqsrError
+from ptqsr.evaluation import evaluate
 from ptqsr.files import replacing
-from ptqsr.images import luma, to_levels, to_tensor, to_uint8
 from ptqsr.models import SRNetwork
 from ptqsr.training import precision
 from ptqsr.training.config import TrainConfig
@@ -123,7 +123,7 @@ class Trainer:
                 }
                 loss_sum, since = 0.0, self.step
                 if validate and self.validation:
-                    record["validation_psnr"] = self._validate()
+                    record["validation_psnr"] = evaluate(self.average, self.validation).psnr
                 log.write(_json_line(record))
                 log.flush()
                 if validate:
@@ -162,20 +162,12 @@ class Trainer:
     def _update_average(self) -> None:
         # Early on, a short memory: the average must not remember the random initialisation.
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        ours = list(self.average.state_dict().values())
-        new = list(self.network.state_dict().values())
-        torch._foreach_lerp_(ours, new, 1 - decay)
-
-    @torch.no_grad()
-    def _validate(self) -> float:
-        """Return the averaged network's mean Y-PSNR on the pictures set aside, border cut."""
-        border, total = self.average.scale, 0.0
-        for lr, hr in self.validation:
-            out = to_uint8(self.average(to_tensor(lr).to(self.device))).cpu().double()
-            error = luma(out) - luma(to_levels(hr))
-            error = error[..., border:-border, border:-border]
-            total += float(10 * torch.log10(255**2 / error.pow(2).mean()))
-        return total / len(self.validation)
+        new = self.network.state_dict()
+        for name, ours in self.average.state_dict().items():
+            if ours.is_floating_point():
+                ours.lerp_(new[name], 1 - decay)
+            else:
+                ours.copy_(new[name])  # counters
 
     def _save(self) -> None:
         tensors = {k: v.contiguous().cpu() for k, v in self.average.state_dict().items()}

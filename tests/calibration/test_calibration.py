@@ -89,10 +89,11 @@ class Shared(nn.Module):
 
 def test_layers_that_read_one_tensor_share(tiny: models.SRNetwork) -> None:
     net = Shared()
+    wrapped = models.wrap(net, scale=1)
     layers = {name: getattr(net, name) for name in "abcd"}
     x = torch.randn(1, 3, 4, 4)
-    assert readers(net, layers, x) == {"a": "a", "b": "a", "c": "c", "d": "d"}
-    found = collect(net, {"a": net.a}, [x, 2 * x], lambda _, n: ChannelRanges(n))
+    assert readers(wrapped, layers, x) == {"a": "a", "b": "a", "c": "c", "d": "d"}
+    found = collect(wrapped, {"a": net.a}, [x, 2 * x], lambda _, n: ChannelRanges(n))
     assert torch.equal(found["a"].high, (2 * x).amax((0, 2, 3)).maximum(x.amax((0, 2, 3))))
     assert not net.a._forward_pre_hooks
 
@@ -101,7 +102,7 @@ def test_hooks_come_off_after_an_error() -> None:
     net = Shared()
     x = torch.full((1, 3, 2, 2), torch.nan)
     with pytest.raises(PtqsrError, match="layer a: its input holds NaN"):
-        collect(net, {"a": net.a}, [x], lambda _, n: ChannelRanges(n))
+        collect(models.wrap(net, scale=1), {"a": net.a}, [x], lambda _, n: ChannelRanges(n))
     assert not net.a._forward_pre_hooks
 
 

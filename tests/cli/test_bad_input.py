@@ -28,7 +28,7 @@ from ptqsr import models
 from .conftest import start, tiny_edsr, write_picture
 
 Refused = Callable[..., str]
-as_root = pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
+not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_missing_data_is_seen_before_the_work(
     assert "gone" in refused("evaluate", weights, "--data", pictures, "--data", "gone")
 
 
-@as_root
+@not_as_root
 def test_unreadable_files(
     refused: Refused, job: list[object], weights: Path, pictures: Path
 ) -> None:
@@ -399,7 +399,7 @@ def test_output_without_a_place(refused: Refused, job: list[object], out: Path) 
     assert str(long) in refused(*job, "-o", long)
 
 
-@as_root
+@not_as_root
 def test_output_without_permission(refused: Refused, job: list[object], out: Path) -> None:
     out.chmod(0o500)
     line = refused(*job)

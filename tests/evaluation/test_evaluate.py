@@ -102,8 +102,30 @@ def test_bad_folders(tmp_path: Path) -> None:
     write(tmp_path / "e" / "LR", ["a"])
     with pytest.raises(PtqsrError, match=r"a\.png: 12x10 is not 1/2 of 40x40"):
         ptqsr.evaluate(NEAREST, tmp_path / "e")
+    write(tmp_path / "f" / "GT", ["a"])
+    write(tmp_path / "f" / "LRbic", ["a"])
+    with pytest.raises(PtqsrError, match="only the folders GT, LRbic"):
+        find_pairs(tmp_path / "f", 2)
     with pytest.raises(PtqsrError, match="no pictures"):
         ptqsr.evaluate(NEAREST, [])
+
+
+def test_bad_pairs() -> None:
+    lr, hr = downscale(photograph(20, 24), 2)
+    for pair in ((lr / 255, hr), (lr[..., 0], hr[..., 0]), (torch.zeros(3, 4, 4), hr)):
+        with pytest.raises(PtqsrError, match="give uint8 arrays"):
+            ptqsr.evaluate(NEAREST, [pair])
+    with pytest.raises(PtqsrError, match="no pair of scale 2"):
+        ptqsr.evaluate(NEAREST, [(lr, hr[:-2])])
+    with pytest.raises(PtqsrError, match="is its scale really 4"):
+        ptqsr.evaluate(models.wrap(Nearest(), scale=4), [(lr, np.zeros((40, 48, 3), np.uint8))])
+
+    class Broken(Nearest):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * torch.nan
+
+    with pytest.raises(PtqsrError, match="1: the network's output holds NaN"):
+        ptqsr.evaluate(models.wrap(Broken(), scale=2), [(lr, hr)])
 
 
 @pytest.mark.shared

@@ -149,11 +149,17 @@ def test_constant_pictures_and_one_pixel(tiny: models.SRNetwork) -> None:
 def test_unsound_networks_are_named(tiny: models.SRNetwork, pictures: list[np.ndarray]) -> None:
     with torch.no_grad():
         tiny.body[1].body[0].weight[0] = torch.nan
-    with pytest.raises(PtqsrError, match=r"layer body\.1\.body\.0: its weight holds NaN"):
+    with pytest.raises(PtqsrError, match=r"layer body\.1\.body\.0: .*weight holds NaN"):
         ptqsr.calibrate(tiny, pictures)
     with torch.no_grad():
         tiny.body[1].body[0].weight[0] = 0
-        tiny.body[0].body[0].bias[0] = torch.inf
+        tiny.tail[1].bias[0] = torch.nan
+    with pytest.raises(PtqsrError, match=r"layer tail\.1: tail\.1\.bias holds NaN"):
+        ptqsr.calibrate(tiny, pictures)
+    with torch.no_grad():
+        tiny.tail[1].bias[0] = 0
+        tiny.body[0].body[0].bias[0] = 3e38
+        tiny.body[0].body[0].weight[0] = 3e38
     with pytest.raises(PtqsrError, match=r"layer body\.0\.body\.2: its input holds NaN or Inf"):
         ptqsr.calibrate(tiny, pictures)
 
@@ -162,6 +168,28 @@ def test_plain_modules_are_refused(pictures: list[np.ndarray]) -> None:
     for call in (lambda m: ptqsr.calibrate(m, pictures), lambda m: ptqsr.evaluate(m, [])):
         with pytest.raises(PtqsrError, match=r"Conv2d is no network of ptqsr; wrap it"):
             call(nn.Conv2d(3, 3, 1))
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
+
+
+def test_other_convolutions_are_not_taken_for_plain_ones(pictures: list[np.ndarray]) -> None:
+    layers = [nn.Conv2d(3, 4, 1), Standardised(4, 4, 1), nn.Conv2d(4, 3, 1)]
+    with pytest.raises(PtqsrError, match=r"layer module\.1: Standardised computes something else"):
+        ptqsr.calibrate(models.wrap(nn.Sequential(*layers), scale=1), pictures)
+
+
+def test_a_wrong_scale_is_seen(pictures: list[np.ndarray]) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 3, 1))
+    with pytest.raises(PtqsrError, match="is its scale really 4"):
+        ptqsr.calibrate(models.wrap(net, scale=4), pictures)
+
+
+def test_works_in_inference_mode(tiny: models.SRNetwork, pictures: list[np.ndarray]) -> None:
+    with torch.inference_mode():
+        ptqsr.calibrate(tiny, pictures, Config(method="minmax"))
 
 
 def test_calibrating_twice_is_refused(tiny: models.SRNetwork, pictures: list[np.ndarray]) -> None:

@@ -247,7 +247,7 @@ def test_opcheck() -> None:
 def test_native_kernels_are_registered() -> None:
     """A lost registration would go unnoticed: the reference gives the same, slowly."""
     assert torch._C._dispatch_has_kernel_for_dispatch_key("ptqsr::subset_fake_quant", "CPU")
-    assert ISAS and ISAS[0] == "portable"
+    assert ISAS and ISAS[0] == "portable", "the native module is not built"
 
 
 @pytest.mark.parametrize(

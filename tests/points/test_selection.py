@@ -106,6 +106,12 @@ def test_free_places_are_filled_by_the_rule() -> None:
     assert points.tolist() == [-0.2, 0.0, 0.2, 0.4]
 
 
+@pytest.mark.parametrize("method", SELECTORS)
+def test_points_that_nothing_needs_follow_the_rule(method: str) -> None:
+    points, loss = select([4, 1, 1], [0.0, 21 / 104, 1.0], DFSQ, 4, method=method)
+    assert loss == 0 and 104 * points == pytest.approx([*range(-6, 8), 21, 104])
+
+
 @pytest.mark.parametrize(
     "weights, positions, words",
     [
