@@ -23,8 +23,7 @@ import torch
 from benchmarks.timer import write
 from ptqsr import Config, models
 from ptqsr.calibration import ChannelRanges, Inputs, collect
-from ptqsr.cli.calibrate import sample_photographs
-from ptqsr.images import cut, downscale
+from ptqsr.images import cut, downscale, sample_photographs
 from ptqsr.methods import METHODS
 from ptqsr.modules import quantizable
 from ptqsr.points import SELECTORS, select_channels

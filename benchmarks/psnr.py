@@ -21,9 +21,8 @@ import numpy as np
 import ptqsr
 from benchmarks.timer import write
 from ptqsr import Config, models
-from ptqsr.cli.calibrate import sample_photographs
 from ptqsr.evaluation import find_pairs, read_pairs
-from ptqsr.images import cut, downscale, list_images
+from ptqsr.images import cut, downscale, list_images, sample_photographs
 
 SETS = ("Set5", "Set14", "BSD100")
 BITS = (8, 6, 4, 3)

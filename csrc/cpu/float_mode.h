@@ -8,7 +8,7 @@ namespace ptqsr::cpu {
 
 // While it lives, the thread computes as IEEE 754 says: round to nearest, no flush to zero. A
 // caller may have set otherwise (torch.set_flush_denormal), and a thread of the pool keeps what it
-// was started with; the results depend on neither.
+// was started with; the results depend on neither. On x86; elsewhere it changes nothing.
 class FloatMode {
  public:
 #ifdef __SSE__

@@ -26,7 +26,14 @@ from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import OUTPUT_SIZE, cost, evaluate
 from ptqsr.files import check_writable
-from ptqsr.images import cut, downscale, list_images, to_tensor, to_uint8
+from ptqsr.images import (
+    cut,
+    downscale,
+    list_images,
+    sample_photographs,
+    to_tensor,
+    to_uint8,
+)
 from ptqsr.points import PRESETS
 
 HELD_OUT = 16  # crops to measure on
@@ -155,12 +162,6 @@ def calibrate(
     stderr.print(
         f"Written: {output}  (measure it: ptqsr evaluate {output} --data DIR)", soft_wrap=True
     )
-
-
-def sample_photographs() -> list[Path]:
-    from sklearn.datasets import load_sample_images
-
-    return [Path(name) for name in load_sample_images().filenames]
 
 
 def _network(model: str | None, scale: int | None, weights: str) -> models.SRNetwork:

@@ -57,6 +57,10 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
                 raise  # whoever read the output has left; typer ends quietly
             where = "" if error.filename is None else f"{error.filename}: "
             message, code = f"{where}{error.strerror or error}", 2
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            message, code = "out of memory; use smaller pictures, or fewer", 2
         except KeyboardInterrupt:
             message, code = "interrupted; no unfinished file is left", 130
         print(f"ptqsr: {' '.join(message.split())}", file=sys.stderr)

@@ -23,7 +23,9 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
     model: Annotated[str, typer.Option(help=f"One of {', '.join(models.ARCHITECTURES)}.")] = "edsr",
     scale: Annotated[int, typer.Option(help="2, 3 or 4.")] = 4,
-    weights: Annotated[Path | None, typer.Option(help="Weights to start from.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="What to start from: bundled, or a weight file.")
+    ] = None,
     steps: int = DEFAULT.steps,
     batch_size: int = DEFAULT.batch_size,
     patch_size: Annotated[int, typer.Option(help="In input pixels.")] = DEFAULT.patch_size,

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ class Trainer:
         self.bf16, self.precision = precision.choose(config.precision, self.device)
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        names = "\n".join(path.name for path in pictures)
+        self.pictures = f"{len(pictures)} with names of digest {sha256(names.encode()).hexdigest()}"
         training, held_out = split(pictures, config.validation_images)
         self.sampler = CropSampler(
             training,
@@ -191,7 +194,8 @@ class Trainer:
     def _identity(self) -> dict[str, Any]:
         """Return all that a state must agree in with the run that goes on from it."""
         architecture = {"architecture": self.network.architecture, **self.network.hyperparameters}
-        return {"version": STATE_VERSION, **architecture, **self.config.to_json()}
+        data = {"pictures": self.pictures, "method": type(self.hook).__name__}
+        return {"version": STATE_VERSION, **architecture, **data, **self.config.to_json()}
 
     def _cut_log(self) -> None:
         """Drop the lines of steps that ran after the state was saved: they run again."""
