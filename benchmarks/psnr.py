@@ -44,6 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--imdn", type=Path, required=True)
+    parser.add_argument("--only", default="", help="networks whose name begins so")
     parser.add_argument("--json", default="benchmarks/results/psnr.json")
     arguments = parser.parse_args()
     training = list_images(arguments.data / "train")
@@ -57,6 +58,8 @@ def main() -> None:
         rows = json.loads(Path(arguments.json).read_text())["figures"]
     done = {(row["network"], row["method"], row["bits"]) for row in rows}
     for network, (build, paths, count) in networks.items():
+        if not network.startswith(arguments.only):
+            continue
         model, pictures = build(), crops(paths, count, 4)
         for bits in (32, *BITS):
             for method, config in METHODS.items() if bits < 32 else {"float": None}.items():
