@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--imdn", type=Path, required=True)
     parser.add_argument("--only", default="", help="networks whose name begins so")
+    parser.add_argument("--bits", type=int, nargs="+", default=BITS)
     parser.add_argument("--json", default="benchmarks/results/psnr.json")
     arguments = parser.parse_args()
     training = list_images(arguments.data / "train")
@@ -61,7 +62,7 @@ def main() -> None:
         if not network.startswith(arguments.only):
             continue
         model, pictures = build(), crops(paths, count, 4)
-        for bits in (32, *BITS):
+        for bits in (32, *arguments.bits):
             for method, config in METHODS.items() if bits < 32 else {"float": None}.items():
                 if (network, method, bits) in done:
                     continue
