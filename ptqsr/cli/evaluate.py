@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ptqsr import checkpoint, models
 from ptqsr.cli.output import JsonFile, bitops, check_json, parameters, progress_bar, report
+from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import OUTPUT_SIZE, cost
 from ptqsr.evaluation import evaluate as measure
 from ptqsr.evaluation.data import find_pairs
@@ -61,13 +62,15 @@ def _open(name: str) -> models.SRNetwork:
     if name in models.bundled() and not Path(name).exists():
         architecture, _, scale = name.rpartition("_x")
         return models.build(architecture, scale=int(scale))
+    if not Path(name).exists():
+        raise PtqsrError(f"{name}: no such file, nor bundled ({', '.join(models.bundled())} is)")
     return checkpoint.load(name) if checkpoint.is_checkpoint(name) else models.load(name)
 
 
 def _table(records: list[dict[str, Any]], per_image: bool) -> Table:
     table = Table(
         caption=f"PSNR in dB, border of `scale` pixels cut; BitOPs for {OUTPUT_SIZE}; storage in "
-        "float32 parameters, and with steps and points"
+        "float32 parameters, and with steps and points; FQR: mean bits of quantized features"
     )
     table.add_column("network")
     folders = list(records[0]["data"])

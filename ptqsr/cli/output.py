@@ -114,10 +114,10 @@ def report(table: Table, figures: Any, json_file: str | None) -> None:
 
 def bitops(value: float) -> str:
     """Return 215.1T or 76.44G."""
-    for unit, letter in ((1e12, "T"), (1e9, "G")):
-        if value >= unit:
-            return f"{value / unit:.4g}{letter}"
-    return f"{value / 1e6:.4g}M"
+    unit, letter = next(
+        (pair for pair in ((1e12, "T"), (1e9, "G")) if value >= pair[0]), (1e6, "M")
+    )
+    return f"{value / unit:.{1 if value >= 100 * unit else 2}f}{letter}"
 
 
 def parameters(value: float) -> str:

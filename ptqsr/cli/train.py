@@ -26,10 +26,12 @@ def train(
     weights: Annotated[
         str | None, typer.Option(help="What to start from: bundled, or a weight file.")
     ] = None,
-    steps: int = DEFAULT.steps,
-    batch_size: int = DEFAULT.batch_size,
+    steps: Annotated[int, typer.Option(help="In all, resumed ones too.")] = DEFAULT.steps,
+    batch_size: Annotated[int, typer.Option(help="Crops a step.")] = DEFAULT.batch_size,
     patch_size: Annotated[int, typer.Option(help="In input pixels.")] = DEFAULT.patch_size,
-    learning_rate: float = DEFAULT.learning_rate,
+    learning_rate: Annotated[
+        float, typer.Option(help="Adam's, at the end of the warm-up.")
+    ] = DEFAULT.learning_rate,
     warmup: Annotated[int, typer.Option(help="Steps.")] = DEFAULT.warmup,
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = DEFAULT.clip,
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights.")] = DEFAULT.ema,
@@ -39,7 +41,7 @@ def train(
     validate_every: Annotated[int, typer.Option(help="Steps.")] = DEFAULT.validate_every,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = DEFAULT.precision,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = DEFAULT.device,
-    seed: int = DEFAULT.seed,
+    seed: Annotated[int, typer.Option(help="Of first weights and crops.")] = DEFAULT.seed,
     resume: Annotated[bool, typer.Option(help="Go on with the run in the folder.")] = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -71,7 +73,8 @@ def train(
     stderr.print(
         f"{len(trainer.sampler.pairs)} pictures to train on"
         + (f" ({small} smaller than a patch left out)" if small else "")
-        + f", {len(trainer.validation)} to validate on; arithmetic: {trainer.precision}"
+        + f", {len(trainer.validation)} to validate on; arithmetic: {trainer.precision}",
+        soft_wrap=True,
     )
     figures: dict[str, Any] = {
         "weights": str(output / "weights.safetensors"),

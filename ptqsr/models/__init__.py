@@ -63,7 +63,8 @@ def build(
         if scale is not None and deduced.get("scale", scale) != scale:
             raise PtqsrError(f"{weights}: is for scale {deduced['scale']}, not {scale}")
         network = create(name, **{"scale": chosen, **deduced, **hyperparameters})
-        fill(network, state, weights)
+        other = found is not None and found[0] != name
+        fill(network, state, weights, f"; it looks like {found[0]}" if found and other else "")
         return network.eval()
     network = create(name, scale=chosen, **hyperparameters)
     if weights is None:
@@ -87,7 +88,7 @@ def load(path: str | Path) -> SRNetwork:
     if found is None:
         names = ", ".join(list(state)[:3])
         raise PtqsrError(
-            f"{path}: is no {', '.join(ARCHITECTURES)}; its tensors begin with {names}; "
+            f"{path}: is none of {', '.join(ARCHITECTURES)}; its tensors begin with {names}; "
             "wrap a network of your own with ptqsr.models.wrap"
         )
     network = create(found[0], **found[1])

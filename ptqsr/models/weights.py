@@ -100,10 +100,13 @@ def _unwrap(state: object, path: Path) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): state[name].to(torch.float32) for name in names}
 
 
-def fill(network: SRNetwork, state: Mapping[str, torch.Tensor], source: str | Path) -> None:
+def fill(
+    network: SRNetwork, state: Mapping[str, torch.Tensor], source: str | Path, hint: str = ""
+) -> None:
     """Load a state dict into a network.
 
-    Raises PtqsrError that names the first differing keys or shapes and what was expected.
+    Raises PtqsrError that names the first differing keys or shapes and what was expected, with
+    the hint at its end.
     """
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
     constant = {n for n in expected for p in network.constants if fnmatchcase(n, p)}
@@ -115,7 +118,9 @@ def fill(network: SRNetwork, state: Mapping[str, torch.Tensor], source: str | Pa
     for verb, names in problems:
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise PtqsrError(f"{source}: is no {kind}; it {verb} {', '.join(names[:3])}{more}")
+            raise PtqsrError(
+                f"{source}: is no {kind}; it {verb} {', '.join(names[:3])}{more}{hint}"
+            )
     for name, tensor in state.items():
         if tensor.shape != expected[name]:
             raise PtqsrError(
