@@ -62,8 +62,10 @@ def _open(name: str) -> models.SRNetwork:
     if name in models.bundled() and not Path(name).exists():
         architecture, _, scale = name.rpartition("_x")
         return models.build(architecture, scale=int(scale))
-    if not Path(name).exists():
-        raise PtqsrError(f"{name}: no such file, nor bundled ({', '.join(models.bundled())} is)")
+    if not Path(name).exists() and Path(name).name == Path(name).stem == name:
+        raise PtqsrError(
+            f"{name}: no such file, nor bundled weights: {', '.join(models.bundled())}"
+        )
     return checkpoint.load(name) if checkpoint.is_checkpoint(name) else models.load(name)
 
 

@@ -509,3 +509,20 @@ def test_reader_that_leaves(tmp_path: Path) -> None:
     process.stdout.close()
     assert "Traceback" not in process.stderr.read()
     process.wait(timeout=60)
+
+
+def test_other_files_are_not_overwritten(
+    refused: Refused, job: list[object], weights: Path, tmp_path: Path
+) -> None:
+    """Neither the weights themselves nor anything else that is no checkpoint of ours."""
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    for path in (weights, notes):
+        before = path.read_bytes()
+        assert f"{path}: exists and is no checkpoint" in refused(*job, "-o", path)
+        assert path.read_bytes() == before
+
+
+def test_bundled_names_are_told(refused: Refused, pictures: Path) -> None:
+    line = refused("evaluate", "edsr_x9", "--data", pictures)
+    assert "edsr_x9: no such file, nor bundled weights: edsr_x4" in line
