@@ -98,3 +98,15 @@ def test_importing_everything_leaves_cuda_alone() -> None:
         "assert not torch.cuda.is_initialized()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_architecture_page_names_every_part_in_order() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    table = page[page.index("| part |") : page.index("Native code:")]
+    named = [
+        name
+        for line in table.splitlines()[2:]
+        if line.startswith("|")
+        for name in line.split("|")[1].replace("`", "").replace(" ", "").split(",")
+    ]
+    assert named == list(LAYERS)
