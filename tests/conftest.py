@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import photograph
+from helpers import photograph, tiny_edsr
 
 from ptqsr import models
 
@@ -25,10 +26,18 @@ def shared() -> Path:
 @pytest.fixture
 def tiny() -> models.SRNetwork:
     """A small EDSR with random weights, always the same."""
-    torch.manual_seed(0)
-    return models.build("edsr", scale=2, weights=None, blocks=2, width=16)
+    return tiny_edsr()
 
 
 @pytest.fixture
 def pictures() -> list[np.ndarray]:
     return [photograph(24, 30, seed) for seed in range(3)]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads cost small networks more than they give."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,8 +1,14 @@
-"""Pictures that tests make."""
+"""A network and pictures that tests make."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import torch
+from PIL import Image
+
+from ptqsr import models
 
 
 def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -12,3 +18,16 @@ def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
     waves = [np.sin(x / 5 + c) + np.cos(y / 7 - c) + ((x + 2 * y) % 40 > 20) for c in range(3)]
     picture = np.stack(waves, -1) * 40 + 90 + rng.normal(0, 4, (height, width, 3))
     return picture.clip(0, 255).astype(np.uint8)
+
+
+def write_photograph(path: Path, height: int, width: int, seed: int = 0) -> Path:
+    """Save a photograph, and the folder it is in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(photograph(height, width, seed)).save(path)
+    return path
+
+
+def tiny_edsr() -> models.SRNetwork:
+    """A small EDSR x2 with random weights, always the same."""
+    torch.manual_seed(0)
+    return models.build("edsr", scale=2, weights=None, blocks=2, width=16)

@@ -63,8 +63,8 @@ def build(
         if scale is not None and deduced.get("scale", scale) != scale:
             raise PtqsrError(f"{weights}: is for scale {deduced['scale']}, not {scale}")
         network = create(name, **{"scale": chosen, **deduced, **hyperparameters})
-        other = found is not None and found[0] != name
-        fill(network, state, weights, f"; it looks like {found[0]}" if found and other else "")
+        hint = f"; it looks like {found[0]}" if found is not None and found[0] != name else ""
+        fill(network, state, weights, hint)
         return network.eval()
     network = create(name, scale=chosen, **hyperparameters)
     if weights is None:

@@ -4,44 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
+from helpers import tiny_edsr, write_photograph
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from ptqsr import models
 from ptqsr.cli.app import app
 
 Run = Callable[..., Any]  # gives typer's Result
-
-
-def write_picture(path: Path, height: int, width: int, seed: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    picture = (np.sin(x / 4) + np.cos(y / 5))[..., None] * 50 + 128 + rng.normal(0, 5, (1, 1, 3))
-    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(path)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads cost such small networks more than they give."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def tiny_edsr() -> models.SRNetwork:
-    torch.manual_seed(0)
-    return models.build("edsr", scale=2, weights=None, blocks=2, width=16)
 
 
 @pytest.fixture
@@ -93,7 +67,7 @@ def pictures(tmp_path: Path) -> Path:
     """A folder of two pictures, 30x56."""
     folder = tmp_path / "pictures"
     for number in range(2):
-        write_picture(folder / f"{number}.png", 30, 56, number)
+        write_photograph(folder / f"{number}.png", 30, 56, number)
     return folder
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import tiny_edsr, write_photograph
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -25,7 +26,9 @@ from safetensors.torch import save_file
 import ptqsr.checkpoint
 from ptqsr import models
 
-from .conftest import start, tiny_edsr, write_picture
+from .conftest import start
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 Refused = Callable[..., str]
 not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
@@ -347,7 +350,7 @@ def test_all_pictures_smaller_than_a_patch(refused: Refused, job: list[object]) 
 def test_some_pictures_smaller_than_a_patch(
     run: Callable[..., Any], job: list[object], pictures: Path, out: Path
 ) -> None:
-    write_picture(pictures / "small.png", 10, 10)
+    write_photograph(pictures / "small.png", 10, 10)
     result = run(*job)
     assert result.exit_code == 0
     assert "ptqsr: warning: " in result.stderr and "small.png" in result.stderr

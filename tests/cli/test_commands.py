@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import write_photograph
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -15,7 +16,9 @@ import ptqsr
 from ptqsr import checkpoint as checkpoints
 from ptqsr.images import downscale, read_rgb
 
-from .conftest import Run, write_picture
+from .conftest import Run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_calibrate_then_evaluate(run: Run, job: list[object], pictures: Path, out: Path) -> None:
@@ -65,7 +68,7 @@ def test_networks_and_folders_side_by_side(
 ) -> None:
     pairs = tmp_path / "pairs"
     for number in range(2):
-        hr = read_rgb(write_picture(pairs / "HR" / f"p{number}.png", 25, 30, number))
+        hr = read_rgb(write_photograph(pairs / "HR" / f"p{number}.png", 25, 30, number))
         (pairs / "LR").mkdir(exist_ok=True)
         Image.fromarray(downscale(hr, 2)[0]).save(pairs / "LR" / f"p{number}x2.png")
     folders = ("--data", pictures, "--data", pairs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from helpers import write_photograph
 from safetensors.torch import load_file
 from torch import nn
 
@@ -22,6 +21,8 @@ from ptqsr.errors import PtqsrError
 from ptqsr.images import downscale, read_rgb
 from ptqsr.training import TrainConfig, Trainer, TrainingHook
 from ptqsr.training.data import CropSampler, split
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CONFIG = TrainConfig(
     steps=7,
@@ -34,27 +35,9 @@ CONFIG = TrainConfig(
 )
 
 
-def picture(path: Path, height: int, width: int, seed: int = 0) -> Path:
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    smooth = np.sin(x / 4 + seed)[..., None] * 40 + np.cos(y / 3)[..., None] * 40 + 128
-    noisy = smooth + rng.normal(0, 6, (height, width, 3))
-    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads cost such small networks more than they give."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def pictures(tmp_path: Path) -> list[Path]:
-    return [picture(tmp_path / f"{i}.png", 40 + i, 50 - i, i) for i in range(3)]
+    return [write_photograph(tmp_path / f"{i}.png", 40 + i, 50 - i, i) for i in range(3)]
 
 
 def network() -> models.SRNetwork:
@@ -351,7 +334,7 @@ def test_split_leaves_some_to_train_on(held_out: int) -> None:
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_crops_are_aligned(tmp_path: Path, scale: int) -> None:
     """Away from the border, the bicubic LR of the HR crop is the LR crop."""
-    paths = [picture(tmp_path / f"{i}.png", 83 + i, 91 - i, i) for i in range(2)]
+    paths = [write_photograph(tmp_path / f"{i}.png", 83 + i, 91 - i, i) for i in range(2)]
     sampler = CropSampler(paths, scale=scale, patch_size=16, batch_size=12, seed=0)
     lr, hr = sampler.batch(5)
     assert lr.shape == (12, 3, 16, 16) and hr.shape == (12, 3, 16 * scale, 16 * scale)
@@ -380,7 +363,7 @@ def test_crops_depend_on_seed_and_step_alone(pictures: list[Path]) -> None:
 
 
 def test_crops_reach_every_corner_in_all_positions(tmp_path: Path) -> None:
-    path = picture(tmp_path / "p.png", 18, 18)
+    path = write_photograph(tmp_path / "p.png", 18, 18)
     corners = read_rgb(path)[::17, ::17].reshape(4, 3)
     sampler = CropSampler([path], scale=2, patch_size=8, batch_size=200, seed=0)
     firsts = {tuple(int(v) for v in crop[:, 0, 0]) for crop in sampler.batch(0)[1]}
@@ -389,8 +372,8 @@ def test_crops_reach_every_corner_in_all_positions(tmp_path: Path) -> None:
 
 def test_small_pictures_are_left_out(tmp_path: Path, pictures: list[Path]) -> None:
     sizes = ((1, 1), (15, 40), (40, 15))
-    small = [picture(tmp_path / f"small{i}.png", *size) for i, size in enumerate(sizes)]
-    fits = picture(tmp_path / "fits.png", 16, 17)
+    small = [write_photograph(tmp_path / f"small{i}.png", *size) for i, size in enumerate(sizes)]
+    fits = write_photograph(tmp_path / "fits.png", 16, 17)
     sampler = CropSampler([*small, *pictures, fits], scale=2, patch_size=8, batch_size=2, seed=0)
     assert sampler.too_small == small and len(sampler.pairs) == 4
     with pytest.raises(PtqsrError, match=r"16 pixels .* lower --patch-size"):
