@@ -1,10 +1,11 @@
 """PSNR and SSIM of quantized networks on the standard pictures: README's table.
 
-    python -m benchmarks.psnr --data ../shared/data --imdn ../shared/weights/IMDN_x4.pth
+    python -m benchmarks.psnr --data ../shared/data --weights ../shared/weights
 
 Networks: the bundled EDSR x4, calibrated as `ptqsr calibrate` does by default, and the authors'
-IMDN x4, calibrated on 16 crops of 48x48 of the training pictures. Resumable: rows that the result
-file holds already are not computed again.
+IMDN, IDN and CARN-M x4, calibrated on 16 crops of 48x48 of the training pictures. Resumable: rows
+that the result file holds already are not computed again. `--only` runs some networks, into a file
+of their own, that several may run side by side; `--merge` adds such files' rows.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,12 @@ METHODS = {
     "DFSQ, optimal": Config(method="dfsq", selector="optimal"),
 }
 PATCH = 48
+AUTHORS = {
+    "IMDN x4 (authors')": "IMDN_x4.pth",
+    "IDN x4 (authors', luma)": "idn_x4.npz",
+    "CARN-M x4 (authors')": "carn_m.pth",
+}
+BUNDLED = "EDSR x4 (bundled)"
 
 
 def crops(paths: list[Path], count: int, scale: int) -> list[np.ndarray]:
@@ -43,20 +51,24 @@ def crops(paths: list[Path], count: int, scale: int) -> list[np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--imdn", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--only", default="", help="networks whose name begins so")
     parser.add_argument("--bits", type=int, nargs="+", default=BITS)
     parser.add_argument("--json", default="benchmarks/results/psnr.json")
+    parser.add_argument("--merge", type=Path, nargs="*", default=[])
     arguments = parser.parse_args()
     training = list_images(arguments.data / "train")
     networks: dict[str, tuple[Callable[[], models.SRNetwork], list[Path], int]] = {
-        "IMDN x4 (authors')": (lambda: models.load(arguments.imdn), training, 16),
-        "EDSR x4 (bundled)": (lambda: models.build("edsr", scale=4), sample_photographs(), 32),
+        name: (partial(models.load, arguments.weights / file, scale=4), training, 16)
+        for name, file in AUTHORS.items()
     }
+    networks[BUNDLED] = (partial(models.build, "edsr", scale=4), sample_photographs(), 32)
     pairs = {name: list(read_pairs(find_pairs(arguments.data / name, 4), 4)) for name in SETS}
     rows = []
     if Path(arguments.json).exists():
         rows = json.loads(Path(arguments.json).read_text())["figures"]
+    for path in arguments.merge:
+        rows += json.loads(path.read_text())["figures"]
     done = {(row["network"], row["method"], row["bits"]) for row in rows}
     for network, (build, paths, count) in networks.items():
         if not network.startswith(arguments.only):
@@ -79,6 +91,9 @@ def main() -> None:
                 rows.append(row)
                 write(arguments.json, rows)
                 print(line(row), flush=True)
+    order = list(networks)
+    rows.sort(key=lambda row: (order.index(row["network"]), -row["bits"]))
+    write(arguments.json, rows)
     print(markdown(rows))
 
 

@@ -27,10 +27,10 @@ from ptqsr.models import SRNetwork
 from ptqsr.models.registry import create
 from ptqsr.modules import FakeQuantConv2d, replace
 from ptqsr.packing import pack, unpack
-from ptqsr.quantizers import KINDS, QuantizedWeight
+from ptqsr.quantizers import KINDS, ActivationQuantizer, QuantizedWeight, join
 
 FORMAT = "ptqsr"
-VERSION = 1
+VERSION = 2
 
 
 def save(
@@ -45,22 +45,24 @@ def save(
     if not layers:
         raise PtqsrError(f"{path}: the network is not quantized; calibrate it first")
     tensors: dict[str, torch.Tensor] = {}
-    quantizers: dict[int, tuple[str, dict[str, Any]]] = {}
+    names: dict[ActivationQuantizer, str] = {}
+    quantizers: dict[str, dict[str, Any]] = {}
     table = {}
     for name, layer in layers.items():
-        key = id(layer.quantizer)
-        if key not in quantizers:
-            settings = {"kind": layer.quantizer.kind, **layer.quantizer.settings()}
-            quantizers[key] = (name, settings)
-            for part, tensor in layer.quantizer.named_buffers():
-                tensors[f"{name}.quantizer.{part}"] = tensor
+        for position, quantizer in enumerate(layer.quantizer.parts):
+            if quantizer in names:
+                continue
+            names[quantizer] = key = f"{name}.quantizer.{position}"
+            quantizers[key] = {"kind": quantizer.kind, **quantizer.settings()}
+            for part, tensor in quantizer.named_buffers():
+                tensors[f"{key}.{part}"] = tensor
         tensors[f"{name}.weight_codes"] = pack(layer.weight_codes.cpu(), layer.weight_bits)
         tensors[f"{name}.weight_step"] = layer.weight_step
         tensors[f"{name}.weight_zero_point"] = layer.weight_zero_point
         table[name] = {
             "weight_bits": layer.weight_bits,
             "shape": list(layer.weight_codes.shape),
-            "quantizer": quantizers[key][0],
+            "quantizers": [names[quantizer] for quantizer in layer.quantizer.parts],
         }
     tensors |= _float_part(model, layers)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -71,7 +73,7 @@ def save(
             "colours": model.colours,
             "config": json.loads(model.calibration.to_json()),
             "layers": table,
-            "quantizers": dict(quantizers.values()),
+            "quantizers": quantizers,
             "provenance": {
                 "ptqsr": ptqsr.__version__,
                 "torch": torch.__version__,
@@ -129,6 +131,23 @@ def load(path: str | Path, *, module: SRNetwork | None = None) -> SRNetwork:
     it was for calibration; it is changed in place.
     """
     manifest, tensors = read(path)
+    try:
+        return _build(path, manifest, tensors, module)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        # A sound digest says that nothing changed since the file was made, not who made it.
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise PtqsrError(
+            f"{path}: its manifest does not describe its tensors ({reason}); calibrate again"
+        ) from None
+
+
+def _build(
+    path: str | Path,
+    manifest: dict[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    module: SRNetwork | None,
+) -> SRNetwork:
+    """Return the network; errors of Python's own mean a manifest that `save` did not write."""
     if module is not None:
         for part in ("architecture", "hyperparameters", "colours"):
             if getattr(module, part) != manifest[part]:
@@ -140,33 +159,66 @@ def load(path: str | Path, *, module: SRNetwork | None = None) -> SRNetwork:
     elif manifest["architecture"] == "wrapped":
         raise PtqsrError(f"{path}: holds a network of your own; pass it to ptqsr.load as `module`")
     else:
+        # First without memory: what the manifest asks for may be far larger than the file.
+        with torch.device("meta"):
+            sketch = create(manifest["architecture"], **manifest["hyperparameters"])
+        _check_shapes(path, sketch, manifest, tensors)
         network = create(manifest["architecture"], **manifest["hyperparameters"])
-    convs = {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    _check_shapes(path, network, manifest, tensors)
     quantizers = {}
-    for name, settings in manifest["quantizers"].items():
-        prefix = f"{name}.quantizer."
-        parts = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        kind = KINDS[settings.pop("kind")]
-        quantizers[name] = kind.restore(settings, parts)
+    for key, settings in manifest["quantizers"].items():
+        parts = {
+            name.removeprefix(f"{key}."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(f"{key}.")
+        }
+        quantizers[key] = KINDS[settings["kind"]].restore(settings, parts)
+    joined: dict[tuple[str, ...], ActivationQuantizer] = {}
     swaps: dict[nn.Module, nn.Module] = {}
+    convs = _convolutions(network)
+    for name, row in manifest["layers"].items():
+        shape, bits, keys = tuple(row["shape"]), row["weight_bits"], tuple(row["quantizers"])
+        weight = QuantizedWeight(
+            unpack(tensors[f"{name}.weight_codes"], bits, shape),
+            tensors[f"{name}.weight_step"],
+            tensors[f"{name}.weight_zero_point"],
+            bits,
+        )
+        weight.check()
+        if keys not in joined:
+            joined[keys] = join([quantizers[key] for key in keys])
+        joined[keys].check(convs[name].in_channels)
+        swaps[convs[name]] = FakeQuantConv2d(convs[name], joined[keys], weight)
+    replace(network, swaps)
+    wanted = _float_part(network, _quantized(network))
+    network.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
+    network.calibration = Config.from_json(json.dumps(manifest["config"]))
+    return network.eval().requires_grad_(False)
+
+
+def _check_shapes(
+    path: str | Path,
+    network: SRNetwork,
+    manifest: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+) -> None:
+    """Raise PtqsrError where the file is of another network than the given one."""
+    convs = _convolutions(network)
     for name, row in manifest["layers"].items():
         if name not in convs:
             raise PtqsrError(f"{path}: layer {name} is not in the given network")
         _same_shape(path, name, tuple(row["shape"]), convs[name].weight)
-        codes = unpack(tensors[f"{name}.weight_codes"], row["weight_bits"], tuple(row["shape"]))
-        step, zero_point = tensors[f"{name}.weight_step"], tensors[f"{name}.weight_zero_point"]
-        weight = QuantizedWeight(codes, step, zero_point, row["weight_bits"])
-        swaps[convs[name]] = FakeQuantConv2d(convs[name], quantizers[row["quantizer"]], weight)
-    replace(network, swaps)
-    wanted = _float_part(network, _quantized(network))
-    missing = wanted.keys() - tensors.keys()
-    if missing:
-        raise PtqsrError(f"{path}: lacks {sorted(missing)[0]}, which the given network has")
-    for name, tensor in wanted.items():
+    packed = {f"{name}.weight" for name in manifest["layers"]}
+    for name, tensor in _float_part(network, {}).items():
+        if name in packed:
+            continue
+        if name not in tensors:
+            raise PtqsrError(f"{path}: lacks {name}, which the given network has")
         _same_shape(path, name, tuple(tensors[name].shape), tensor)
-    network.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
-    network.calibration = Config.from_json(json.dumps(manifest["config"]))
-    return network.eval().requires_grad_(False)
+
+
+def _convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
+    return {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d)}
 
 
 def _quantized(network: nn.Module) -> dict[str, FakeQuantConv2d]:
@@ -192,11 +244,11 @@ def _float_part(
     part: dict[str, torch.Tensor] = {}
     seen = set()
     for name, tensor in network.state_dict().items():
-        place = (tensor.data_ptr(), tensor.shape)
+        # Tensors without memory (on "meta") have no place, and no twin.
+        place = (tensor.data_ptr() or name, tensor.shape)
         if name.rpartition(".")[0] in first_names and name not in packed and place not in seen:
             part[name] = tensor
-            if tensor.numel() > 0:
-                seen.add(place)
+            seen.add(place)
     return part
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -17,8 +19,10 @@ def pack(codes: torch.Tensor, bits: int) -> torch.Tensor:
 
 
 def unpack(stream: torch.Tensor, bits: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return what `pack` was given, as int8."""
-    count = int(np.prod(shape))
+    """Return what `pack` was given, as int8; raises ValueError for another stream."""
+    count = math.prod(shape)
+    if stream.dtype != torch.uint8 or stream.shape != (-(-count * bits // 8),) or not 0 < bits <= 8:
+        raise ValueError(f"{stream.numel()} bytes do not hold {count} codes of {bits} bits")
     flat = np.unpackbits(stream.numpy(), count=count * bits, bitorder="little").reshape(count, bits)
     unsigned = np.packbits(flat, axis=1, bitorder="little")[:, 0]
     codes = (unsigned.astype(np.int16) - (1 << (bits - 1))).astype(np.int8)

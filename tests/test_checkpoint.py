@@ -191,7 +191,7 @@ def test_edited_and_foreign_files_are_refused(saved: Path, tmp_path: Path) -> No
     with pytest.raises(PtqsrError, match="damaged or edited"):
         ptqsr.load(saved)
     rewrite(saved, version="7")
-    with pytest.raises(PtqsrError, match="format version 7, this ptqsr reads 1"):
+    with pytest.raises(PtqsrError, match="format version 7, this ptqsr reads 2"):
         ptqsr.load(saved)
     save_file(tensors, tmp_path / "plain.safetensors")
     with pytest.raises(PtqsrError, match="no ptqsr checkpoint"):

@@ -1,7 +1,9 @@
 """Calibration: streamed statistics of the tensors that quantized convolutions read."""
 
-from ptqsr.calibration.collector import collect, observing, readers
+from ptqsr.calibration.collector import collect
 from ptqsr.calibration.inputs import Image, Inputs
+from ptqsr.calibration.observing import observing
+from ptqsr.calibration.readings import Part, Readings, Sighting, readings
 from ptqsr.calibration.statistics import (
     ChannelRanges,
     NormalisedHistogram,
@@ -14,9 +16,12 @@ __all__ = [
     "Image",
     "Inputs",
     "NormalisedHistogram",
+    "Part",
+    "Readings",
+    "Sighting",
     "Statistics",
     "ValueHistogram",
     "collect",
     "observing",
-    "readers",
+    "readings",
 ]

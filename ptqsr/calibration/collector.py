@@ -1,63 +1,20 @@
-"""Watching the tensors that quantized convolutions read."""
+"""Streaming statistics of what quantized convolutions read."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import torch
 from torch import nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
+from ptqsr.calibration.observing import observing
+from ptqsr.calibration.readings import Part, Sighting
 from ptqsr.calibration.statistics import Statistics
 from ptqsr.errors import PtqsrError
 from ptqsr.models import SRNetwork
 
 S = TypeVar("S", bound=Statistics)
-Observer = Callable[[str, torch.Tensor], None]
-
-
-@contextmanager
-def observing(layers: Mapping[str, nn.Conv2d], observer: Observer) -> Iterator[None]:
-    """Call `observer(name, input)` whenever a layer runs; the hooks always come off."""
-
-    def hook(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
-        return lambda layer, inputs: observer(name, inputs[0])
-
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@torch.inference_mode(False)  # tensors of that mode have no version
-@torch.no_grad()
-def readers(network: SRNetwork, layers: Mapping[str, nn.Conv2d], x: torch.Tensor) -> dict[str, str]:
-    """Return, for every layer, the first layer that reads the same tensors as it (or itself).
-
-    Such layers share one quantizer, so that the tensor is measured and encoded once. Raises
-    PtqsrError for a layer that does not run.
-    """
-    serial = itertools.count()
-    tensors = WeakTensorKeyDictionary()
-    read: dict[str, list[tuple[int, int]]] = {name: [] for name in layers}
-
-    def note(name: str, tensor: torch.Tensor) -> None:
-        number = tensors.setdefault(tensor, next(serial))
-        # An in-place operation makes another tensor of it, hence the version.
-        read[name].append((number, tensor._version))
-
-    with observing(layers, note):
-        network(x)
-    for name, calls in read.items():
-        if not calls:
-            raise PtqsrError(f"layer {name}: the network never runs it; exclude it")
-    first: dict[tuple[tuple[int, int], ...], str] = {}
-    return {name: first.setdefault(tuple(calls), name) for name, calls in read.items()}
 
 
 @torch.inference_mode(False)  # tensors of that mode have no version
@@ -65,26 +22,36 @@ def readers(network: SRNetwork, layers: Mapping[str, nn.Conv2d], x: torch.Tensor
 def collect(
     network: SRNetwork,
     layers: Mapping[str, nn.Conv2d],
+    parts: Mapping[int, Part],
     inputs: Iterable[torch.Tensor],
-    make: Callable[[str, int], S],
-) -> dict[str, S]:
-    """Run the network over the inputs; return each layer's statistics of what it read.
+    make: Callable[[int, int], S],
+) -> dict[int, S]:
+    """Run the network over the inputs; return the statistics of each part, by its number.
 
-    `make(name, channels)` gives the empty statistics. Raises PtqsrError for NaN or Inf.
+    `make(number, channels)` gives the empty statistics. Raises PtqsrError for NaN or Inf.
     """
-    statistics: dict[str, S] = {}
+    statistics = {number: make(number, part.channels) for number, part in parts.items()}
+    shown: dict[tuple[str, int], list[tuple[int, Sighting]]] = {}
+    for number, part in parts.items():
+        for sighting in part.sightings:
+            shown.setdefault((sighting.layer, sighting.call), []).append((number, sighting))
+    watched = {name for name, _ in shown}
+    calls: dict[str, int] = {}
 
     def take(name: str, tensor: torch.Tensor) -> None:
-        if not torch.isfinite(tensor).all():
-            raise PtqsrError(
-                f"layer {name}: its input holds NaN or Inf; check the weights and the value "
-                "range of the pictures"
-            )
-        if name not in statistics:
-            statistics[name] = make(name, tensor.shape[1])
-        statistics[name].update(tensor)
+        call = calls[name]
+        calls[name] += 1
+        for number, sighting in shown.get((name, call), ()):
+            piece = tensor.narrow(1, sighting.start, parts[number].channels)
+            if not torch.isfinite(piece).all():
+                raise PtqsrError(
+                    f"layer {name}: its input holds NaN or Inf; check the weights and the value "
+                    "range of the pictures"
+                )
+            statistics[number].update(piece)
 
-    with observing(layers, take):
+    with observing({name: layers[name] for name in watched}, take):
         for number, x in enumerate(inputs):
+            calls.update(dict.fromkeys(watched, 0))
             network.check_output(x, network(x), f"calibration picture {number}")
     return statistics

@@ -120,6 +120,6 @@ def _bits(network: nn.Module) -> Iterator[int]:
     for layer in _quantized(network):
         # A step in float32 and a zero point in 16 bits for every output channel.
         yield layer.weight.numel() * layer.weight_bits + layer.out_channels * (FLOAT_BITS + 16)
-        quantizers[layer.quantizer] = None
+        quantizers |= dict.fromkeys(layer.quantizer.parts)
     for quantizer in quantizers:
         yield quantizer.storage_bits()

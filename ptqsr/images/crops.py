@@ -21,22 +21,24 @@ def cut(
     Each picture gives its share in turn. Held-out crops come from a band at the end of its longer
     side (a quarter of it, at least one crop), calibration crops from the rest; a picture too small
     for both gives calibration crops only. Pictures smaller than a crop are passed over with a
-    warning. Raises PtqsrError where all are.
+    warning. Neither list depends on how long the other is. Raises PtqsrError where all are.
     """
     rng = np.random.default_rng(seed)
     order = [paths[i] for i in rng.permutation(len(paths))]
     chosen = _large_enough(order, size, max(count, held_out))
     for_calibration: list[np.ndarray] = []
     for_measuring: list[np.ndarray] = []
+    # A generator and a list of pictures each: how many crops calibrate changes none to measure on.
+    jobs = (
+        (for_calibration, count, rng),
+        (for_measuring, held_out, np.random.default_rng((seed, 1))),
+    )
     for number, path in enumerate(chosen):
-        rest, band = _divide(read_rgb(path), size)
-        for region, crops, wanted in (
-            (rest, for_calibration, count),
-            (band, for_measuring, held_out),
-        ):
-            share = len(range(number, wanted, len(chosen)))
+        regions = _divide(read_rgb(path), size)
+        for region, (crops, wanted, generator) in zip(regions, jobs, strict=True):
+            share = len(range(number, wanted, min(wanted, len(chosen)))) if wanted else 0
             if region is not None:
-                crops += [_crop(region, size, rng) for _ in range(share)]
+                crops += [_crop(region, size, generator) for _ in range(share)]
     return for_calibration, for_measuring
 
 

@@ -17,6 +17,8 @@ class Method:
     """
 
     name: ClassVar[str]
+    # Whether every channel is quantized for itself: then a concatenation is the list of its parts.
+    per_channel: ClassVar[bool] = False
 
     def __init__(self, config: Config) -> None:
         self.config = config

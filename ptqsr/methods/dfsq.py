@@ -14,6 +14,7 @@ from ptqsr.quantizers import SubsetQuantizer
 
 class DFSQ(Method):
     name = "dfsq"
+    per_channel = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from ptqsr.calibration import ChannelRanges, Image, Inputs, collect, readers
+from ptqsr.calibration import ChannelRanges, Image, Inputs, collect, readings
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
@@ -16,7 +16,7 @@ from ptqsr.methods.dfsq import DFSQ
 from ptqsr.methods.uniform import MinMax, Percentile
 from ptqsr.models import SRNetwork, check_network
 from ptqsr.modules import FakeQuantConv2d, quantizable, replace
-from ptqsr.quantizers import QuantizedWeight
+from ptqsr.quantizers import ActivationQuantizer, QuantizedWeight, join
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in (DFSQ, MinMax, Percentile)}
 
@@ -57,8 +57,8 @@ def calibrate(
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise PtqsrError(f"layer {name.rpartition('.')[0]}: {name} holds NaN or Inf")
     inputs = Inputs(images, network)
-    reader = readers(network, layers, next(iter(inputs)))
-    first = {name: layers[name] for name in dict.fromkeys(reader.values())}
+    found = readings(network, layers, next(iter(inputs)), per_channel=method.per_channel)
+    parts = dict(enumerate(found.parts))
 
     def counted(what: str) -> Iterator[torch.Tensor]:
         progress(what, 0, len(inputs))
@@ -66,27 +66,27 @@ def calibrate(
             yield x
             progress(what, done, len(inputs))
 
-    ranges = collect(network, first, counted("ranges"), lambda _, n: ChannelRanges(n))
-    details = {name: method.statistics(ranges[name]) for name in first}
-    wanted = {name: detail for name, detail in details.items() if detail is not None}
+    ranges = collect(network, layers, parts, counted("ranges"), lambda _, n: ChannelRanges(n))
+    details = {number: method.statistics(ranges[number]) for number in parts}
+    wanted = {number: detail for number, detail in details.items() if detail is not None}
     if wanted:
-        collect(
-            network,
-            {name: first[name] for name in wanted},
-            counted("distributions"),
-            lambda name, _: wanted[name],
-        )
-    quantizers = {}
-    for done, name in enumerate(first):
-        progress("quantizers", done, len(first))
-        quantizers[name] = method.quantizer(ranges[name], details[name]).to(inputs.device)
-    progress("quantizers", len(first), len(first))
+        collect(network, layers, parts, counted("distributions"), lambda number, _: wanted[number])
+    quantizers = []
+    for number in parts:
+        progress("quantizers", number, len(parts))
+        quantizer = method.quantizer(ranges[number], details[number])
+        quantizers.append(quantizer.to(inputs.device))
+    progress("quantizers", len(parts), len(parts))
+    joined: dict[tuple[int, ...], ActivationQuantizer] = {}
+    for numbers in found.layers.values():
+        if numbers not in joined:
+            joined[numbers] = join([quantizers[number] for number in numbers])
     replace(
         network,
         {
             conv: FakeQuantConv2d(
                 conv,
-                quantizers[reader[name]],
+                joined[found.layers[name]],
                 QuantizedWeight.from_float(conv.weight, config.weight_bits),
             )
             for name, conv in layers.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 from torch import nn
 
 from ptqsr.errors import PtqsrError
+from ptqsr.models import official
 from ptqsr.models.base import Colours, SRNetwork, check_network
-from ptqsr.models.registry import ARCHITECTURES, create, detect
+from ptqsr.models.official import SOURCES as OFFICIAL
+from ptqsr.models.registry import ARCHITECTURES, check, create, detect
 from ptqsr.models.weights import fill, read_state_dict
 from ptqsr.models.wrapped import WrappedNetwork
 
@@ -18,6 +21,7 @@ DEFAULT_SCALE = 4
 
 __all__ = [
     "ARCHITECTURES",
+    "OFFICIAL",
     "SRNetwork",
     "build",
     "bundled",
@@ -40,59 +44,75 @@ def bundled() -> list[str]:
 def build(
     name: str,
     *,
-    scale: int | None = 4,
+    scale: int | None = None,
     weights: str | Path | None = "bundled",
     **hyperparameters: Any,
 ) -> SRNetwork:
     """Return a network of the zoo in evaluation mode.
 
-    `weights` is "bundled" (the package's own), a file (.pt, .pth, .safetensors, .npz), or None for
-    an untrained network. Hyperparameters that are not given follow from the shapes in the file,
-    or else are those of the baseline; so does the scale where it is None. Raises PtqsrError where
-    there are no such weights or they do not fit.
+    `weights` is "bundled" (the package's own), "official" (the authors', fetched once), a file
+    (.pt, .pth, .safetensors, .npz), or None for an untrained network. Hyperparameters that are not
+    given follow from the shapes in the file, or else are those of the baseline; the scale is the
+    file's, or else 4. Raises PtqsrError where there are no such weights or they do not fit.
 
-    >>> net = build("edsr", scale=4, weights=None, blocks=2, width=16)
-    >>> sum(p.numel() for p in net.parameters())
-    31043
+    >>> net = build("edsr", weights=None, blocks=2, width=16)
+    >>> net.scale, sum(p.numel() for p in net.parameters())
+    (4, 31043)
     """
     chosen = DEFAULT_SCALE if scale is None else scale
-    if weights not in (None, "bundled"):
-        state = read_state_dict(weights)
-        found = detect(state)
-        deduced = found[1] if found is not None and found[0] == name else {}
-        if scale is not None and deduced.get("scale", scale) != scale:
-            raise PtqsrError(f"{weights}: is for scale {deduced['scale']}, not {scale}")
-        network = create(name, **{"scale": chosen, **deduced, **hyperparameters})
-        hint = f"; it looks like {found[0]}" if found is not None and found[0] != name else ""
-        fill(network, state, weights, hint)
-        return network.eval()
-    network = create(name, scale=chosen, **hyperparameters)
+    check(name, chosen)
     if weights is None:
-        return network.eval()
+        return create(name, scale=chosen, **hyperparameters).eval()
+    if weights == "official":
+        return _from_file(official.fetch(name, chosen), chosen, name, hyperparameters)
+    if weights != "bundled":
+        return _from_file(weights, scale, name, hyperparameters)
     if f"{name}_x{chosen}" not in bundled():
+        more = ", weights=official fetches its authors'" if (name, chosen) in OFFICIAL else ""
         raise PtqsrError(
-            f"no weights of {name} x{chosen} are bundled (only {', '.join(bundled()) or 'none'}); "
-            "give a file with --weights"
+            f"no weights of {name} x{chosen} are bundled (only {', '.join(bundled()) or 'none'}"
+            f"{more}); give a file with --weights"
         )
     with as_file(files("ptqsr.models") / "bundled" / f"{name}_x{chosen}.safetensors") as path:
-        return build(name, scale=chosen, weights=path, **hyperparameters)
+        return _from_file(path, chosen, name, hyperparameters)
 
 
-def load(path: str | Path) -> SRNetwork:
+def load(path: str | Path, *, scale: int | None = None) -> SRNetwork:
     """Return the network whose weights a file holds; all else is deduced from the tensor shapes.
 
-    Raises PtqsrError where the file belongs to no architecture of the zoo.
+    `scale` is needed where the file does not tell it (IDN), and chooses where the file holds
+    several (CARN; by default x4). Raises PtqsrError where the file belongs to no architecture of
+    the zoo.
     """
+    return _from_file(path, scale, None, {})
+
+
+def _from_file(
+    path: str | Path, scale: int | None, name: str | None, hyperparameters: Mapping[str, Any]
+) -> SRNetwork:
+    """Return the network of a file; `name`, where given, is the architecture it must have."""
     state = read_state_dict(path)
-    found = detect(state)
-    if found is None:
+    found = detect(state, scale)
+    if found is None and name is None:
         names = ", ".join(list(state)[:3])
         raise PtqsrError(
             f"{path}: is none of {', '.join(ARCHITECTURES)}; its tensors begin with {names}; "
             "wrap a network of your own with ptqsr.models.wrap"
         )
-    network = create(found[0], **found[1])
-    fill(network, state, path)
+    hint, deduced = "", {"scale": scale or DEFAULT_SCALE}
+    if found is not None and name in (None, found[0]):
+        name, deduced = found
+        if deduced["scale"] is None:
+            raise PtqsrError(
+                f"{path}: a file of {name} does not tell its scale; give --scale 2, 3 or 4"
+            )
+        if scale not in (None, deduced["scale"]):
+            raise PtqsrError(f"{path}: is for scale {deduced['scale']}, not {scale}")
+    elif found is not None:
+        hint = f"; it looks like {found[0]}"
+    assert name is not None
+    network = create(name, **{**deduced, **hyperparameters})
+    fill(network, state, path, hint)
     return network.eval()
 
 

@@ -25,6 +25,8 @@ class SRNetwork(nn.Module):
     quantized_layers: tuple[str, ...]
     # Name patterns of constants that weight files may lack.
     constants: ClassVar[tuple[str, ...]] = ()
+    # Name patterns of quantized convolutions that FQR, the mean of feature bits, leaves out.
+    outside_fqr: ClassVar[tuple[str, ...]] = ()
     # The options of the calibration that quantized it; None for a float network.
     calibration: Any = None
 
@@ -35,7 +37,22 @@ class SRNetwork(nn.Module):
         self.hyperparameters: dict[str, Any] = {"scale": scale, **hyperparameters}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.reconstruct(x, self.features(x))
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what the network makes of x before it enlarges: [N, F, H, W].
+
+        All that the papers quantize is in here.
+        """
         raise NotImplementedError
+
+    def reconstruct(self, x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Return the output: upsampler and tail, which look at a small neighbourhood only."""
+        raise NotImplementedError
+
+    def adapt(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return a weight file's state with this network's names, less what it has no use for."""
+        return dict(state)
 
     def problem_with(self, state: Mapping[str, torch.Tensor]) -> str | None:
         """Return why a state of the right names and shapes still does not fit, if it does not."""
@@ -60,8 +77,3 @@ def check_network(model: object) -> None:
             f"{type(model).__name__} is no network of ptqsr; wrap it: "
             "ptqsr.models.wrap(module, scale=...)"
         )
-
-
-def conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
-    """A convolution that keeps the picture's size."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ptqsr.errors import PtqsrError
-from ptqsr.models.base import SRNetwork, conv
+from ptqsr.models.base import SRNetwork
+from ptqsr.models.layers import conv
 
 
 def _activation(x: torch.Tensor) -> torch.Tensor:
@@ -71,16 +72,19 @@ class IMDN(SRNetwork):
         self.LR_conv = conv(width, width, 3)
         self.upsampler = nn.Sequential(conv(width, 3 * scale * scale, 3), nn.PixelShuffle(scale))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        head = self.fea_conv(x)
-        outputs = [head]
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        outputs = [self.fea_conv(x)]
         for name in self.blocks:
             outputs.append(self.get_submodule(name)(outputs[-1]))
-        body = self.LR_conv(self.c(torch.cat(outputs[1:], dim=1)))
-        return self.upsampler(body + head)
+        return self.LR_conv(self.c(torch.cat(outputs[1:], dim=1))) + outputs[0]
+
+    def reconstruct(self, x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        return self.upsampler(features)
 
 
-def hyperparameters(shapes: Mapping[str, torch.Size]) -> dict[str, Any] | None:
+def hyperparameters(
+    shapes: Mapping[str, torch.Size], scale: int | None = None
+) -> dict[str, Any] | None:
     """Deduce scale, blocks and width from the tensor shapes; None where it is no IMDN."""
     if "fea_conv.weight" not in shapes or "upsampler.0.weight" not in shapes:
         return None

@@ -108,6 +108,7 @@ def fill(
     Raises PtqsrError that names the first differing keys or shapes and what was expected, with
     the hint at its end.
     """
+    state = network.adapt(state)
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
     constant = {n for n in expected for p in network.constants if fnmatchcase(n, p)}
     kind = f"{type(network).__name__} ({_describe(network.hyperparameters)})"
@@ -129,7 +130,7 @@ def fill(
             )
     if problem := network.problem_with(state):
         raise PtqsrError(f"{source}: is no {kind}; {problem}")
-    network.load_state_dict(dict(state), strict=False)
+    network.load_state_dict(state, strict=False)
 
 
 def _describe(hyperparameters: Mapping[str, object]) -> str:

@@ -1,6 +1,6 @@
 """Quantizers: parameters from statistics, and the mapping they define."""
 
-from ptqsr.quantizers.base import ActivationQuantizer
+from ptqsr.quantizers.base import ActivationQuantizer, join
 from ptqsr.quantizers.subset import SubsetQuantizer
 from ptqsr.quantizers.uniform import QuantizedWeight, UniformQuantizer
 
@@ -8,4 +8,11 @@ KINDS: dict[str, type[ActivationQuantizer]] = {
     quantizer.kind: quantizer for quantizer in (SubsetQuantizer, UniformQuantizer)
 }
 
-__all__ = ["KINDS", "ActivationQuantizer", "QuantizedWeight", "SubsetQuantizer", "UniformQuantizer"]
+__all__ = [
+    "KINDS",
+    "ActivationQuantizer",
+    "QuantizedWeight",
+    "SubsetQuantizer",
+    "UniformQuantizer",
+    "join",
+]

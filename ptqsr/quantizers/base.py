@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -25,7 +26,24 @@ class ActivationQuantizer(nn.Module):
     def restore(
         cls, settings: dict[str, Any], tensors: dict[str, torch.Tensor]
     ) -> ActivationQuantizer:
-        """Return the quantizer that gave these settings and buffers."""
+        """Return the quantizer that gave these settings and buffers; `check` it before use."""
+        raise NotImplementedError
+
+    @classmethod
+    def join(cls, parts: Sequence[ActivationQuantizer]) -> ActivationQuantizer:
+        """Return the quantizer of a concatenation from those of its parts, two or more.
+
+        Only quantizers whose parameters belong to channels have one.
+        """
+        raise NotImplementedError
+
+    @property
+    def parts(self) -> list[ActivationQuantizer]:
+        """The quantizers it is made of: itself, but for a concatenation."""
+        return [self]
+
+    def check(self, channels: int) -> None:
+        """Raise ValueError where the quantizer does not fit a tensor of so many channels."""
         raise NotImplementedError
 
     def storage_bits(self) -> int:
@@ -34,3 +52,8 @@ class ActivationQuantizer(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.kind}, {self.bits} bits"
+
+
+def join(parts: Sequence[ActivationQuantizer]) -> ActivationQuantizer:
+    """Return the quantizer of a tensor from those of its parts, one or more."""
+    return parts[0] if len(parts) == 1 else type(parts[0]).join(parts)

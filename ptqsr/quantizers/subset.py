@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from ptqsr import ops
+from ptqsr.config import MAX_BITS, MIN_BITS
 from ptqsr.points import UniversalSet
 from ptqsr.quantizers.base import ActivationQuantizer
 
@@ -39,6 +42,23 @@ class SubsetQuantizer(ActivationQuantizer):
         d = self.universal_set.denominator
         return ops.subset_fake_quant(x, self.points, self.nonnegative, d)[0]
 
+    @classmethod
+    def join(cls, parts: Sequence[ActivationQuantizer]) -> JoinedSubsetQuantizer:
+        return JoinedSubsetQuantizer([part for part in parts if isinstance(part, cls)])
+
+    def check(self, channels: int) -> None:
+        points, flags, d = self.points, self.nonnegative, self.universal_set.denominator
+        if not MIN_BITS <= self.bits <= MAX_BITS:
+            raise ValueError(f"{self.bits} bits")
+        if points.dtype != torch.int32 or points.ndim != 2 or flags.dtype != torch.bool:
+            raise ValueError(f"points are {points.dtype} {tuple(points.shape)}")
+        if len(points) != channels or flags.shape != (channels,):
+            raise ValueError(f"points of {len(points)} channels for {channels}")
+        if points.shape[1] != self.universal_set.count(self.bits):
+            raise ValueError(f"{points.shape[1]} points a channel for {self.bits} bits")
+        if points.numel() and (points.abs().max() > d or (points.diff(dim=1) <= 0).any()):
+            raise ValueError(f"points that are not ascending from -{d} to {d}")
+
     def settings(self) -> dict[str, Any]:
         return {
             "bits": self.bits,
@@ -55,6 +75,44 @@ class SubsetQuantizer(ActivationQuantizer):
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, torch.Tensor]) -> SubsetQuantizer:
         name, words = settings["universal_set"]["name"], settings["universal_set"]["words"]
-        universal_set = UniversalSet(name, words and tuple(map(tuple, words)))
+        universal_set = (
+            UniversalSet.preset(name)
+            if words is None
+            else UniversalSet.from_words(words, name=name)
+        )
         points, nonnegative = tensors["points"], tensors["nonnegative"]
         return cls(points, nonnegative, universal_set=universal_set, bits=settings["bits"])
+
+
+class JoinedSubsetQuantizer(ActivationQuantizer):
+    """Of a concatenation: the quantizers of its parts, which others that read a part share."""
+
+    kind = "subset, joined"
+
+    def __init__(self, parts: Sequence[SubsetQuantizer]) -> None:
+        super().__init__()
+        self.bits = parts[0].bits
+        self._parts = nn.ModuleList(parts)
+
+    @property
+    def parts(self) -> list[ActivationQuantizer]:
+        return list(self._parts)  # type: ignore[arg-type]
+
+    def check(self, channels: int) -> None:
+        sizes = [len(part.points) for part in self._subsets]
+        for part, size in zip(self._subsets, sizes, strict=True):
+            part.check(size)
+        if sum(sizes) != channels or len({part.universal_set for part in self._subsets}) > 1:
+            raise ValueError(f"parts of {sizes} channels for {channels}")
+
+    @property
+    def _subsets(self) -> list[SubsetQuantizer]:
+        return [part for part in self._parts if isinstance(part, SubsetQuantizer)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # One operation: every channel is normalised for itself.
+        parts = self._subsets
+        points = torch.cat([part.points for part in parts])
+        nonnegative = torch.cat([part.nonnegative for part in parts])
+        d = parts[0].universal_set.denominator
+        return ops.subset_fake_quant(x, points, nonnegative, d)[0]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ptqsr.config import MAX_BITS, MIN_BITS
 from ptqsr.quantizers.base import ActivationQuantizer
 
 
@@ -46,6 +47,14 @@ class UniformQuantizer(ActivationQuantizer):
         level = torch.round(x / self.step)
         return level.clamp(self.lowest, self.lowest + ((1 << self.bits) - 1)) * self.step
 
+    def check(self, channels: int) -> None:
+        if (self.step.dtype, self.step.shape) != (torch.float32, ()):
+            raise ValueError(f"step is {self.step.dtype} {tuple(self.step.shape)}")
+        if (self.lowest.dtype, self.lowest.shape) != (torch.int32, ()):
+            raise ValueError(f"lowest level is {self.lowest.dtype} {tuple(self.lowest.shape)}")
+        if not (self.step > 0 and self.step.isfinite() and MIN_BITS <= self.bits <= MAX_BITS):
+            raise ValueError(f"step {self.step} and {self.bits} bits")
+
     def settings(self) -> dict[str, Any]:
         return {"bits": self.bits}
 
@@ -53,7 +62,7 @@ class UniformQuantizer(ActivationQuantizer):
     def restore(
         cls, settings: dict[str, Any], tensors: dict[str, torch.Tensor]
     ) -> UniformQuantizer:
-        return cls(tensors["step"], tensors["lowest"], **settings)
+        return cls(tensors["step"], tensors["lowest"], bits=settings["bits"])
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,16 @@ class QuantizedWeight:
         codes = torch.round(flat / step[:, None]) - zero_point[:, None]
         codes = codes.clamp(-half, half - 1).to(torch.int8).view(weight.shape)
         return cls(codes, step, zero_point.to(torch.int16), bits)
+
+    def check(self) -> None:
+        """Raise ValueError where the parts do not fit each other."""
+        kernels = (len(self.codes),)
+        if (self.step.dtype, self.step.shape) != (torch.float32, kernels):
+            raise ValueError(f"steps are {self.step.dtype} {tuple(self.step.shape)}")
+        if (self.zero_point.dtype, self.zero_point.shape) != (torch.int16, kernels):
+            raise ValueError(f"zero points are {self.zero_point.dtype}")
+        if not (MIN_BITS <= self.bits <= MAX_BITS and self.step.isfinite().all()):
+            raise ValueError(f"{self.bits} bits, or steps that are not finite")
 
     def dequantize(self) -> torch.Tensor:
         """Return w^, float32 [O, I/groups, K, K]."""

@@ -12,9 +12,12 @@ from ptqsr.calibration import (
     ChannelRanges,
     Inputs,
     NormalisedHistogram,
+    Part,
+    Sighting,
     ValueHistogram,
     collect,
-    readers,
+    observing,
+    readings,
 )
 
 
@@ -87,22 +90,101 @@ class Shared(nn.Module):
         return y + self.d(x.relu_())
 
 
-def test_layers_that_read_one_tensor_share(tiny: models.SRNetwork) -> None:
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_layers_that_read_one_tensor_share(per_channel: bool) -> None:
     net = Shared()
     wrapped = models.wrap(net, scale=1)
     layers = {name: getattr(net, name) for name in "abcd"}
     x = torch.randn(1, 3, 4, 4)
-    assert readers(wrapped, layers, x) == {"a": "a", "b": "a", "c": "c", "d": "d"}
-    found = collect(wrapped, {"a": net.a}, [x, 2 * x], lambda _, n: ChannelRanges(n))
-    assert torch.equal(found["a"].high, (2 * x).amax((0, 2, 3)).maximum(x.amax((0, 2, 3))))
+    found = readings(wrapped, layers, x, per_channel=per_channel)
+    assert found.layers == {"a": (0,), "b": (0,), "c": (1,), "d": (2,)}
+    assert found.parts[0] == Part(3, (Sighting("a", 0, 0),))
+    statistics = collect(
+        wrapped, layers, {0: found.parts[0]}, [x, 2 * x], lambda _, n: ChannelRanges(n)
+    )
+    assert torch.equal(statistics[0].high, (2 * x).amax((0, 2, 3)).maximum(x.amax((0, 2, 3))))
     assert not net.a._forward_pre_hooks
+
+
+class Joined(nn.Module):
+    """Concatenations as in RDN, a split as in IDN, a recursive layer as in CARN-M."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grow1, self.grow2 = nn.Conv2d(4, 2, 1), nn.Conv2d(6, 2, 1)
+        self.fuse = nn.Conv2d(8, 4, 1)
+        self.again = nn.Conv2d(4, 4, 1)
+        self.rest = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.repeat(1, 2, 1, 1)[:, :4] * 1
+        wide = torch.cat((x, self.grow1(x)), dim=1)
+        wide = torch.cat((wide, self.grow2(wide)), dim=-3)
+        y = self.again(self.again(self.fuse(wide)))
+        kept, rest = torch.split(y, [1, 3], dim=1)
+        return self.rest(rest) + wide[:, 5:] + kept
+
+
+def test_concatenations_are_lists_of_their_parts() -> None:
+    net = Joined()
+    wrapped = models.wrap(net, scale=1)
+    layers = {name: m for name, m in net.named_modules() if isinstance(m, nn.Conv2d)}
+    x = torch.randn(2, 3, 4, 5)
+    found = readings(wrapped, layers, x, per_channel=True)
+    assert found.layers == {
+        "grow1": (0,),
+        "grow2": (0, 1),
+        "fuse": (0, 1, 2),
+        "again": (3,),
+        "rest": (4,),
+    }
+    assert [part.channels for part in found.parts] == [4, 2, 2, 4, 3]
+    # The recursive layer's tensors are measured into one part, every tensor once.
+    assert found.parts[3].sightings == (Sighting("again", 0, 0), Sighting("again", 1, 0))
+    assert found.parts[1].sightings == (Sighting("grow2", 0, 4),)
+    seen: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
+    with observing(layers, lambda name, tensor: seen[name].append(tensor)), torch.no_grad():
+        wrapped(x)
+    statistics = collect(
+        wrapped, layers, dict(enumerate(found.parts)), [x], lambda _, n: ChannelRanges(n)
+    )
+    assert torch.equal(statistics[2].high, seen["fuse"][0][:, 6:].amax((0, 2, 3)))
+    assert torch.equal(statistics[3].low, torch.cat(seen["again"]).amin((0, 2, 3)))
+    whole = readings(wrapped, layers, x, per_channel=False)
+    assert [part.channels for part in whole.parts] == [4, 6, 8, 4, 3]
+
+
+def test_a_part_that_a_recursive_layer_reads_too_is_measured_everywhere() -> None:
+    """`once` sees one of the tensors that share points, `twice` both."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.once, self.twice = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.once(x) + self.twice(self.twice(x))
+
+    net = Net()
+    layers = {"once": net.once, "twice": net.twice}
+    found = readings(models.wrap(net, scale=1), layers, torch.rand(1, 3, 2, 2), per_channel=True)
+    assert found.layers == {"once": (0,), "twice": (0,)}
+    assert found.parts[0].sightings == (Sighting("once", 0, 0), Sighting("twice", 1, 0))
+
+
+def test_a_layer_that_never_runs_is_named() -> None:
+    net = Shared()
+    idle = {"idle": nn.Conv2d(1, 1, 1)}
+    with pytest.raises(PtqsrError, match="layer idle: the network never runs it"):
+        readings(models.wrap(net, scale=1), idle, torch.rand(1, 3, 2, 2), per_channel=True)
 
 
 def test_hooks_come_off_after_an_error() -> None:
     net = Shared()
     x = torch.full((1, 3, 2, 2), torch.nan)
+    parts = {0: Part(3, (Sighting("a", 0, 0),))}
     with pytest.raises(PtqsrError, match="layer a: its input holds NaN"):
-        collect(models.wrap(net, scale=1), {"a": net.a}, [x], lambda _, n: ChannelRanges(n))
+        collect(models.wrap(net, scale=1), {"a": net.a}, parts, [x], lambda _, n: ChannelRanges(n))
     assert not net.a._forward_pre_hooks
 
 
