@@ -15,10 +15,21 @@ if TYPE_CHECKING:
     from ptqsr.errors import PtqsrError
     from ptqsr.evaluation import evaluate
     from ptqsr.methods import calibrate
+    from ptqsr.upscaling import upscale
 
 __version__ = "0.1.0"
 
-__all__ = ["Config", "PtqsrError", "calibrate", "evaluate", "load", "models", "points", "save"]
+__all__ = [
+    "Config",
+    "PtqsrError",
+    "calibrate",
+    "evaluate",
+    "load",
+    "models",
+    "points",
+    "save",
+    "upscale",
+]
 
 _HOMES = {
     "Config": "ptqsr.config",
@@ -27,6 +38,7 @@ _HOMES = {
     "evaluate": "ptqsr.evaluation",
     "load": "ptqsr.checkpoint",
     "save": "ptqsr.checkpoint",
+    "upscale": "ptqsr.upscaling",
 }
 
 

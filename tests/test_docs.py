@@ -32,11 +32,11 @@ def test_readme_names_real_options() -> None:
     """Options in the README's commands exist."""
     from typer.testing import CliRunner
 
-    from ptqsr.cli.app import app
+    from ptqsr.cli.app import COMMANDS, app
 
     text = README.read_text().replace("\\\n", " ")
     commands = re.findall(r"^(?:pip install .* && )?ptqsr (\w+)(.*)$", text, re.MULTILINE)
-    assert {name for name, _ in commands} == {"calibrate", "evaluate", "train", "info"}
+    assert {name for name, _ in commands} == set(COMMANDS)
     for name, rest in commands:
         help_text = CliRunner().invoke(app, [name, "--help"], terminal_width=200).output
         for option in re.findall(r"--[\w-]+", rest):

@@ -27,6 +27,7 @@ LAYERS = (
     "methods",
     "evaluation",
     "training",
+    "upscaling",
     "checkpoint",
     "cli",
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
 import ptqsr
@@ -10,6 +12,8 @@ from ptqsr.cli.evaluate import evaluate
 from ptqsr.cli.info import info
 from ptqsr.cli.output import one_line_errors
 from ptqsr.cli.train import train
+from ptqsr.cli.upscale import upscale
+from ptqsr.cli.zoo import list_models
 
 app = typer.Typer(
     name="ptqsr",
@@ -17,8 +21,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (calibrate, evaluate, train, info):
-    app.command()(one_line_errors(command))
+COMMANDS: dict[str, Callable[..., None]] = {
+    "calibrate": calibrate,
+    "evaluate": evaluate,
+    "upscale": upscale,
+    "train": train,
+    "models": list_models,
+    "info": info,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(one_line_errors(command))
 
 
 def _version(asked: bool) -> None:

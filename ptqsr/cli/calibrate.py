@@ -48,7 +48,10 @@ def calibrate(
         int | None, typer.Option(help="2, 3 or 4; by default the weights' or 4.")
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="bundled, or a .pt, .pth, .safetensors or .npz file.")
+        str,
+        typer.Option(
+            help="bundled, official (the authors', fetched), or a .pt, .pth, .safetensors, .npz."
+        ),
     ] = "bundled",
     bits: Annotated[int, typer.Option(help="Bits of weights and activations, 2 to 8.")] = 4,
     weight_bits: Annotated[int | None, typer.Option(help="Bits of weights.")] = None,
@@ -166,10 +169,9 @@ def calibrate(
 
 def _network(model: str | None, scale: int | None, weights: str) -> models.SRNetwork:
     if model is None and weights != "bundled":
-        network = models.load(weights)
-        if scale not in (None, network.scale):
-            raise PtqsrError(f"{weights}: is for scale {network.scale}, not {scale}")
-        return network
+        if weights == "official":
+            raise PtqsrError("--weights official: say of which network with --model")
+        return models.load(weights, scale=scale)
     return models.build(model or "edsr", scale=scale, weights=weights)
 
 

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ptqsr import checkpoint, models
+from ptqsr.cli.networks import Scale, open_network
 from ptqsr.cli.output import JsonFile, bitops, check_json, parameters, progress_bar, report
-from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import OUTPUT_SIZE, cost
 from ptqsr.evaluation import evaluate as measure
 from ptqsr.evaluation.data import find_pairs
@@ -29,12 +28,13 @@ def evaluate(
         list[Path],
         typer.Option(help="Folder with HR/ and LR/, or HR pictures alone; may be given again."),
     ],
+    scale: Scale = None,
     per_image: Annotated[bool, typer.Option(help="Show every picture.")] = False,
     json_file: JsonFile = None,
 ) -> None:
     """Measure PSNR and SSIM on luma, BitOPs, storage and feature bits."""
     check_json(json_file)
-    loaded = [(name, _open(name)) for name in networks]
+    loaded = [(name, open_network(name, scale)) for name in networks]
     for _, network in loaded:
         for folder in data:
             find_pairs(folder, network.scale)  # a missing folder shows before the work
@@ -56,17 +56,6 @@ def evaluate(
                 record["data"][str(folder)] = result.to_json()
             records.append(record)
     report(_table(records, per_image), records, json_file)
-
-
-def _open(name: str) -> models.SRNetwork:
-    if name in models.bundled() and not Path(name).exists():
-        architecture, _, scale = name.rpartition("_x")
-        return models.build(architecture, scale=int(scale))
-    if not Path(name).exists() and Path(name).name == Path(name).stem == name:
-        raise PtqsrError(
-            f"{name}: no such file, nor bundled weights: {', '.join(models.bundled())}"
-        )
-    return checkpoint.load(name) if checkpoint.is_checkpoint(name) else models.load(name)
 
 
 def _table(records: list[dict[str, Any]], per_image: bool) -> Table:

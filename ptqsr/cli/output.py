@@ -58,7 +58,7 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
             where = "" if error.filename is None else f"{error.filename}: "
             message, code = f"{where}{error.strerror or error}", 2
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             message, code = "out of memory; use smaller pictures, or fewer", 2
         except KeyboardInterrupt:
@@ -67,6 +67,13 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
         raise typer.Exit(code)
 
     return run
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error is Python's or PyTorch's way to say so."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "memory" in str(error)
+    )
 
 
 @contextmanager
@@ -102,6 +109,11 @@ def report(table: Table, figures: Any, json_file: str | None) -> None:
     if not console.is_terminal:
         console.width = 160  # no terminal to fit: do not cut the table
     console.print(table)
+    write_json(figures, json_file)
+
+
+def write_json(figures: Any, json_file: str | None) -> None:
+    """Write the figures where asked, if anywhere."""
     if json_file is None:
         return
     text = json.dumps(figures, indent=2, allow_nan=False) + "\n"

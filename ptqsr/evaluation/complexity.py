@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from math import ceil
 
 import torch
 from torch import nn
 
-from ptqsr.models import SRNetwork
+from ptqsr.models import SRNetwork, sketch
 from ptqsr.modules import FakeQuantConv2d
 from ptqsr.quantizers import ActivationQuantizer
 
@@ -22,12 +22,16 @@ OUTPUT_SIZE = f"{OUTPUT_WIDTH}x{OUTPUT_HEIGHT}"
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One convolution: its multiply-accumulates over all its calls, and its bit-widths."""
+    """One convolution: its multiply-accumulates over all its calls, and its bit-widths.
+
+    `in_fqr`: whether the papers count its input's bits.
+    """
 
     name: str
     macs: int
     weight_bits: int
     act_bits: int
+    in_fqr: bool = True
 
     @property
     def quantized(self) -> bool:
@@ -61,8 +65,14 @@ class Cost:
         return sum(layer.bitops for layer in self.layers)
 
     @property
+    def quantized_bitops(self) -> float:
+        """Of the quantized convolutions, in units of 32 x 32 bits, as CADyQ's Table 5 counts."""
+        bits = sum(layer.bitops for layer in self.layers if layer.quantized)
+        return bits / FLOAT_BITS**2
+
+    @property
     def fqr(self) -> float:
-        bits = [layer.act_bits for layer in self.layers if layer.quantized]
+        bits = [layer.act_bits for layer in self.layers if layer.quantized and layer.in_fqr]
         return sum(bits) / len(bits) if bits else float(FLOAT_BITS)
 
 
@@ -71,7 +81,7 @@ def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT
 
     Only shapes are computed: the network runs on PyTorch's meta device.
     """
-    meta = copy.deepcopy(network).to("meta")
+    meta = sketch(network)
     macs: dict[nn.Module, int] = {}
 
     def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -98,6 +108,7 @@ def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT
             work,
             layer.weight_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
             layer.act_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
+            not any(fnmatchcase(names[layer], pattern) for pattern in network.outside_fqr),
         )
         for layer, work in macs.items()
     )

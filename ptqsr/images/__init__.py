@@ -1,17 +1,21 @@
 """Pictures in and out: reading, MATLAB-compatible bicubic resizing, colour, crops."""
 
 from ptqsr.images.bicubic import downscale, resize, upscale
-from ptqsr.images.colour import luma
+from ptqsr.images.colour import luma, with_luma
 from ptqsr.images.crops import cut
-from ptqsr.images.read import list_images, read_rgb
+from ptqsr.images.read import Picture, list_images, read_picture, read_rgb
 from ptqsr.images.samples import sample_photographs
 from ptqsr.images.tensors import to_levels, to_tensor, to_uint8
+from ptqsr.images.write import check_format, write_picture
 
 __all__ = [
+    "Picture",
+    "check_format",
     "cut",
     "downscale",
     "list_images",
     "luma",
+    "read_picture",
     "read_rgb",
     "resize",
     "sample_photographs",
@@ -19,4 +23,6 @@ __all__ = [
     "to_tensor",
     "to_uint8",
     "upscale",
+    "with_luma",
+    "write_picture",
 ]

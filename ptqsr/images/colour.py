@@ -16,3 +16,11 @@ def luma(rgb: torch.Tensor) -> torch.Tensor:
     """
     weights = rgb.new_tensor(LUMA_WEIGHTS).view(3, 1, 1)
     return (rgb * weights).sum(dim=-3, keepdim=True) + LUMA_OFFSET
+
+
+def with_luma(rgb: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return rgb, grey levels [..., 3, H, W], with its luma replaced by y [..., 1, H, W].
+
+    Cb and Cr stay what they are: they are differences of the colours, to which the same is added.
+    """
+    return rgb + (y - luma(rgb)) / sum(LUMA_WEIGHTS)

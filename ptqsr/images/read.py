@@ -2,62 +2,144 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from ptqsr.errors import PtqsrError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+# No others: Pillow would start Ghostscript for a PostScript file, whatever its suffix.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
+
+log = logging.getLogger("ptqsr")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of 8 bits, the way up that it is looked at.
+
+    `rgb`: uint8 [H, W, 3], of a grey picture replicated; `alpha`: uint8 [H, W], or None where it is
+    opaque; `icc`: the colour profile of the file, where it is one for these colours. `notice` says
+    what was lost in reading.
+    """
+
+    rgb: np.ndarray
+    grey: bool = False
+    alpha: np.ndarray | None = None
+    icc: bytes | None = None
+    notice: str | None = None
+
+
+def read_picture(path: str | Path) -> Picture:
+    """Return the picture in a file: RGB, grey, palette, alpha, 16 bits, CMYK.
+
+    Raises PtqsrError where the file is missing, unreadable, no picture or several.
+    """
+    with _opened(path) as image:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # a photograph with a preview in the same file
+            raise PtqsrError(f"{path}: holds {frames} pictures (an animation?); give single ones")
+        if image.mode in ("I", "F"):
+            raise PtqsrError(
+                f"{path}: pictures of mode {image.mode} (32 bits a channel) are not read; "
+                "save it with 8 bits"
+            )
+        notice = None
+        # The raw mode of the file tells, since Pillow's own mode may be 8 bits already.
+        if image.mode.startswith("I;16") or any(
+            ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
+        ):
+            notice = "has 16 bits a channel, of which 8 are used"
+        icc = image.info.get("icc_profile")
+        try:
+            image.getexif()
+        except Exception:  # of damaged metadata in a sound picture
+            notice = "has damaged EXIF data; taken as upright"
+        else:
+            image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):
+            levels = np.asarray(image).astype(np.uint16)
+            image = Image.fromarray(((levels.astype(np.uint32) + 128) // 257).astype(np.uint8))
+        elif image.mode == "CMYK":
+            notice = "is CMYK; converted to RGB" + (" without its colour profile" if icc else "")
+            icc = None
+        grey = image.mode in ("1", "L", "LA", "La")
+        alpha = None
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            alpha = np.array(image.getchannel("A"))
+        return Picture(np.array(image.convert("RGB")), grey, alpha, icc, notice)
 
 
 def read_rgb(path: str | Path) -> np.ndarray:
     """Return a picture as uint8 [H, W, 3]; grey is replicated, alpha is dropped.
 
-    Raises PtqsrError where the file is missing, unreadable or no picture.
+    Warns of what is lost. Raises PtqsrError as read_picture.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.mode.startswith(("I", "F")):
-                    raise PtqsrError(
-                        f"{path}: pictures of mode {image.mode} (more than 8 bits a channel) are "
-                        "not read; save it with 8 bits"
-                    )
-                return np.array(image.convert("RGB"))
-    except UnidentifiedImageError:
-        raise PtqsrError(f"{path}: not a picture that Pillow can read; remove it") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise PtqsrError(f"{path}: {error}") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise PtqsrError(f"{path}: cannot be read ({reason})") from None
+    picture = read_picture(path)
+    if picture.notice:
+        log.warning("%s: %s", path, picture.notice)
+    return picture.rgb
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
-    """Return a picture's (height, width) without decoding it."""
+    """Return a picture's (height, width) as it is stored, without decoding it."""
+    with _opened(path) as image:
+        return image.height, image.width
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    """Open a picture; whatever goes wrong with it becomes one line that names it."""
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except (OSError, SyntaxError, ValueError):
-        return read_rgb(path).shape[:2]  # which says what is wrong
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                yield image
+    except (PtqsrError, MemoryError):
+        raise
+    except Image.UnidentifiedImageError:
+        raise PtqsrError(
+            f"{path}: not a picture that is read ({', '.join(FORMATS)}); remove it"
+        ) from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise PtqsrError(f"{path}: {error}") from None
+    except Exception as error:
+        # A damaged file makes Pillow raise nearly anything: struct.error, zlib.error, KeyError.
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise PtqsrError(f"{path}: cannot be read ({reason.splitlines()[0][:200]})") from None
 
 
 def list_images(folder: str | Path, *, recursive: bool = True) -> list[Path]:
     """Return the pictures in a folder, or under it at any depth, sorted by path.
 
-    Raises PtqsrError where the folder is missing or holds no picture.
+    Raises PtqsrError where a folder is missing or cannot be read, or holds no picture.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise PtqsrError(f"{folder}: no such folder")
-    found = folder.rglob("*") if recursive else folder.iterdir()
+
+    def refuse(error: OSError) -> None:
+        raise PtqsrError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+    found: list[Path] = []
+    folders: list[str] = []
+    for root, inside, names in os.walk(folder, onerror=refuse):
+        found += [Path(root) / name for name in names]
+        if not recursive:
+            folders = sorted(inside)
+            break
     paths = sorted(p for p in found if p.suffix.lower() in SUFFIXES and p.is_file())
     if not paths:
-        folders = sorted(p.name for p in folder.iterdir() if p.is_dir())
-        inside = f", only the folders {', '.join(folders)}" if folders and not recursive else ""
-        raise PtqsrError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}){inside}")
+        only = f", only the folders {', '.join(folders)}" if folders else ""
+        raise PtqsrError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}){only}")
     return paths

@@ -11,7 +11,7 @@ from torch import nn
 
 from ptqsr.errors import PtqsrError
 from ptqsr.models import official
-from ptqsr.models.base import Colours, SRNetwork, check_network
+from ptqsr.models.base import Colours, SRNetwork, check_network, sketch
 from ptqsr.models.official import SOURCES as OFFICIAL
 from ptqsr.models.registry import ARCHITECTURES, check, create, detect
 from ptqsr.models.weights import fill, read_state_dict
@@ -27,6 +27,7 @@ __all__ = [
     "bundled",
     "check_network",
     "load",
+    "sketch",
     "wrap",
 ]
 

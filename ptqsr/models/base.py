@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -77,3 +78,13 @@ def check_network(model: object) -> None:
             f"{type(model).__name__} is no network of ptqsr; wrap it: "
             "ptqsr.models.wrap(module, scale=...)"
         )
+
+
+def sketch(network: SRNetwork) -> SRNetwork:
+    """Return a copy on PyTorch's meta device: shapes without values, and without their memory."""
+    memo: dict[int, Any] = {}
+    for parameter in network.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
+    for buffer in network.buffers():
+        memo[id(buffer)] = buffer.to("meta")
+    return copy.deepcopy(network, memo)

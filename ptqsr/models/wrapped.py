@@ -28,7 +28,11 @@ class WrappedNetwork(SRNetwork):
         names = [name for name, m in module.named_modules() if isinstance(m, nn.Conv2d)]
         self.quantized_layers = tuple(f"module.{name}" for name in names[1:-1])
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Return x: where a user's network begins to enlarge is not known."""
+        return x
+
+    def reconstruct(self, x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         if self.value_range == 1:
             return self.module(x)
         return self.module(x * self.value_range) / self.value_range

@@ -31,8 +31,8 @@ def test_unreadable(tmp_path: Path) -> None:
     Image.fromarray(photograph(40, 40)).save(whole)
     cut_short = tmp_path / "short.png"
     cut_short.write_bytes(whole.read_bytes()[:-200])
-    deep = tmp_path / "deep.png"
-    Image.fromarray(np.zeros((4, 4), np.uint16)).save(deep)
+    deep = tmp_path / "deep.tif"
+    Image.fromarray(np.zeros((4, 4), np.int32)).save(deep)
     for path in (text, cut_short, deep, tmp_path / "missing.png", tmp_path):
         with pytest.raises(PtqsrError, match=path.name):
             read_rgb(path)

@@ -1,0 +1,174 @@
+"""`ptqsr upscale`: pictures in, larger pictures out."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ptqsr.cli.networks import Scale, open_network
+from ptqsr.cli.output import (
+    JsonFile,
+    check_json,
+    is_out_of_memory,
+    progress_bar,
+    stderr,
+    write_json,
+)
+from ptqsr.errors import PtqsrError
+from ptqsr.files import check_writable
+from ptqsr.images import check_format, list_images, read_picture, write_picture
+from ptqsr.upscaling import Planner, upscale_picture
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+
+
+def upscale(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A picture, or a folder of them at any depth.")
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="The picture to write, or for a folder the folder (as .png)."
+        ),
+    ],
+    checkpoint: Annotated[
+        str,
+        typer.Option(
+            "--checkpoint", "-c", help="Of `ptqsr calibrate`, a weight file, or a bundled name."
+        ),
+    ] = "edsr_x4",
+    scale: Scale = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Run by tiles of so many input pixels, as exact as whole.")
+    ] = None,
+    stats: Annotated[
+        str,
+        typer.Option(help="image, or tile: statistics of each tile, which changes the picture."),
+    ] = "image",
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Limit for the whole process, as 2GB or 800MB; chooses the tile."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace pictures that are there.")] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Enlarge pictures. Alpha, grey and colour profile stay; orientation is applied."""
+    check_json(json_file)
+    jobs = _jobs(source, target, overwrite)
+    network = open_network(checkpoint, scale)
+    limit = None if memory is None else _bytes(memory)
+    planner = Planner(network, tile=tile, statistics=stats, memory=limit)  # type: ignore[arg-type]
+    records: list[dict[str, Any]] = []
+    for number, job in enumerate(jobs, 1):
+        prefix = f"{number}/{len(jobs)} " if len(jobs) > 1 else ""
+        try:
+            with progress_bar() as show:
+                record = _one(network, planner, job, partial(show, f"{prefix}{job.source.name}"))
+        except (PtqsrError, MemoryError, RuntimeError) as error:
+            if isinstance(error, PtqsrError):
+                reason = str(error)
+            elif is_out_of_memory(error):
+                reason = f"{job.source}: out of memory; set --memory below what is free"
+            else:
+                raise
+            if len(jobs) == 1:
+                raise PtqsrError(reason) from None
+            print(f"ptqsr: {' '.join(reason.split())}", file=sys.stderr)
+            record = {"source": str(job.source), "error": reason}
+        records.append(record)
+    write_json(records, json_file)
+    failed = sum("error" in record for record in records)
+    if failed:
+        raise PtqsrError(f"{failed} of {len(jobs)} pictures failed, the others are written")
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: Path
+    target: Path
+
+
+def _one(
+    network: Any, planner: Planner, job: _Job, show: Callable[[int, int], None]
+) -> dict[str, Any]:
+    began = time.perf_counter()
+    picture = read_picture(job.source)
+    if picture.notice:
+        stderr.print(f"ptqsr: warning: {job.source}: {picture.notice}", soft_wrap=True)
+    try:
+        plan = planner.plan(*picture.rgb.shape[:2])
+    except PtqsrError as error:
+        raise PtqsrError(f"{job.source}: {error}") from None
+    if not plan.exact:
+        stderr.print(
+            f"ptqsr: warning: {job.source}: --stats tile changes the picture a little",
+            soft_wrap=True,
+        )
+    large = upscale_picture(network, picture, plan, show)
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    write_picture(job.target, large)
+    (height, width), (tall, wide) = picture.rgb.shape[:2], large.rgb.shape[:2]
+    seconds = time.perf_counter() - began
+    stderr.print(
+        f"{job.target}: {width}x{height} to {wide}x{tall} in {seconds:.1f} s, {plan}",
+        soft_wrap=True,
+    )
+    return {
+        "source": str(job.source),
+        "target": str(job.target),
+        "input": [width, height],
+        "output": [wide, tall],
+        "tile": plan.tile,
+        "whole_features": plan.whole_features,
+        "exact": plan.exact,
+        "seconds": round(seconds, 2),
+    }
+
+
+def _jobs(source: Path, target: Path, overwrite: bool) -> list[_Job]:
+    """Return what is to be made; raises PtqsrError before the work where it has no place."""
+    if not source.exists():
+        raise PtqsrError(f"{source}: no such file or folder")
+    if source.is_dir():
+        if target.exists() and not target.is_dir():
+            raise PtqsrError(f"{target}: is a file; name a folder for the pictures of {source}")
+        inside, outside = target.resolve(), source.resolve()
+        if inside == outside or outside in inside.parents:
+            raise PtqsrError(f"{target}: lies in {source}, whose pictures are read; name another")
+        jobs = [
+            _Job(path, (target / path.relative_to(source)).with_suffix(".png"))
+            for path in list_images(source)
+        ]
+        by_target: dict[Path, Path] = {}
+        for job in jobs:
+            if (other := by_target.setdefault(job.target, job.source)) is not job.source:
+                raise PtqsrError(f"{other} and {job.source.name} would both become {job.target}")
+    else:
+        if target.is_dir():
+            target = target / f"{source.stem}.png"
+        check_format(target)
+        jobs = [_Job(source, target)]
+        check_writable(target)
+        if target.exists() and target.samefile(source):
+            raise PtqsrError(f"{target}: is the picture that is read; name another")
+    there = [job.target for job in jobs if job.target.exists()]
+    if there and not overwrite:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise PtqsrError(f"{there[0]}{more}: exists; name another place or give --overwrite")
+    return jobs
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMG]?I?)B?", text.strip().upper())
+    if match is None:
+        raise PtqsrError(f"--memory {text}: give a size as 2GB, 800MB or 1.5GiB")
+    return int(float(match[1]) * UNITS[match[2]])

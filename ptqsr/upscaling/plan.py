@@ -1,0 +1,155 @@
+"""How a picture goes through a network: whole, or in tiles."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ptqsr.errors import PtqsrError
+from ptqsr.models import SRNetwork, sketch
+from ptqsr.upscaling.probe import Extent, probe
+
+Statistics = Literal["image", "tile"]
+
+# What is tried, in input pixels, from the fastest to the smallest.
+TILES = (512, 384, 256, 192, 128, 96, 64, 48, 32)
+# Of the part that enlarges, where it is exact: small tiles stay in the processor's caches.
+TAIL_TILE = 128
+MIN_TILE = 8
+# What the estimate leaves out: the output picture in 8 bits, its tiles on the way there, and what
+# allocators keep. Measured on the zoo's networks: benchmarks/upscale.py.
+SLACK = 1.15
+# An output pixel in 8 bits, twice (the picture and its encoder's copy).
+BYTES_PER_OUTPUT_PIXEL = 6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`tile`: input pixels made at one time, None: all of them. `margin`: input pixels around them
+    that are computed too. `whole_features`: only the part that enlarges goes by tiles. `exact`:
+    the picture is that of the whole network, but for rounding. `peak_bytes`: an estimate for the
+    whole process. `convolutions`: how many `features` runs.
+    """
+
+    tile: int | None
+    margin: int
+    whole_features: bool
+    exact: bool
+    peak_bytes: int
+    convolutions: int
+
+    def __str__(self) -> str:
+        if self.tile is None:
+            what = "the whole picture at once"
+        elif self.whole_features:
+            what = f"the body on the whole picture, the rest in tiles of {self.tile}"
+        else:
+            how = "exact" if self.exact else "each with statistics of its own, blended"
+            what = f"tiles of {self.tile}, {self.margin} pixels of overlap, {how}"
+        return f"{what}; about {self.peak_bytes / 1e9:.1f} GB"
+
+
+class Planner:
+    """Plans pictures of any size for one network."""
+
+    def __init__(
+        self,
+        network: SRNetwork,
+        *,
+        tile: int | None = None,
+        statistics: Statistics = "image",
+        memory: int | None = None,
+    ) -> None:
+        if tile is not None and tile < MIN_TILE:
+            raise PtqsrError(f"tile is {tile}; it must be at least {MIN_TILE} input pixels")
+        if statistics not in ("image", "tile"):
+            raise PtqsrError(f"stats {statistics!r} is unknown; choose image or tile")
+        if tile is not None and memory is not None:
+            raise PtqsrError("give either a tile or a memory limit: the limit chooses the tile")
+        self.tile, self.statistics, self.memory = tile, statistics, memory
+        self.network = network
+        self.sketch = sketch(network)
+        self.channels = 1 if network.colours == "y" else 3
+
+    def plan(self, height: int, width: int) -> Plan:
+        """Return the plan for a picture of height x width input pixels.
+
+        Raises PtqsrError where there is none that keeps to the memory limit and the statistics.
+        """
+        features, tail = self._probe(height, width)
+        plans = [self._make(height, width, *way) for way in self._ways(features, tail)]
+        if self.memory is None:
+            return plans[0]
+        for plan in plans:
+            if plan.peak_bytes <= self.memory:
+                return plan
+        least = min(plan.peak_bytes for plan in plans)
+        changes = features.whole_picture and self.statistics == "image"
+        cure = ", or give --stats tile, which changes the picture" if changes else ""
+        raise PtqsrError(
+            f"{width}x{height} pixels take about {least / 1e9:.2f} GB, more than --memory "
+            f"{self.memory / 1e9:.2f} GB; raise it{cure}"
+        )
+
+    def _ways(self, features: Extent, tail: Extent) -> list[tuple[int | None, bool]]:
+        """Return (tile, whether the features are whole), the best first."""
+        tiles = [self.tile] if self.tile is not None else list(TILES)
+        whole = features.whole_picture or tail.whole_picture
+        if whole and self.statistics == "tile":
+            return [(tile, False) for tile in tiles]
+        if tail.whole_picture:
+            if self.tile is not None:
+                raise PtqsrError(
+                    "tiles would change the picture: the last layers depend on statistics of the "
+                    "whole picture; add --stats tile if that is wanted"
+                )
+            return [(None, True)]
+        if self.tile is not None:
+            return [(self.tile, whole)]
+        tail_tiles = [tile for tile in TILES if tile <= TAIL_TILE]
+        by_tiles = [] if whole else [(tile, False) for tile in TILES]
+        return [*((tile, True) for tile in tail_tiles), *by_tiles]
+
+    def _make(self, height: int, width: int, tile: int | None, whole_features: bool) -> Plan:
+        features, tail = self._probe(height, width)
+        fixed = height * width * self.network.scale**2 * BYTES_PER_OUTPUT_PIXEL + _in_use()
+        margin = tail.radius if whole_features else features.radius + tail.radius
+        size = (height, width) if tile is None else (tile + 2 * margin, tile + 2 * margin)
+        window = self._probe(min(size[0], height), min(size[1], width))
+        if whole_features:
+            # What the features leave behind is there while the tiles are made.
+            peak = max(features.peak_bytes, features.result_bytes + window[1].peak_bytes)
+        else:
+            peak = max(window[0].peak_bytes, window[0].result_bytes + window[1].peak_bytes)
+        return Plan(
+            tile=tile,
+            margin=margin,
+            whole_features=whole_features,
+            exact=whole_features or not (features.whole_picture or tail.whole_picture),
+            peak_bytes=int(fixed + SLACK * peak),
+            convolutions=features.convolutions,
+        )
+
+    @lru_cache(maxsize=256)  # noqa: B019 (a planner lives as long as a command)
+    def _probe(self, height: int, width: int) -> tuple[Extent, Extent]:
+        """Return the extents of the network's two halves for a picture of this size."""
+        network = self.sketch
+        x = torch.empty((1, self.channels, height, width), device="meta")
+        features = probe(network.features, x)
+        with torch.no_grad():
+            made = network.features(x)
+        return features, probe(network.reconstruct, x, made)
+
+
+def _in_use() -> int:
+    """Return the memory that this process takes already, in bytes."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 400_000_000  # PyTorch's libraries

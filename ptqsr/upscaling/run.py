@@ -1,0 +1,122 @@
+"""A picture through a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from ptqsr.calibration import observing
+from ptqsr.errors import PtqsrError
+from ptqsr.images import Picture, luma, to_levels, to_tensor, with_luma
+from ptqsr.images import upscale as bicubic
+from ptqsr.models import SRNetwork, check_network
+from ptqsr.upscaling.plan import Plan, Planner, Statistics
+from ptqsr.upscaling.tiles import Span, assemble, spans
+
+# Called with how much is done and how much there is.
+Progress = Callable[[int, int], None]
+
+
+def upscale(
+    model: SRNetwork,
+    image: np.ndarray,
+    *,
+    tile: int | None = None,
+    statistics: Statistics = "image",
+    memory: int | None = None,
+    progress: Progress = lambda done, total: None,
+) -> np.ndarray:
+    """Return a picture, uint8 [H, W, 3], enlarged by a network: uint8 [scale H, scale W, 3].
+
+    By default the network sees the whole picture; only the layers that enlarge, which need a few
+    neighbours, run by tiles, which changes nothing but rounding (at most a grey level).
+
+    `tile` (input pixels) runs the whole network by tiles that overlap by at least its receptive
+    field, which is as exact; where it depends on statistics of the picture (DFSQ normalises every
+    channel on the fly; attention) its body still sees the whole picture. `statistics` "tile" gives
+    each tile statistics of its own instead, and blends the tiles: that changes the picture.
+    `memory` (bytes, for the whole process) chooses a tile by an estimate.
+
+    A network on luma gets its colours by bicubic interpolation. Raises PtqsrError where the picture
+    does not fit, or no way keeps to the memory limit.
+    """
+    check_network(model)
+    if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3):
+        raise PtqsrError("upscale: give a uint8 array [H, W, 3]")
+    if image.shape[2] != 3 or image.size == 0:
+        raise PtqsrError(f"upscale: the array has shape {image.shape}; give [H, W, 3]")
+    plan = Planner(model, tile=tile, statistics=statistics, memory=memory).plan(*image.shape[:2])
+    return run(model, image, plan, progress)
+
+
+@torch.no_grad()
+def run(
+    model: SRNetwork,
+    image: np.ndarray,
+    plan: Plan,
+    progress: Progress = lambda done, total: None,
+) -> np.ndarray:
+    """Return the enlarged picture, made as the plan says."""
+    parameter = next(model.parameters(), None)
+    device = parameter.device if parameter is not None else torch.device("cpu")
+    height, width = image.shape[:2]
+    rows = spans(height, plan.tile, plan.margin, not plan.exact)
+    columns = spans(width, plan.tile, plan.margin, not plan.exact)
+    total = len(rows) * len(columns) + (plan.convolutions if plan.whole_features else 0)
+    done = 0
+
+    def step(*_: object) -> None:
+        nonlocal done
+        done += 1
+        progress(min(done, total), total)
+
+    def given(pixels: np.ndarray) -> torch.Tensor:
+        x = to_tensor(pixels).to(device)
+        return luma(x * 255) / 255 if model.colours == "y" else x
+
+    whole: torch.Tensor | None = None
+    if plan.whole_features:
+        convolutions = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+        with observing(convolutions, step):
+            whole = model.features(given(image))
+        done = plan.convolutions
+
+    def make(row: Span, column: Span) -> torch.Tensor:
+        down, across = (
+            slice(row.read_start, row.read_stop),
+            slice(column.read_start, column.read_stop),
+        )
+        pixels = image[down, across]
+        x = given(pixels)
+        y = model.reconstruct(x, model.features(x) if whole is None else whole[..., down, across])
+        model.check_output(x, y, "the picture")
+        s = model.scale
+        kept = (
+            slice((row.kept_start - row.read_start) * s, (row.kept_stop - row.read_start) * s),
+            slice(
+                (column.kept_start - column.read_start) * s,
+                (column.kept_stop - column.read_start) * s,
+            ),
+        )
+        y = y[0][:, kept[0], kept[1]].cpu()
+        if model.colours == "y":
+            rgb = to_levels(bicubic(pixels, s))[0][:, kept[0], kept[1]]
+            y = (with_luma(rgb, y.double() * 255) / 255).float()
+        step()
+        return y
+
+    return assemble(rows, columns, model.scale, make)
+
+
+def upscale_picture(
+    model: SRNetwork, picture: Picture, plan: Plan, progress: Progress = lambda done, total: None
+) -> Picture:
+    """Return the enlarged picture with its alpha (by bicubic interpolation), greyness, profile."""
+    rgb = run(model, picture.rgb, plan, progress)
+    alpha = picture.alpha
+    if alpha is not None:
+        alpha = bicubic(alpha[..., None], model.scale)[..., 0]
+    return Picture(rgb, picture.grey, alpha, picture.icc)
