@@ -88,7 +88,8 @@ def upscale(
     write_json(records, json_file)
     failed = sum("error" in record for record in records)
     if failed:
-        raise PtqsrError(f"{failed} of {len(jobs)} pictures failed, the others are written")
+        others = "none is written" if failed == len(jobs) else "the others are written"
+        raise PtqsrError(f"{failed} of {len(jobs)} pictures failed, {others}")
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,10 @@ def _one(
             soft_wrap=True,
         )
     large = upscale_picture(network, picture, plan, show)
-    job.target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PtqsrError(f"{job.target}: cannot be written ({error.strerror})") from None
     write_picture(job.target, large)
     (height, width), (tall, wide) = picture.rgb.shape[:2], large.rgb.shape[:2]
     seconds = time.perf_counter() - began
@@ -152,6 +156,10 @@ def _jobs(source: Path, target: Path, overwrite: bool) -> list[_Job]:
         for job in jobs:
             if (other := by_target.setdefault(job.target, job.source)) is not job.source:
                 raise PtqsrError(f"{other} and {job.source.name} would both become {job.target}")
+        sources = {job.source.resolve() for job in jobs}
+        for job in jobs:
+            if job.target.resolve() in sources:
+                raise PtqsrError(f"{job.target}: is a picture that is read; name another folder")
     else:
         if target.is_dir():
             target = target / f"{source.stem}.png"
@@ -168,7 +176,7 @@ def _jobs(source: Path, target: Path, overwrite: bool) -> list[_Job]:
 
 
 def _bytes(text: str) -> int:
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([KMG]?I?)B?", text.strip().upper())
+    match = re.fullmatch(r"([0-9]{0,15}\.?[0-9]{1,15})\s*((?:[KMG]I?)?)B?", text.strip().upper())
     if match is None:
         raise PtqsrError(f"--memory {text}: give a size as 2GB, 800MB or 1.5GiB")
     return int(float(match[1]) * UNITS[match[2]])

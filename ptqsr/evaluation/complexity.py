@@ -24,13 +24,15 @@ OUTPUT_SIZE = f"{OUTPUT_WIDTH}x{OUTPUT_HEIGHT}"
 class LayerCost:
     """One convolution: its multiply-accumulates over all its calls, and its bit-widths.
 
-    `in_fqr`: whether the papers count its input's bits.
+    `listed`: whether it is one of those that the papers quantize; `in_fqr`: whether they count its
+    input's bits.
     """
 
     name: str
     macs: int
     weight_bits: int
     act_bits: int
+    listed: bool = True
     in_fqr: bool = True
 
     @property
@@ -65,10 +67,12 @@ class Cost:
         return sum(layer.bitops for layer in self.layers)
 
     @property
-    def quantized_bitops(self) -> float:
-        """Of the quantized convolutions, in units of 32 x 32 bits, as CADyQ's Table 5 counts."""
-        bits = sum(layer.bitops for layer in self.layers if layer.quantized)
-        return bits / FLOAT_BITS**2
+    def listed_bitops(self) -> float:
+        """Of the convolutions that the papers quantize, in units of 32 x 32 bits.
+
+        CADyQ's Table 5 counts so, at 1280x720.
+        """
+        return sum(layer.bitops for layer in self.layers if layer.listed) / FLOAT_BITS**2
 
     @property
     def fqr(self) -> float:
@@ -108,11 +112,16 @@ def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT
             work,
             layer.weight_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
             layer.act_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
-            not any(fnmatchcase(names[layer], pattern) for pattern in network.outside_fqr),
+            matches(names[layer], network.quantized_layers),
+            not matches(names[layer], network.outside_fqr),
         )
         for layer, work in macs.items()
     )
     return Cost(layers, sum(_parameters(network)), ceil(sum(_bits(network)) / 8))
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _quantized(network: nn.Module) -> Iterator[FakeQuantConv2d]:

@@ -12,7 +12,7 @@ from ptqsr.files import replacing
 from ptqsr.images.read import Picture
 
 # Per suffix: Pillow's format, its options, whether it holds alpha, its largest width or height.
-_WEBP: dict[str, Any] = {"lossless": True}
+_WEBP: dict[str, Any] = {"lossless": True, "exact": True}  # the colours under full transparency too
 _JPEG: dict[str, Any] = {"quality": 95, "subsampling": 0}
 WRITERS: dict[str, tuple[str, dict[str, Any], bool, int]] = {
     ".png": ("PNG", {}, True, 1 << 31),

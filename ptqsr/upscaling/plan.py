@@ -24,6 +24,8 @@ MIN_TILE = 8
 # What the estimate leaves out: the output picture in 8 bits, its tiles on the way there, and what
 # allocators keep. Measured on the zoo's networks: benchmarks/upscale.py.
 SLACK = 1.15
+# What the bicubic colours of a network on luma look at.
+COLOUR_MARGIN = 2
 # An output pixel in 8 bits, twice (the picture and its encoder's copy).
 BYTES_PER_OUTPUT_PIXEL = 6
 
@@ -89,7 +91,8 @@ class Planner:
             if plan.peak_bytes <= self.memory:
                 return plan
         least = min(plan.peak_bytes for plan in plans)
-        changes = features.whole_picture and self.statistics == "image"
+        whole = features.whole_picture or tail.whole_picture
+        changes = whole and self.statistics == "image"
         cure = ", or give --stats tile, which changes the picture" if changes else ""
         raise PtqsrError(
             f"{width}x{height} pixels take about {least / 1e9:.2f} GB, more than --memory "
@@ -119,8 +122,11 @@ class Planner:
         features, tail = self._probe(height, width)
         fixed = height * width * self.network.scale**2 * BYTES_PER_OUTPUT_PIXEL + _in_use()
         margin = tail.radius if whole_features else features.radius + tail.radius
+        if self.network.colours == "y":
+            margin = max(margin, COLOUR_MARGIN)
         size = (height, width) if tile is None else (tile + 2 * margin, tile + 2 * margin)
         window = self._probe(min(size[0], height), min(size[1], width))
+        single = tile is None or max(height, width) <= tile
         if whole_features:
             # What the features leave behind is there while the tiles are made.
             peak = max(features.peak_bytes, features.result_bytes + window[1].peak_bytes)
@@ -130,7 +136,7 @@ class Planner:
             tile=tile,
             margin=margin,
             whole_features=whole_features,
-            exact=whole_features or not (features.whole_picture or tail.whole_picture),
+            exact=single or whole_features or not (features.whole_picture or tail.whole_picture),
             peak_bytes=int(fixed + SLACK * peak),
             convolutions=features.convolutions,
         )

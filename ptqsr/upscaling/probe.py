@@ -15,16 +15,32 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+# Besides convolutions, views and pointwise operations: what keeps every value near its place.
+LOCAL = {
+    f"aten.{name}"
+    for name in (
+        *("cat", "stack", "_to_copy", "_unsafe_view", "_prelu_kernel"),
+        *("pixel_shuffle", "channel_shuffle"),
+        *("constant_pad_nd", "reflection_pad2d", "replication_pad2d"),
+    )
+}
+# How many pixels of their input these look at to either side, where they enlarge.
+RESIZE = {
+    "aten.upsample_nearest2d": 0,
+    "aten.upsample_bilinear2d": 1,
+    "aten.upsample_bicubic2d": 2,
+}
+
 
 @dataclass(frozen=True)
 class Extent:
     """Of a function from pictures to pictures.
 
     An output pixel depends on no input farther away than `radius` input pixels (an upper bound:
-    the sum over all convolutions), unless `whole_picture`: then it depends on every pixel, through
-    statistics of the whole picture. `peak_bytes` is the most memory its tensors take at one time,
-    besides inputs and weights, `result_bytes` what is left of it. `convolutions` counts those that
-    run.
+    the sum over all layers), unless `whole_picture`: then it depends on every pixel, through
+    statistics of the whole picture, or holds an operation that is not known to be local.
+    `peak_bytes` is the most memory its tensors take at one time, besides inputs and weights,
+    `result_bytes` what is left of it. `convolutions` counts those that run.
     """
 
     radius: int
@@ -49,11 +65,13 @@ def probe(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Exten
 class _Watch(TorchDispatchMode):
     def __init__(self, inputs: tuple[torch.Tensor, ...]) -> None:
         super().__init__()
-        self.height, self.width = inputs[0].shape[-2:]
+        self.height = inputs[0].shape[-2]
         self.radius, self.whole_picture = 0.0, False
         self.live, self.peak, self.convolutions = 0, 0, 0
         # How many tensors share each storage; inputs and weights are not counted.
         self.users: dict[int, int] = {}
+        # The storages of what is made from the picture, and of the picture.
+        self.pictures = {_storage(t) for t in inputs}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -63,25 +81,32 @@ class _Watch(TorchDispatchMode):
         inputs = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         fresh = self._count(inputs, outputs)
         if func is torch.ops.aten.convolution.default:
-            self._convolution(*args[:7])
             # The library may reorder input and output for its kernels.
             self.peak = max(self.peak, self.live + _bytes(args[0]) + fresh)
-        elif func is torch.ops.aten.native_batch_norm.default and not args[5]:
-            pass  # with statistics of its training
-        elif func.namespace == "ptqsr" or any(map(self._is_picture, inputs)):
-            # A gate or a mean of one value a channel; so are a quantizer's statistics.
-            self.whole_picture |= any(t.numel() and not self._is_picture(t) for t in outputs)
+            self.convolutions += 1
+        if any(_storage(t) in self.pictures for t in inputs):
+            self.pictures |= {_storage(t) for t in outputs}
+            self._look(func, args, outputs)
         return result
 
-    def _is_picture(self, x: torch.Tensor) -> bool:
-        return x.ndim >= 3 and x.numel() >= self.height * self.width > 1
+    def _look(self, func: Any, args: tuple[Any, ...], outputs: list[torch.Tensor]) -> None:
+        """Add how far an operation looks that reads what was made from the picture."""
+        name = str(func.overloadpacket)
+        if name == "aten.convolution":
+            self._convolution(*args[:7])
+        elif name == "aten.native_batch_norm":
+            self.whole_picture |= args[5]  # else with statistics of its training
+        elif name in RESIZE:
+            self._resize(args, outputs[0], RESIZE[name])
+        elif not (func.is_view or torch.Tag.pointwise in func.tags or name in LOCAL):
+            self.whole_picture = True
 
     def _count(self, inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> int:
         """Add what was made anew to the memory in use; return its bytes."""
-        old = {t.untyped_storage()._cdata for t in inputs}
+        old = {_storage(t) for t in inputs}
         fresh = 0
         for tensor in outputs:
-            key, size = tensor.untyped_storage()._cdata, _bytes(tensor)
+            key, size = _storage(tensor), _bytes(tensor)
             if key in old and key not in self.users:
                 continue
             if key not in self.users:
@@ -96,6 +121,7 @@ class _Watch(TorchDispatchMode):
         self.users[key] -= 1
         if not self.users[key]:
             del self.users[key]
+            self.pictures.discard(key)
             self.live -= size
 
     def _convolution(
@@ -108,12 +134,23 @@ class _Watch(TorchDispatchMode):
         dilation: list[int],
         transposed: bool,
     ) -> None:
-        self.convolutions += 1
+        # Tiles would begin anywhere between the strides.
+        self.whole_picture |= (max(stride) > 1 and not transposed) or x.shape[-2] < self.height
         # In input pixels of this layer, then of the picture.
         taps = max((k - 1) * d for k, d in zip(weight.shape[2:], dilation, strict=True))
-        reach = taps / max(stride) if transposed else taps / 2
+        reach = taps / max(stride) if transposed else ceil(taps / 2)
+        self.radius += reach * self.height / max(1, x.shape[-2])
+
+    def _resize(self, args: tuple[Any, ...], out: torch.Tensor, reach: int) -> None:
+        x = args[0]
+        uneven = any(large % small for large, small in zip(out.shape[2:], x.shape[2:], strict=True))
+        self.whole_picture |= uneven or (reach > 0 and args[2])  # its corners are aligned
         self.radius += reach * self.height / max(1, x.shape[-2])
 
 
 def _bytes(x: torch.Tensor) -> int:
     return x.untyped_storage().nbytes()
+
+
+def _storage(x: torch.Tensor) -> int:
+    return x.untyped_storage()._cdata

@@ -49,7 +49,7 @@ def spans(length: int, tile: int | None, margin: int, blended: bool) -> list[Spa
     ]
 
 
-def weights(span: Span, length: int, scale: int) -> torch.Tensor:
+def weights(span: Span, scale: int) -> torch.Tensor:
     """Return what each output pixel of a tile counts, along one axis; neighbours add up to 1."""
     weight = torch.ones((span.kept_stop - span.kept_start) * scale)
     for shared, flip in ((span.start - span.kept_start, False), (span.kept_stop - span.stop, True)):
@@ -80,9 +80,9 @@ def assemble(
         band = torch.zeros((3, (row.kept_stop - row.kept_start) * scale, width * scale))
         if begun is not None:
             band[:, : begun.shape[1]] += begun
-        down = weights(row, height, scale)[:, None]
+        down = weights(row, scale)[:, None]
         for column in columns:
-            across = weights(column, width, scale)
+            across = weights(column, scale)
             place = slice(column.kept_start * scale, column.kept_stop * scale)
             band[:, :, place] += make(row, column).cpu() * down * across
         done = height if below is None else below.kept_start

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 import torch
@@ -9,21 +11,86 @@ from torch import nn
 
 import ptqsr
 from ptqsr import Config, models
-from ptqsr.evaluation import cost
+from ptqsr.evaluation import Cost, cost
+
+# (architecture, bits, BitOPs, storage) for x4 and 1920x1080: ODM, Table 4.
+ODM_TABLE_4 = [
+    ("edsr", 32, 527.1e12, 1517.6e3),
+    ("edsr", 2, 215.1e12, 411.7e3),
+    ("rdn", 32, 6032.9e12, 22271.1e3),
+    ("rdn", 2, 236.6e12, 1715.9e3),
+    ("srresnet", 32, 588.8e12, 1546.8e3),
+    ("srresnet", 2, 276.9e12, 440.9e3),
+]
+# (architecture, bits, storage): PAMS, Table 3.
+PAMS_TABLE_3 = [
+    ("edsr", 32, 1.518e6),
+    ("edsr", 8, 0.631e6),
+    ("edsr", 4, 0.484e6),
+    ("rdn", 32, 22.27e6),
+    ("rdn", 8, 5.82e6),
+    ("rdn", 4, 3.08e6),
+]
 
 
-def test_odm_table_4() -> None:
-    """EDSR x4, 1920x1080: 527.1T and 1517.6K in float, 215.1T and 411.7K at 2 bits."""
-    network = models.build("edsr", scale=4, weights=None)
-    spent = cost(network)
-    assert spent.bitops == pytest.approx(527.1e12, rel=0.005)
-    assert spent.storage == pytest.approx(1517.6e3, rel=0.0001)
-    assert spent.fqr == 32
+@lru_cache
+def spent(name: str, bits: int, height: int = 1080, width: int = 1920) -> Cost:
+    """The cost of a network of the zoo, x4, with its own list of layers at so many bits."""
+    network = models.build(name, scale=4, weights=None)
+    if bits < 32:
+        picture = np.zeros((8, 8, 3), np.uint8)
+        network = ptqsr.calibrate(network, picture, Config(method="minmax", bits=bits))
+    return cost(network, height=height, width=width)
+
+
+@pytest.mark.parametrize("name, bits, bitops, storage", ODM_TABLE_4)
+def test_odm_table_4(name: str, bits: int, bitops: float, storage: float) -> None:
+    assert spent(name, bits).bitops == pytest.approx(bitops, rel=0.005)
+    assert spent(name, bits).storage == pytest.approx(storage, rel=0.0005)
+
+
+@pytest.mark.parametrize("name, bits, storage", PAMS_TABLE_3)
+def test_pams_table_3(name: str, bits: int, storage: float) -> None:
+    assert spent(name, bits).storage == pytest.approx(storage, rel=0.005)
+
+
+@pytest.mark.parametrize("bits, printed", [(32, 76.44e9), (8, 4.78e9)])
+def test_cadyq_table_5(bits: int, printed: float) -> None:
+    """CARN x4 at 1280x720: its 18 3x3 convolutions; the figure has two decimals."""
+    found = spent("carn", bits, 720, 1280)
+    assert found.listed_bitops == pytest.approx(printed, abs=0.005e9)
+    assert sum(layer.listed for layer in found.layers) == 18
+
+
+# How many convolutions the papers quantize.
+QUANTIZED = {
+    "edsr": 32,
+    "rdn": 16 * 9 + 2,
+    "srresnet": 32,
+    "carn": 18,
+    "carn_m": 6,
+    "idn": 24,
+    "imdn": 30,
+}
+
+
+@pytest.mark.parametrize("name", models.ARCHITECTURES)
+def test_which_layers_are_quantized(name: str) -> None:
+    found = spent(name, 4)
+    quantized = [layer for layer in found.layers if layer.quantized]
+    assert len(quantized) == QUANTIZED[name] and all(layer.listed for layer in quantized)
+    assert found.fqr == 4 and spent(name, 32).fqr == 32
+
+
+def test_carns_fusions_are_outside_fqr() -> None:
+    """The papers leave the 1x1 convolutions out, quantized or not."""
+    network = models.build("carn", weights=None, width=8)
     picture = np.zeros((8, 8, 3), np.uint8)
-    spent = cost(ptqsr.calibrate(network, picture, Config(method="minmax", bits=2)))
-    assert spent.bitops == pytest.approx(215.1e12, rel=0.005)
-    assert spent.storage == pytest.approx(411.7e3, rel=0.0005)
-    assert spent.fqr == 2 and sum(layer.quantized for layer in spent.layers) == 32
+    config = Config(method="minmax", bits=8, include=("*c[123].body.0",))
+    quantized = ptqsr.calibrate(network, picture, config)
+    layers = cost(quantized).layers
+    assert sum(layer.quantized for layer in layers) == 18 + 12
+    assert sum(layer.quantized and layer.in_fqr for layer in layers) == 18
 
 
 def test_by_hand() -> None:

@@ -7,15 +7,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import photograph
 from safetensors.torch import save_file
 from torch import nn
 
+import ptqsr
 from ptqsr import PtqsrError, models
+from ptqsr.images import to_levels, upscale
+from ptqsr.models.layers import BicubicUpsample
 
 VARIANTS = [
     ("edsr", dict(blocks=2, width=8)),
     ("edsr", dict(blocks=3, width=256)),
+    ("edsr", dict(blocks=2, width=16, batch_norm=True)),
     ("edsr", dict()),
+    ("rdn", dict(blocks=2, layers=3, growth=16, width=8)),
+    ("rdn", dict()),
+    ("srresnet", dict(blocks=2, width=16)),
+    ("srresnet", dict()),
+    ("carn", dict(width=16)),
+    ("carn", dict()),
+    ("carn_m", dict(width=16, groups=2)),
+    ("carn_m", dict()),
+    ("idn", dict(width=32)),
+    ("idn", dict(colours="y")),
+    ("idn", dict()),
     ("imdn", dict(blocks=2, width=32)),
     ("imdn", dict()),
 ]
@@ -24,7 +40,12 @@ VARIANTS = [
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("name, hyperparameters", VARIANTS, ids=str)
 def test_build_save_load(tmp_path: Path, name: str, hyperparameters: dict, scale: int) -> None:
-    round_trip(models.build(name, scale=scale, weights=None, **hyperparameters), tmp_path / "w.pt")
+    network = models.build(name, scale=scale, weights=None, **hyperparameters)
+    round_trip(network, tmp_path / "w.pt")
+
+
+def test_every_architecture_has_variants() -> None:
+    assert {name for name, _ in VARIANTS} == set(models.ARCHITECTURES)
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors", "npz"])
@@ -41,35 +62,103 @@ def round_trip(network: models.SRNetwork, path: Path) -> None:
         np.savez(path, **{k: v.numpy() for k, v in state.items()})
     else:
         torch.save({f"module.{k}": v for k, v in state.items()}, path)
-    for again in (models.load(path), models.build(name, scale=scale, weights=path)):
+    asked = {"scale": scale} if name == "idn" else {}  # whose files do not tell
+    for again in (models.load(path, **asked), models.build(name, scale=scale, weights=path)):
         assert again.hyperparameters == network.hyperparameters
-        x = torch.rand(1, 3, 9, 7)
-        y = again(x)
-        assert torch.equal(network(x), y) and y.shape == (1, 3, 9 * scale, 7 * scale)
+        x = torch.rand(1, 1 if network.colours == "y" else 3, 9, 7)
+        with torch.no_grad():
+            y = again(x)
+            assert torch.equal(network(x), y)
+        assert y.shape == (1, x.shape[1], 9 * scale, 7 * scale)
         rebuilt = type(again)(**again.hyperparameters)
         rebuilt.load_state_dict(again.state_dict())
 
 
-def test_author_names() -> None:
-    names = set(models.build("edsr", scale=4, weights=None).state_dict())
-    assert {
-        "sub_mean.weight",
-        "head.0.weight",
-        "body.15.body.2.bias",
-        "body.16.weight",
-        "tail.0.2.weight",
-        "tail.1.bias",
-        "add_mean.bias",
-    } <= names
-    names = set(models.build("imdn", scale=2, weights=None).state_dict())
-    assert {
-        "fea_conv.weight",
-        "IMDB6.c5.bias",
-        "IMDB1.cca.conv_du.2.weight",
-        "c.0.weight",
-        "LR_conv.bias",
-        "upsampler.0.weight",
-    } <= names
+AUTHOR_NAMES = {
+    "edsr": "sub_mean.weight head.0.weight body.15.body.2.bias body.16.weight tail.0.2.weight "
+    "tail.1.bias add_mean.bias",
+    "rdn": "SFENet1.weight SFENet2.bias RDBs.15.convs.7.conv.0.weight RDBs.0.LFF.bias GFF.0.weight "
+    "GFF.1.bias UPNet.0.weight UPNet.2.bias UPNet.4.weight",
+    "srresnet": "conv_input.weight relu.weight residual.15.bn2.running_mean residual.0.relu.weight "
+    "conv_mid.weight bn_mid.bias conv_output.weight",
+    "carn": "sub_mean.shifter.bias entry.weight b3.b3.body.2.weight b1.c3.body.0.bias "
+    "c3.body.0.bias upsample.up4.body.3.weight exit.bias",
+    "carn_m": "b1.b1.body.4.weight b3.c1.body.0.weight upsample.up4.body.0.weight",
+    "idn": "conv1.weight conv3_1.bias conv6_6.weight down4.bias upsample.weight",
+    "imdn": "fea_conv.weight IMDB6.c5.bias IMDB1.cca.conv_du.2.weight c.0.weight LR_conv.bias "
+    "upsampler.0.weight",
+}
+
+
+@pytest.mark.parametrize("name", models.ARCHITECTURES)
+def test_author_names(name: str) -> None:
+    names = set(models.build(name, weights=None).state_dict())
+    assert set(AUTHOR_NAMES[name].split()) <= names
+
+
+def test_batch_norm_has_edsr_pytorchs_names() -> None:
+    names = set(models.build("edsr", weights=None, batch_norm=True).state_dict())
+    assert {"body.0.body.1.running_var", "body.0.body.3.weight", "body.0.body.4.bias"} <= names
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_rdn_of_the_other_common_names(tmp_path: Path, scale: int) -> None:
+    network = models.build("rdn", scale=scale, weights=None, blocks=2, layers=2, growth=8, width=16)
+    last = f"UPNet.{len(network.UPNet) - 1}."
+    state = {}
+    for name, tensor in network.state_dict().items():
+        name = name.replace(last, "output.").replace("UPNet", "upscale").replace("SFENet", "sfe")
+        name = name.replace("RDBs", "rdbs").replace(".convs.", ".layers.").replace("LFF", "lff")
+        state[name.replace(".conv.0.", ".conv.").replace("GFF", "gff")] = tensor
+    assert not set(state) & set(network.state_dict())
+    torch.save(state, tmp_path / "rdn.pth")
+    again = models.load(tmp_path / "rdn.pth")
+    assert again.hyperparameters == {**network.hyperparameters, "value_range": 1.0}
+    x = torch.rand(1, 3, 5, 6)
+    with torch.no_grad():
+        assert torch.allclose(again(x), network(x / 255) * 255, atol=1e-5)
+
+
+def test_a_carn_of_several_scales(tmp_path: Path) -> None:
+    networks = {scale: models.build("carn", scale=scale, weights=None, width=8) for scale in (2, 3)}
+    torch.save({**networks[2].state_dict(), **networks[3].state_dict()}, tmp_path / "carn.pth")
+    assert models.load(tmp_path / "carn.pth").scale == 2
+    three = models.load(tmp_path / "carn.pth", scale=3)
+    assert torch.equal(three.exit.weight, networks[3].exit.weight)
+    assert three.state_dict().keys() == networks[3].state_dict().keys()
+    with pytest.raises(PtqsrError, match="is for scale 2, not 4"):
+        models.load(tmp_path / "carn.pth", scale=4)
+    state = {n.replace("up3", "up"): t for n, t in networks[3].state_dict().items()}
+    torch.save(state, tmp_path / "single.pth")
+    assert models.load(tmp_path / "single.pth").scale == 3
+
+
+def test_a_file_that_does_not_tell_its_scale(tmp_path: Path) -> None:
+    torch.save(models.build("idn", weights=None, width=16).state_dict(), tmp_path / "idn.pth")
+    for attempt in (models.load, lambda path: models.build("idn", weights=path)):
+        with pytest.raises(PtqsrError, match=r"idn\.pth: .* does not tell its scale; give --scale"):
+            attempt(tmp_path / "idn.pth")
+    assert models.load(tmp_path / "idn.pth", scale=3).scale == 3
+
+
+@pytest.mark.parametrize("name", ["edsr", "carn"])
+def test_the_value_range_shows_in_the_mean_colours(tmp_path: Path, name: str) -> None:
+    state = models.build(name, weights=None).state_dict()
+    for key in state:
+        if "mean" in key and key.endswith("bias"):
+            state[key] = state[key] / 255 if name == "edsr" else state[key] * 255
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(PtqsrError, match=r"bias says that it works on"):
+        models.load(tmp_path / "w.pt")
+
+
+def test_bicubic_is_that_of_the_low_resolution_pictures() -> None:
+    """Exact to the rounding that pictures of 8 bits get between the two axes."""
+    picture = photograph(11, 13)
+    for scale in (2, 3, 4):
+        expected = to_levels(upscale(picture, scale))
+        found = BicubicUpsample(scale)(to_levels(picture).float())
+        assert (found.clamp(0, 255) - expected).abs().max() < 1.3
 
 
 def test_files_without_mean_colours_load(tmp_path: Path) -> None:
@@ -86,14 +175,36 @@ def test_wrapped_state_dicts(tmp_path: Path, key: str) -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("scale", [2, 4])
-def test_authors_imdn(shared: Path, scale: int) -> None:
-    network = models.load(shared / "weights" / f"IMDN_x{scale}.pth")
-    assert network.hyperparameters == {"scale": scale, "blocks": 6, "width": 64}
+@pytest.mark.parametrize(
+    "file, scale, psnr",
+    [
+        ("idn_x2.npz", 2, 37.81),
+        ("idn_x4.npz", 4, 31.81),
+        ("carn_m.pth", 2, 37.68),
+        ("carn_m.pth", 4, 31.88),
+        ("IMDN_x2.pth", 2, None),
+        ("IMDN_x4.pth", 4, 32.21),
+    ],
+)
+def test_authors_weights(shared: Path, file: str, scale: int, psnr: float | None) -> None:
+    """They load as they are and give the PSNR on Set5 that is known of them."""
+    network = models.load(shared / "weights" / file, scale=scale)
+    assert network.scale == scale and network.colours == ("y" if "idn_" in file else "rgb")
+    found = ptqsr.evaluate(network, shared / "data" / "Set5").psnr
+    assert found == pytest.approx(psnr, abs=0.02) if psnr else found > 37.9
 
 
 @pytest.mark.parametrize(
-    "names", [["head.0.weight", "tail.0.0.weight"], ["fea_conv.weight", "upsampler.0.weight"]]
+    "names",
+    [
+        ["head.0.weight", "tail.0.0.weight"],
+        ["fea_conv.weight", "upsampler.0.weight"],
+        ["SFENet1.weight", "UPNet.0.weight", "RDBs.0.convs.0.conv.0.weight"],
+        ["conv_input.weight", "upscale.0.weight"],
+        ["entry.weight", "b1.b1.body.0.weight", "upsample.up.body.0.weight"],
+        ["conv1.weight", "conv3_1.weight", "upsample.weight"],
+    ],
+    ids=lambda names: names[0],
 )
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (64, 0, 3, 3)])
 def test_odd_shapes_are_refused(tmp_path: Path, names: list[str], shape: tuple[int, ...]) -> None:
