@@ -19,6 +19,7 @@ from torch.nn.utils import clip_grad_norm_
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import evaluate
 from ptqsr.files import replacing
+from ptqsr.images import luma
 from ptqsr.models import SRNetwork
 from ptqsr.training import precision
 from ptqsr.training.config import TrainConfig
@@ -141,6 +142,8 @@ class Trainer:
             crop.to(self.device).float().div_(255).contiguous(memory_format=torch.channels_last)
             for crop in self.sampler.batch(self.step)
         )
+        if self.network.colours == "y":
+            lr, hr = (luma(crop * 255) / 255 for crop in (lr, hr))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             loss, figures = self.hook.loss(self.network, lr, hr, self.step)
         self.optimiser.zero_grad(set_to_none=True)

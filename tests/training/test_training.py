@@ -45,6 +45,31 @@ def network() -> models.SRNetwork:
     return models.build("edsr", scale=2, weights=None, blocks=1, width=8)
 
 
+SMALL: list[tuple[str, dict[str, Any]]] = [
+    ("edsr", dict(blocks=1, width=8, batch_norm=True)),
+    ("rdn", dict(blocks=1, layers=2, growth=8, width=8)),
+    ("srresnet", dict(blocks=1, width=8)),
+    ("carn", dict(width=8)),
+    ("carn_m", dict(width=8)),
+    ("idn", dict(width=16)),
+    ("idn", dict(width=16, colours="y")),
+    ("imdn", dict(blocks=1, width=64)),
+]
+
+
+@pytest.mark.parametrize("name, hyperparameters", SMALL, ids=str)
+def test_every_architecture_trains(
+    tmp_path: Path, pictures: list[Path], name: str, hyperparameters: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    net = models.build(name, scale=2, weights=None, **hyperparameters)
+    before = {key: value.clone() for key, value in net.named_parameters()}
+    Trainer(net, pictures, CONFIG, tmp_path / "run").train()
+    assert all((value != before[key]).any() for key, value in net.named_parameters())
+    again = models.load(tmp_path / "run" / "weights.safetensors", scale=2)
+    assert again.hyperparameters == net.hyperparameters
+
+
 class Interruption(Exception):
     pass
 
