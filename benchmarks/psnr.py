@@ -69,6 +69,7 @@ def main() -> None:
         rows = json.loads(Path(arguments.json).read_text())["figures"]
     for path in arguments.merge:
         rows += json.loads(path.read_text())["figures"]
+    rows = list({(row["network"], row["method"], row["bits"]): row for row in rows}.values())
     done = {(row["network"], row["method"], row["bits"]) for row in rows}
     for network, (build, paths, count) in networks.items():
         if not network.startswith(arguments.only):
