@@ -32,12 +32,19 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "G
 
 def upscale(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="A picture, or a folder of them at any depth.")
+        Path,
+        typer.Argument(
+            metavar="IN",
+            readable=False,  # not checked: our own error is one line
+            help="A picture, or a folder of them at any depth.",
+        ),
     ],
     target: Annotated[
         Path,
         typer.Argument(
-            metavar="OUT", help="The picture to write, or for a folder the folder (as .png)."
+            metavar="OUT",
+            readable=False,
+            help="The picture to write, or for a folder the folder (as .png).",
         ),
     ],
     checkpoint: Annotated[

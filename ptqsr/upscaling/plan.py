@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,7 @@ TILES = (512, 384, 256, 192, 128, 96, 64, 48, 32)
 TAIL_TILE = 128
 MIN_TILE = 8
 # What the estimate leaves out: the output picture in 8 bits, its tiles on the way there, and what
-# allocators keep. Measured on the zoo's networks: benchmarks/upscale.py.
+# allocators keep. Measured on the zoo's networks: benchmarks/memory.py.
 SLACK = 1.15
 # What the bicubic colours of a network on luma look at.
 COLOUR_MARGIN = 2
@@ -90,12 +91,12 @@ class Planner:
         for plan in plans:
             if plan.peak_bytes <= self.memory:
                 return plan
-        least = min(plan.peak_bytes for plan in plans)
+        least = ceil(min(plan.peak_bytes for plan in plans) / 1e7) / 100  # enough, as it is said
         whole = features.whole_picture or tail.whole_picture
         changes = whole and self.statistics == "image"
         cure = ", or give --stats tile, which changes the picture" if changes else ""
         raise PtqsrError(
-            f"{width}x{height} pixels take about {least / 1e9:.2f} GB, more than --memory "
+            f"{width}x{height} pixels take about {least:.2f} GB, more than --memory "
             f"{self.memory / 1e9:.2f} GB; raise it{cure}"
         )
 
