@@ -31,6 +31,8 @@ from ptqsr.quantizers import KINDS, ActivationQuantizer, QuantizedWeight, join
 
 FORMAT = "ptqsr"
 VERSION = 2
+# Of a message that quotes a file, in characters.
+MAX_MESSAGE = 300
 
 
 def save(
@@ -110,18 +112,25 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise PtqsrError(f"{path}: truncated or no ptqsr checkpoint ({error})") from None
+    except (SafetensorError, OSError, TypeError) as error:  # TypeError: of absurd shapes
+        raise PtqsrError(f"{path}: truncated or no ptqsr checkpoint ({_line(error)})") from None
     if metadata.get("format") != FORMAT:
         raise PtqsrError(f"{path}: is no ptqsr checkpoint; make one with `ptqsr calibrate`")
     if metadata.get("version") != str(VERSION):
+        version = _line(metadata.get("version"))
         raise PtqsrError(
-            f"{path}: has format version {metadata.get('version')}, this ptqsr reads {VERSION}; "
+            f"{path}: has format version {version}, this ptqsr reads {VERSION}; "
             "use the ptqsr that wrote it, or calibrate again"
         )
     if _digest(metadata.get("manifest", ""), tensors) != metadata.get("sha256"):
         raise PtqsrError(f"{path}: was damaged or edited (its digest differs); calibrate again")
-    return json.loads(metadata["manifest"]), tensors
+    try:
+        manifest = json.loads(metadata.get("manifest", ""))
+    except (ValueError, RecursionError):
+        manifest = None
+    if not isinstance(manifest, dict):
+        raise PtqsrError(f"{path}: its manifest is no JSON object; calibrate again")
+    return manifest, tensors
 
 
 def load(path: str | Path, *, module: SRNetwork | None = None) -> SRNetwork:
@@ -132,63 +141,68 @@ def load(path: str | Path, *, module: SRNetwork | None = None) -> SRNetwork:
     """
     manifest, tensors = read(path)
     try:
-        return _build(path, manifest, tensors, module)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        return _build(manifest, tensors, module)
+    except PtqsrError as error:
+        raise PtqsrError(f"{path}: {_line(error)}") from None
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
         # A sound digest says that nothing changed since the file was made, not who made it.
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        reason = _line(f"{type(e).__name__}: {e}")
         raise PtqsrError(
             f"{path}: its manifest does not describe its tensors ({reason}); calibrate again"
         ) from None
 
 
+def _line(message: object) -> str:
+    """Return what may hold a file's own words as one short line that a terminal can show."""
+    first = (str(message).splitlines() or [""])[0]
+    return "".join(c if c.isprintable() else "?" for c in first[:MAX_MESSAGE])
+
+
 def _build(
-    path: str | Path,
-    manifest: dict[str, Any],
-    tensors: Mapping[str, torch.Tensor],
-    module: SRNetwork | None,
+    manifest: dict[str, Any], tensors: Mapping[str, torch.Tensor], module: SRNetwork | None
 ) -> SRNetwork:
     """Return the network; errors of Python's own mean a manifest that `save` did not write."""
+    # Before the network: it is then no larger than the file's tensors allow.
+    weights = {
+        name: _weight(tensors, name, row["weight_bits"], tuple(row["shape"]))
+        for name, row in manifest["layers"].items()
+    }
     if module is not None:
         for part in ("architecture", "hyperparameters", "colours"):
             if getattr(module, part) != manifest[part]:
                 raise PtqsrError(
-                    f"{path}: was made with {part} {manifest[part]}, the given network has "
+                    f"was made with {part} {manifest[part]}, the given network has "
                     f"{getattr(module, part)}; wrap it as for calibration"
                 )
         network = module
     elif manifest["architecture"] == "wrapped":
-        raise PtqsrError(f"{path}: holds a network of your own; pass it to ptqsr.load as `module`")
+        raise PtqsrError("holds a network of your own; pass it to ptqsr.load as `module`")
     else:
         # First without memory: what the manifest asks for may be far larger than the file.
         with torch.device("meta"):
             sketch = create(manifest["architecture"], **manifest["hyperparameters"])
-        _check_shapes(path, sketch, manifest, tensors)
+        _check_fit(sketch, weights, tensors)
         network = create(manifest["architecture"], **manifest["hyperparameters"])
-    _check_shapes(path, network, manifest, tensors)
-    quantizers = {}
-    for key, settings in manifest["quantizers"].items():
-        parts = {
-            name.removeprefix(f"{key}."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith(f"{key}.")
-        }
-        quantizers[key] = KINDS[settings["kind"]].restore(settings, parts)
+    _check_fit(network, weights, tensors)
+    if network.colours != manifest["colours"]:
+        raise ValueError(f"colours {manifest['colours']} of a network on {network.colours}")
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        key, _, part = name.rpartition(".")
+        parts.setdefault(key, {})[part] = tensor
+    quantizers = {
+        key: KINDS[settings["kind"]].restore(settings, parts[key])
+        for key, settings in manifest["quantizers"].items()
+    }
     joined: dict[tuple[str, ...], ActivationQuantizer] = {}
     swaps: dict[nn.Module, nn.Module] = {}
     convs = _convolutions(network)
     for name, row in manifest["layers"].items():
-        shape, bits, keys = tuple(row["shape"]), row["weight_bits"], tuple(row["quantizers"])
-        weight = QuantizedWeight(
-            unpack(tensors[f"{name}.weight_codes"], bits, shape),
-            tensors[f"{name}.weight_step"],
-            tensors[f"{name}.weight_zero_point"],
-            bits,
-        )
-        weight.check()
+        keys = tuple(row["quantizers"])
         if keys not in joined:
             joined[keys] = join([quantizers[key] for key in keys])
         joined[keys].check(convs[name].in_channels)
-        swaps[convs[name]] = FakeQuantConv2d(convs[name], joined[keys], weight)
+        swaps[convs[name]] = FakeQuantConv2d(convs[name], joined[keys], weights[name])
     replace(network, swaps)
     wanted = _float_part(network, _quantized(network))
     network.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
@@ -196,25 +210,43 @@ def _build(
     return network.eval().requires_grad_(False)
 
 
-def _check_shapes(
-    path: str | Path,
+def _weight(
+    tensors: Mapping[str, torch.Tensor], name: str, bits: int, shape: tuple[int, ...]
+) -> QuantizedWeight:
+    """Return a layer's weight, checked in itself."""
+    weight = QuantizedWeight(
+        unpack(tensors[f"{name}.weight_codes"], bits, shape),
+        tensors[f"{name}.weight_step"],
+        tensors[f"{name}.weight_zero_point"],
+        bits,
+    )
+    weight.check()
+    return weight
+
+
+def _check_fit(
     network: SRNetwork,
-    manifest: Mapping[str, Any],
+    weights: Mapping[str, QuantizedWeight],
     tensors: Mapping[str, torch.Tensor],
 ) -> None:
     """Raise PtqsrError where the file is of another network than the given one."""
     convs = _convolutions(network)
-    for name, row in manifest["layers"].items():
+    for name, weight in weights.items():
         if name not in convs:
-            raise PtqsrError(f"{path}: layer {name} is not in the given network")
-        _same_shape(path, name, tuple(row["shape"]), convs[name].weight)
-    packed = {f"{name}.weight" for name in manifest["layers"]}
+            raise PtqsrError(f"layer {name} is not in the given network")
+        _check_shape(name, weight.codes, convs[name].weight)
+    packed = {f"{name}.weight" for name in weights}
     for name, tensor in _float_part(network, {}).items():
         if name in packed:
             continue
         if name not in tensors:
-            raise PtqsrError(f"{path}: lacks {name}, which the given network has")
-        _same_shape(path, name, tuple(tensors[name].shape), tensor)
+            raise PtqsrError(f"lacks {name}, which the network has; calibrate again")
+        _check_shape(name, tensors[name], tensor)
+        kinds = {(t.is_floating_point(), t.is_complex()) for t in (tensors[name], tensor)}
+        if len(kinds) > 1:
+            raise PtqsrError(f"{name} is {tensors[name].dtype}, not {tensor.dtype}")
+        if tensor.is_floating_point() and not tensors[name].isfinite().all():
+            raise PtqsrError(f"{name} holds NaN or Inf; calibrate again with sound weights")
 
 
 def _convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
@@ -225,10 +257,10 @@ def _quantized(network: nn.Module) -> dict[str, FakeQuantConv2d]:
     return {n: m for n, m in network.named_modules() if isinstance(m, FakeQuantConv2d)}
 
 
-def _same_shape(path: str | Path, name: str, saved: tuple[int, ...], ours: torch.Tensor) -> None:
-    if saved != tuple(ours.shape):
+def _check_shape(name: str, saved: torch.Tensor, ours: torch.Tensor) -> None:
+    if saved.shape != ours.shape:
         raise PtqsrError(
-            f"{path}: {name} has shape {saved}, in the given network {tuple(ours.shape)}"
+            f"{name} has shape {tuple(saved.shape)}, in the given network {tuple(ours.shape)}"
         )
 
 

@@ -30,6 +30,20 @@ def check_writable(path: str | Path) -> None:
         raise PtqsrError(f"{path}: cannot be written (no permission in {path.parent})")
 
 
+def check_folder(path: str | Path) -> None:
+    """Raise PtqsrError where a folder cannot be made, or nothing can be written in it.
+
+    Creates nothing.
+    """
+    place = Path(path).absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise PtqsrError(f"{path}: {place} is a file; name a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PtqsrError(f"{path}: cannot be written (no permission in {place})")
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` if the body succeeds.

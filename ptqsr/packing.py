@@ -20,6 +20,8 @@ def pack(codes: torch.Tensor, bits: int) -> torch.Tensor:
 
 def unpack(stream: torch.Tensor, bits: int, shape: tuple[int, ...]) -> torch.Tensor:
     """Return what `pack` was given, as int8; raises ValueError for another stream."""
+    if not all(isinstance(size, int) for size in (bits, *shape)):
+        raise ValueError("bits or sizes that are no whole numbers")
     count = math.prod(shape)
     if stream.dtype != torch.uint8 or stream.shape != (-(-count * bits // 8),) or not 0 < bits <= 8:
         raise ValueError(f"{stream.numel()} bytes do not hold {count} codes of {bits} bits")

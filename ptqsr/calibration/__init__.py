@@ -2,7 +2,6 @@
 
 from ptqsr.calibration.collector import collect
 from ptqsr.calibration.inputs import Image, Inputs
-from ptqsr.calibration.observing import observing
 from ptqsr.calibration.readings import Part, Readings, Sighting, readings
 from ptqsr.calibration.statistics import (
     ChannelRanges,
@@ -22,6 +21,5 @@ __all__ = [
     "Statistics",
     "ValueHistogram",
     "collect",
-    "observing",
     "readings",
 ]

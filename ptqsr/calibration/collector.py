@@ -8,11 +8,10 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from ptqsr.calibration.observing import observing
 from ptqsr.calibration.readings import Part, Sighting
 from ptqsr.calibration.statistics import Statistics
 from ptqsr.errors import PtqsrError
-from ptqsr.models import SRNetwork
+from ptqsr.models import SRNetwork, observing
 
 S = TypeVar("S", bound=Statistics)
 
@@ -36,6 +35,7 @@ def collect(
         for sighting in part.sightings:
             shown.setdefault((sighting.layer, sighting.call), []).append((number, sighting))
     watched = {name for name, _ in shown}
+    usual: dict[str, int] = {}
     calls: dict[str, int] = {}
 
     def take(name: str, tensor: torch.Tensor) -> None:
@@ -54,4 +54,11 @@ def collect(
         for number, x in enumerate(inputs):
             calls.update(dict.fromkeys(watched, 0))
             network.check_output(x, network(x), f"calibration picture {number}")
+            usual = usual or dict(calls)
+            for name in watched:
+                if calls[name] != usual[name]:
+                    raise PtqsrError(
+                        f"layer {name}: runs {calls[name]} times on calibration picture {number}, "
+                        f"{usual[name]} on the first; exclude it, or give pictures of one size"
+                    )
     return statistics

@@ -14,9 +14,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ptqsr.calibration.observing import observing
 from ptqsr.errors import PtqsrError
-from ptqsr.models import SRNetwork
+from ptqsr.models import SRNetwork, observing
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from ptqsr import checkpoint, methods, models
+from ptqsr.cli.networks import Settings, hyperparameters
 from ptqsr.cli.output import (
     JsonFile,
     bitops,
@@ -53,6 +54,7 @@ def calibrate(
             help="bundled, official (the authors', fetched), or a .pt, .pth, .safetensors, .npz."
         ),
     ] = "bundled",
+    settings: Settings = None,
     bits: Annotated[int, typer.Option(help="Bits of weights and activations, 2 to 8.")] = 4,
     weight_bits: Annotated[int | None, typer.Option(help="Bits of weights.")] = None,
     act_bits: Annotated[int | None, typer.Option(help="Bits of activations.")] = None,
@@ -105,7 +107,7 @@ def calibrate(
         exclude=tuple(exclude or ()),
         seed=seed,
     )
-    network = _network(model, scale, weights)
+    network = _network(model, scale, weights, hyperparameters(settings))
     model = network.architecture
     if output is None:
         name = f"{model}_x{network.scale}_{method}_w{config.weight_bits}a{config.act_bits}"
@@ -167,12 +169,16 @@ def calibrate(
     )
 
 
-def _network(model: str | None, scale: int | None, weights: str) -> models.SRNetwork:
+def _network(
+    model: str | None, scale: int | None, weights: str, settings: dict[str, Any]
+) -> models.SRNetwork:
     if model is None and weights != "bundled":
         if weights == "official":
             raise PtqsrError("--weights official: say of which network with --model")
+        if settings:
+            raise PtqsrError("--set: say of which network with --model")
         return models.load(weights, scale=scale)
-    return models.build(model or "edsr", scale=scale, weights=weights)
+    return models.build(model or "edsr", scale=scale, weights=weights, **settings)
 
 
 def _check_output(output: Path) -> None:

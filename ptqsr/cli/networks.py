@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +19,28 @@ Scale = Annotated[
 ]
 
 
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="A hyperparameter, as batch_norm=true or blocks=32."
+    ),
+]
+
+
+def hyperparameters(settings: list[str] | None) -> dict[str, Any]:
+    """Return what --set gives: values are JSON, or else words."""
+    found: dict[str, Any] = {}
+    for setting in settings or ():
+        name, equals, value = setting.partition("=")
+        if not equals or not name.isidentifier() or name == "scale":
+            raise PtqsrError(f"--set {setting}: give a hyperparameter as batch_norm=true")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
 def open_network(name: str, scale: int | None = None) -> models.SRNetwork:
     """Return the network of a checkpoint, of a weight file, or of a bundled name as `edsr_x4`.
 
@@ -25,11 +48,15 @@ def open_network(name: str, scale: int | None = None) -> models.SRNetwork:
     """
     if name in models.bundled() and not Path(name).exists():
         architecture, _, bundled_scale = name.rpartition("_x")
-        return models.build(architecture, scale=int(bundled_scale))
-    if not Path(name).exists() and Path(name).name == Path(name).stem == name:
+        network = models.build(architecture, scale=int(bundled_scale))
+    elif not Path(name).exists() and Path(name).name == Path(name).stem == name:
         raise PtqsrError(
             f"{name}: no such file, nor bundled weights: {', '.join(models.bundled())}"
         )
-    return (
-        checkpoint.load(name) if checkpoint.is_checkpoint(name) else models.load(name, scale=scale)
-    )
+    elif checkpoint.is_checkpoint(name):
+        network = checkpoint.load(name)
+    else:
+        network = models.load(name, scale=scale)
+    if scale not in (None, network.scale):
+        raise PtqsrError(f"{name}: is for scale {network.scale}, not {scale}")
+    return network

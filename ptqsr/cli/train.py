@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from ptqsr import models
+from ptqsr.cli.networks import Settings, hyperparameters
 from ptqsr.cli.output import JsonFile, check_json, progress_bar, report, stderr
 from ptqsr.errors import PtqsrError
 from ptqsr.images import list_images
@@ -23,8 +24,9 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
     model: Annotated[str, typer.Option(help=f"One of {', '.join(models.ARCHITECTURES)}.")] = "edsr",
     scale: Annotated[int, typer.Option(help="2, 3 or 4.")] = 4,
+    settings: Settings = None,
     weights: Annotated[
-        str | None, typer.Option(help="What to start from: bundled, or a weight file.")
+        str | None, typer.Option(help="What to start from: bundled, official, or a weight file.")
     ] = None,
     steps: Annotated[int, typer.Option(help="In all, resumed ones too.")] = DEFAULT.steps,
     batch_size: Annotated[int, typer.Option(help="Crops a step.")] = DEFAULT.batch_size,
@@ -65,7 +67,10 @@ def train(
         raise PtqsrError(f"{output}: holds a run already; go on with --resume or name another")
     torch.manual_seed(seed)
     trainer = Trainer(
-        models.build(model, scale=scale, weights=weights), list_images(images), config, output
+        models.build(model, scale=scale, weights=weights, **hyperparameters(settings)),
+        list_images(images),
+        config,
+        output,
     )
     if resume:
         trainer.resume()

@@ -23,8 +23,8 @@ from ptqsr.cli.output import (
     write_json,
 )
 from ptqsr.errors import PtqsrError
-from ptqsr.files import check_writable
-from ptqsr.images import check_format, list_images, read_picture, write_picture
+from ptqsr.files import check_folder, check_writable
+from ptqsr.images import check_format, check_holds, list_images, read_picture, write_picture
 from ptqsr.upscaling import Planner, upscale_picture
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
@@ -66,11 +66,25 @@ def upscale(
         typer.Option(help="Limit for the whole process, as 2GB or 800MB; chooses the tile."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace pictures that are there.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option(help="Leave out pictures that are there: go on with a folder.")
+    ] = False,
     json_file: JsonFile = None,
 ) -> None:
     """Enlarge pictures. Alpha, grey and colour profile stay; orientation is applied."""
     check_json(json_file)
-    jobs = _jobs(source, target, overwrite)
+    if overwrite and skip_existing:
+        raise PtqsrError("--overwrite and --skip-existing exclude each other")
+    jobs = _jobs(source, target)
+    there = [job.target for job in jobs if job.target.exists()]
+    if there and not overwrite and not skip_existing:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise PtqsrError(
+            f"{there[0]}{more}: exists; name another place, or give --overwrite or --skip-existing"
+        )
+    if skip_existing:
+        jobs = [job for job in jobs if job.target not in there]
+        stderr.print(f"{len(there)} pictures are there already, {len(jobs)} to make")
     network = open_network(checkpoint, scale)
     limit = None if memory is None else _bytes(memory)
     planner = Planner(network, tile=tile, statistics=stats, memory=limit)  # type: ignore[arg-type]
@@ -87,13 +101,14 @@ def upscale(
                 reason = f"{job.source}: out of memory; set --memory below what is free"
             else:
                 raise
-            if len(jobs) == 1:
-                raise PtqsrError(reason) from None
-            print(f"ptqsr: {' '.join(reason.split())}", file=sys.stderr)
             record = {"source": str(job.source), "error": reason}
+            if len(jobs) > 1:
+                print(f"ptqsr: {' '.join(reason.split())}", file=sys.stderr)
         records.append(record)
     write_json(records, json_file)
     failed = sum("error" in record for record in records)
+    if failed and len(jobs) == 1:
+        raise PtqsrError(records[0]["error"])
     if failed:
         others = "none is written" if failed == len(jobs) else "the others are written"
         raise PtqsrError(f"{failed} of {len(jobs)} pictures failed, {others}")
@@ -121,13 +136,15 @@ def _one(
             f"ptqsr: warning: {job.source}: --stats tile changes the picture a little",
             soft_wrap=True,
         )
-    large = upscale_picture(network, picture, plan, show)
+    height, width = picture.rgb.shape[:2]
+    tall, wide = height * network.scale, width * network.scale
+    check_holds(job.target, tall, wide, picture.alpha is not None)
     try:
         job.target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PtqsrError(f"{job.target}: cannot be written ({error.strerror})") from None
-    write_picture(job.target, large)
-    (height, width), (tall, wide) = picture.rgb.shape[:2], large.rgb.shape[:2]
+    check_writable(job.target)
+    write_picture(job.target, upscale_picture(network, picture, plan, show))
     seconds = time.perf_counter() - began
     stderr.print(
         f"{job.target}: {width}x{height} to {wide}x{tall} in {seconds:.1f} s, {plan}",
@@ -145,13 +162,14 @@ def _one(
     }
 
 
-def _jobs(source: Path, target: Path, overwrite: bool) -> list[_Job]:
+def _jobs(source: Path, target: Path) -> list[_Job]:
     """Return what is to be made; raises PtqsrError before the work where it has no place."""
     if not source.exists():
         raise PtqsrError(f"{source}: no such file or folder")
     if source.is_dir():
         if target.exists() and not target.is_dir():
             raise PtqsrError(f"{target}: is a file; name a folder for the pictures of {source}")
+        check_folder(target)
         inside, outside = target.resolve(), source.resolve()
         if inside == outside or outside in inside.parents:
             raise PtqsrError(f"{target}: lies in {source}, whose pictures are read; name another")
@@ -175,10 +193,6 @@ def _jobs(source: Path, target: Path, overwrite: bool) -> list[_Job]:
         check_writable(target)
         if target.exists() and target.samefile(source):
             raise PtqsrError(f"{target}: is the picture that is read; name another")
-    there = [job.target for job in jobs if job.target.exists()]
-    if there and not overwrite:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise PtqsrError(f"{there[0]}{more}: exists; name another place or give --overwrite")
     return jobs
 
 

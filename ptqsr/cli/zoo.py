@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import torch
@@ -25,26 +26,28 @@ def list_models(
     records: list[dict[str, Any]] = []
     for name, row in models.ARCHITECTURES.items():
         check(name, scale)
-        with torch.device("meta"):
-            network = models.build(name, scale=scale, weights=None)
-        spent = cost(network)
-        official = models.OFFICIAL.get((name, scale))
-        records.append(
-            {
-                "model": name,
-                "title": row.title,
-                "scale": scale,
-                "parameters": int(spent.storage),
-                "macs": spent.macs,
-                "bitops": spent.bitops,
-                "quantized_layers": len(quantizable(network)),
-                "layers": len(spent.layers),
-                "quantized": list(network.quantized_layers),
-                "bundled": f"{name}_x{scale}" in models.bundled(),
-                "official": official.url if official else None,
-                "elsewhere": None if official else ELSEWHERE.get(name),
-            }
-        )
+        for title, variant in {row.title: {}, **row.variants}.items():
+            with torch.device("meta"):
+                network = models.build(name, scale=scale, weights=None, **variant)
+            spent = cost(network)
+            official = None if variant else models.OFFICIAL.get((name, scale))
+            records.append(
+                {
+                    "model": name,
+                    "set": dict(variant),
+                    "title": title,
+                    "scale": scale,
+                    "parameters": int(spent.storage),
+                    "macs": spent.macs,
+                    "bitops": spent.bitops,
+                    "quantized_layers": len(quantizable(network)),
+                    "layers": len(spent.layers),
+                    "quantized": list(network.quantized_layers),
+                    "bundled": not variant and f"{name}_x{scale}" in models.bundled(),
+                    "official": official.url if official else None,
+                    "elsewhere": None if official or variant else ELSEWHERE.get(name),
+                }
+            )
     report(_table(records), records, json_file)
 
 
@@ -58,11 +61,12 @@ def _table(records: list[dict[str, Any]]) -> Table:
         right = title in ("parameters", "MACs", "BitOPs")
         table.add_column(title, justify="right" if right else "left", overflow="fold")
     for record in records:
+        options = [f"--set {key}={json.dumps(value)}" for key, value in record["set"].items()]
         weights = ["bundled"] if record["bundled"] else []
         weights += [f"official: {record['official']}"] if record["official"] else []
         weights += [record["elsewhere"]] if record["elsewhere"] else []
         table.add_row(
-            f"{record['model']}\n{record['title']}",
+            "\n".join([record["model"], *options, record["title"]]),
             parameters(record["parameters"]),
             bitops(record["macs"]),
             bitops(record["bitops"]),

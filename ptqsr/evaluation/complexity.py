@@ -10,7 +10,7 @@ from math import ceil
 import torch
 from torch import nn
 
-from ptqsr.models import SRNetwork, sketch
+from ptqsr.models import SRNetwork, evaluating, sketch
 from ptqsr.modules import FakeQuantConv2d
 from ptqsr.quantizers import ActivationQuantizer
 
@@ -104,7 +104,7 @@ def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT
             layer.register_forward_hook(count)
     channels = 1 if network.colours == "y" else 3
     size = ceil(height / network.scale), ceil(width / network.scale)
-    with torch.no_grad():
+    with torch.no_grad(), torch.device("meta"), evaluating(meta):
         meta(torch.empty((1, channels, *size), device="meta"))
     layers = tuple(
         LayerCost(

@@ -16,7 +16,7 @@ from ptqsr.errors import PtqsrError
 from ptqsr.evaluation.data import find_pairs, read_pairs
 from ptqsr.evaluation.metrics import psnr, ssim
 from ptqsr.images import luma, to_levels, to_tensor, to_uint8
-from ptqsr.models import SRNetwork, check_network
+from ptqsr.models import SRNetwork, check_network, evaluating
 
 # (name, LR, HR), the pictures uint8 [H, W, 3].
 NamedPair = tuple[str, np.ndarray, np.ndarray]
@@ -83,10 +83,11 @@ def evaluate(
     if total == 0:
         raise PtqsrError("evaluation: no pictures were given")
     results = []
-    for done, item in enumerate(named, 1):
-        *name, lr, hr = item
-        results.append(_one(model, str(name[0]) if name else str(done), lr, hr))
-        progress(done, total)
+    with evaluating(model):
+        for done, item in enumerate(named, 1):
+            *name, lr, hr = item
+            results.append(_one(model, str(name[0]) if name else str(done), lr, hr))
+            progress(done, total)
     return EvaluationResult(tuple(results))
 
 

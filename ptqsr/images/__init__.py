@@ -6,11 +6,12 @@ from ptqsr.images.crops import cut
 from ptqsr.images.read import Picture, list_images, read_picture, read_rgb
 from ptqsr.images.samples import sample_photographs
 from ptqsr.images.tensors import to_levels, to_tensor, to_uint8
-from ptqsr.images.write import check_format, write_picture
+from ptqsr.images.write import check_format, check_holds, write_picture
 
 __all__ = [
     "Picture",
     "check_format",
+    "check_holds",
     "cut",
     "downscale",
     "list_images",

@@ -44,15 +44,16 @@ def read_picture(path: str | Path) -> Picture:
     Raises PtqsrError where the file is missing, unreadable, no picture or several.
     """
     with _opened(path) as image:
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":  # a photograph with a preview in the same file
-            raise PtqsrError(f"{path}: holds {frames} pictures (an animation?); give single ones")
+        # Not how many: Pillow would go through all of them, which may be millions.
+        several = getattr(image, "is_animated", False)
+        if several and image.format != "MPO":  # a photograph with a preview in the same file
+            raise PtqsrError(f"{path}: holds several pictures (an animation?); give single ones")
         if image.mode in ("I", "F"):
             raise PtqsrError(
                 f"{path}: pictures of mode {image.mode} (32 bits a channel) are not read; "
                 "save it with 8 bits"
             )
-        notice = None
+        notice, converted = None, False
         # The raw mode of the file tells, since Pillow's own mode may be 8 bits already.
         if image.mode.startswith("I;16") or any(
             ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
@@ -68,14 +69,19 @@ def read_picture(path: str | Path) -> Picture:
         if image.mode.startswith("I;16"):
             levels = np.asarray(image).astype(np.uint16)
             image = Image.fromarray(((levels.astype(np.uint32) + 128) // 257).astype(np.uint8))
-        elif image.mode == "CMYK":
-            notice = "is CMYK; converted to RGB" + (" without its colour profile" if icc else "")
-            icc = None
+        elif converted := image.mode in ("CMYK", "LAB"):
+            notice = f"is {image.mode}; converted to RGB"
         grey = image.mode in ("1", "L", "LA", "La")
         alpha = None
         if image.has_transparency_data:
             image = image.convert("RGBA")
             alpha = np.array(image.getchannel("A"))
+            alpha = None if (alpha == 255).all() else alpha
+        # The profile's own header says of which colours it is.
+        fits = isinstance(icc, bytes) and icc[16:20] == (b"GRAY" if grey else b"RGB ")
+        if icc and (converted or not fits):
+            what = notice or "is read"
+            notice, icc = f"{what} without its colour profile, which is of other colours", None
         return Picture(np.array(image.convert("RGB")), grey, alpha, icc, notice)
 
 
@@ -111,8 +117,9 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise PtqsrError(
             f"{path}: not a picture that is read ({', '.join(FORMATS)}); remove it"
         ) from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise PtqsrError(f"{path}: {error}") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        most = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise PtqsrError(f"{path}: has more than {most} million pixels; cut it to pieces") from None
     except Exception as error:
         # A damaged file makes Pillow raise nearly anything: struct.error, zlib.error, KeyError.
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -133,7 +140,11 @@ def list_images(folder: str | Path, *, recursive: bool = True) -> list[Path]:
 
     found: list[Path] = []
     folders: list[str] = []
-    for root, inside, names in os.walk(folder, onerror=refuse):
+    seen: set[str] = set()  # folders that links lead to may hold the link
+    for root, inside, names in os.walk(folder, onerror=refuse, followlinks=True):
+        inside[:] = [] if os.path.realpath(root) in seen else sorted(inside)
+        names = [] if os.path.realpath(root) in seen else names
+        seen.add(os.path.realpath(root))
         found += [Path(root) / name for name in names]
         if not recursive:
             folders = sorted(inside)

@@ -31,28 +31,35 @@ def check_format(path: str | Path) -> None:
         raise PtqsrError(f"{path}: pictures are written as {', '.join(WRITERS)}")
 
 
-def write_picture(path: str | Path, picture: Picture) -> None:
-    """Write a picture in the format of the path's suffix, whole or not at all.
-
-    Grey stays grey, the colour profile is kept (BMP holds none). Raises PtqsrError where the
-    format cannot hold it or the path cannot be written.
-    """
-    path = Path(path)
+def check_holds(path: str | Path, height: int, width: int, alpha: bool) -> None:
+    """Raise PtqsrError where the format of the path's suffix holds no such picture."""
     check_format(path)
-    name, options, holds_alpha, largest = WRITERS[path.suffix.lower()]
-    height, width = picture.rgb.shape[:2]
+    name, _, holds_alpha, largest = WRITERS[Path(path).suffix.lower()]
     if max(height, width) > largest:
         raise PtqsrError(
             f"{path}: {width}x{height} pixels are too many for {name}, at most {largest}; use .png"
         )
-    if picture.alpha is not None and not holds_alpha:
+    if alpha and not holds_alpha:
         raise PtqsrError(f"{path}: {name} holds no transparency; use .png")
+
+
+def write_picture(path: str | Path, picture: Picture) -> None:
+    """Write a picture in the format of the path's suffix, whole or not at all.
+
+    Grey stays grey (but in WebP, which has colours only), and the colour profile is kept, where
+    the format holds it: BMP holds none, WebP none of grey. Raises PtqsrError where the
+    format cannot hold it or the path cannot be written.
+    """
+    path = Path(path)
+    height, width = picture.rgb.shape[:2]
+    check_holds(path, height, width, picture.alpha is not None)
+    name, options, _, _ = WRITERS[path.suffix.lower()]
     image = Image.fromarray(picture.rgb)
     if picture.grey:
         image = image.convert("L")
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
-    if picture.icc and name != "BMP":
+    if picture.icc and name != "BMP" and not (picture.grey and name == "WEBP"):
         options = {**options, "icc_profile": picture.icc}
     with replacing(path) as temporary:
         image.save(temporary, format=name, **options)

@@ -11,7 +11,8 @@ from torch import nn
 
 from ptqsr.errors import PtqsrError
 from ptqsr.models import official
-from ptqsr.models.base import Colours, SRNetwork, check_network, sketch
+from ptqsr.models.base import Colours, SRNetwork, check_network, evaluating, sketch
+from ptqsr.models.observing import observing
 from ptqsr.models.official import SOURCES as OFFICIAL
 from ptqsr.models.registry import ARCHITECTURES, check, create, detect
 from ptqsr.models.weights import fill, read_state_dict
@@ -26,7 +27,9 @@ __all__ = [
     "build",
     "bundled",
     "check_network",
+    "evaluating",
     "load",
+    "observing",
     "sketch",
     "wrap",
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -81,10 +82,26 @@ def check_network(model: object) -> None:
 
 
 def sketch(network: SRNetwork) -> SRNetwork:
-    """Return a copy on PyTorch's meta device: shapes without values, and without their memory."""
+    """Return a copy on PyTorch's meta device: shapes without values, and without their memory.
+
+    Run it under `torch.device("meta")`, for the constants that it may make on its way.
+    """
     memo: dict[int, Any] = {}
     for parameter in network.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
-    for buffer in network.buffers():
-        memo[id(buffer)] = buffer.to("meta")
+    plain = (v for m in network.modules() for v in vars(m).values() if isinstance(v, torch.Tensor))
+    for tensor in (*network.buffers(), *plain):
+        memo[id(tensor)] = tensor.to("meta")
     return copy.deepcopy(network, memo)
+
+
+@contextmanager
+def evaluating(network: SRNetwork) -> Iterator[None]:
+    """Run a network as it is used, not as it is trained; every module's mode comes back."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 
@@ -64,7 +65,7 @@ ELSEWHERE = {
 
 def cache() -> Path:
     """Return the folder where fetched files stay; TORCH_HOME moves it."""
-    return Path(torch.hub.get_dir()) / "checkpoints"
+    return Path(torch.hub.get_dir()) / "ptqsr"
 
 
 def fetch(name: str, scale: int) -> Path:
@@ -86,7 +87,7 @@ def fetch(name: str, scale: int) -> Path:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(source.url, str(path), source.sha256, progress=False)
-        except (URLError, OSError) as error:
+        except (URLError, HTTPException, OSError) as error:
             reason = getattr(error, "reason", None) or error
             raise PtqsrError(
                 f"{source.url} cannot be fetched ({reason}); download it elsewhere and put it at "

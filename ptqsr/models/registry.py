@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -13,9 +14,11 @@ from ptqsr.models import carn, edsr, idn, imdn, rdn, srresnet
 from ptqsr.models.base import SRNetwork
 
 SCALES = (2, 3, 4)
-# Of any hyperparameter, so that a mistaken file does not ask for a network of a million blocks.
-MAX_SIZE = 4096
-
+# Of any hyperparameter, and of blocks times layers, so that a mistaken file does not ask for a
+# network of a million blocks.
+MAX_SIZE, MAX_DEPTH = 4096, 1024
+# How much larger than a file's tensors its network may seem: a file that lacks a few is told which.
+MAX_RATIO, ALWAYS_ELEMENTS = 16, 1 << 24
 
 # From the shapes of a file's tensors, and the scale that is asked for (None: any), to the network's
 # hyperparameters, or None where the file is another network's. Their scale is None where neither
@@ -25,22 +28,31 @@ Detect = Callable[[Mapping[str, torch.Size], int | None], dict[str, Any] | None]
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network class, how it is called in print, and how a file shows its hyperparameters."""
+    """A network class, how it is called in print, and how a file shows its hyperparameters.
+
+    `variants`: hyperparameters of other networks that the field uses, by their names in print.
+    """
 
     network: type[SRNetwork]
     title: str
     detect: Detect
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 ARCHITECTURES: dict[str, Architecture] = {
     row.network.architecture: row
     for row in (
-        Architecture(edsr.EDSR, "EDSR-baseline", edsr.hyperparameters),
+        Architecture(
+            edsr.EDSR,
+            "EDSR-baseline",
+            edsr.hyperparameters,
+            {"EDSR": {"blocks": 32, "width": 256}, "EDSR-baseline, BN": {"batch_norm": True}},
+        ),
         Architecture(rdn.RDN, "RDN", rdn.hyperparameters),
         Architecture(srresnet.SRResNet, "SRResNet", srresnet.hyperparameters),
         Architecture(carn.CARN, "CARN", carn.hyperparameters),
         Architecture(carn.CARNM, "CARN-M", carn.mobile_hyperparameters),
-        Architecture(idn.IDN, "IDN", idn.hyperparameters),
+        Architecture(idn.IDN, "IDN", idn.hyperparameters, {"IDN on luma": {"colours": "y"}}),
         Architecture(imdn.IMDN, "IMDN", imdn.hyperparameters),
     )
 }
@@ -57,14 +69,35 @@ def check(name: str, scale: int | None) -> None:
 def create(name: str, **hyperparameters: Any) -> SRNetwork:
     """Return an untrained network; raises PtqsrError for an unknown name or hyperparameter."""
     check(name, hyperparameters.get("scale"))
+    network = ARCHITECTURES[name].network
+    kinds = get_type_hints(network.__init__)
     for key, value in hyperparameters.items():
-        if isinstance(value, (int, float)) and not 0 <= value <= MAX_SIZE:
-            raise PtqsrError(f"model {name!r}: {key} is {value}; it must be from 0 to {MAX_SIZE}")
+        if key in kinds and not _is_a(kinds[key], value):
+            kind = getattr(kinds[key], "__name__", kinds[key])
+            raise PtqsrError(f"model {name!r}: {key} is {value!r}; it must be {kind}")
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if number and not 0 < value <= MAX_SIZE:
+            raise PtqsrError(
+                f"model {name!r}: {key} is {value}; it must be above 0 and at most {MAX_SIZE}"
+            )
+    deep = kinds.keys() & hyperparameters.keys() & {"blocks", "layers"}
+    depth = math.prod(hyperparameters[key] for key in deep)
+    if depth > MAX_DEPTH:
+        raise PtqsrError(f"model {name!r}: {depth} blocks or layers are more than {MAX_DEPTH}")
     try:
-        return ARCHITECTURES[name].network(**hyperparameters)
+        return network(**hyperparameters)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise PtqsrError(f"model {name!r}: {reason}") from None
+
+
+def _is_a(kind: Any, value: object) -> bool:
+    """Return whether a value is what an annotation says; an int is a float too."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, kind) or (isinstance(value, int) and isinstance(0.0, kind))
 
 
 def detect(
@@ -82,6 +115,24 @@ def detect(
             continue  # names of this architecture, but tensors of too few dimensions
         if found is None or found["scale"] not in (None, *SCALES):
             continue
-        if all(value > 0 for value in found.values() if isinstance(value, (int, float))):
+        if _is_plausible(name, found, shapes):
             return name, found
     return None
+
+
+def _is_plausible(
+    name: str, hyperparameters: Mapping[str, Any], shapes: Mapping[str, torch.Size]
+) -> bool:
+    """Return whether there is such a network, and a file of such tensors may hold it.
+
+    A few small tensors, or large ones without elements, may look like a network of gigabytes.
+    """
+    scale = hyperparameters["scale"] or SCALES[0]
+    try:
+        with torch.device("meta"):
+            network = create(name, **{**hyperparameters, "scale": scale})
+    except PtqsrError:
+        return False
+    size = sum(tensor.numel() for tensor in network.state_dict().values())
+    held = sum(shape.numel() for shape in shapes.values())
+    return size <= max(MAX_RATIO * held, ALWAYS_ELEMENTS)

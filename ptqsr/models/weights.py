@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,6 +19,9 @@ from ptqsr.models.base import SRNetwork
 
 # Where training scripts put the network inside a larger dictionary.
 WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
+# Archives and strides can make a small file large. Weights hardly compress, unless they are few.
+MAX_EXPANSION, ALWAYS_BYTES = 16, 64 << 20
+MAX_NAME = 200
 
 
 def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
@@ -33,23 +37,37 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     if read is None:
         raise PtqsrError(f"{path}: weights are read from {', '.join(READERS)}")
     try:
-        state = read(path)
+        return _unwrap(read(path), path)
     except PtqsrError:
         raise
     except OSError as error:
-        raise PtqsrError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise PtqsrError(f"{path}: cannot be read ({error.strerror or _line(error)})") from None
     except Exception as error:
         # A damaged file makes the four readers raise nearly anything: zlib.error, TypeError, ...
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise PtqsrError(f"{path}: truncated or no weight file ({reason[:200]})") from None
-    state = _unwrap(state, path)
-    for name, tensor in state.items():
-        if not torch.isfinite(tensor).all():
-            raise PtqsrError(f"{path}: {name} holds NaN or Inf; use weights of a sound training")
-    return state
+        raise PtqsrError(f"{path}: truncated or no weight file ({_line(error)})") from None
+
+
+def _line(error: Exception) -> str:
+    """Return what a reader says, with the file's own words in it, as a line that can be shown."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return "".join(c if c.isprintable() else "?" for c in first[:200])
+
+
+def _check_size(path: Path, size: int) -> None:
+    """Raise PtqsrError where a file's tensors, in bytes, are far larger than the file."""
+    if size > max(MAX_EXPANSION * path.stat().st_size, ALWAYS_BYTES):
+        raise PtqsrError(f"{path}: would become {size} bytes of tensors; no weights are packed so")
+
+
+def _check_zip(path: Path) -> None:
+    """Raise PtqsrError, or BadZipFile, where an archive would unpack to far more than it is."""
+    with zipfile.ZipFile(path) as archive:
+        _check_size(path, sum(entry.file_size for entry in archive.infolist()))
 
 
 def _read_pt(path: Path) -> object:
+    if zipfile.is_zipfile(path):
+        _check_zip(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols; what matters raises
@@ -73,6 +91,7 @@ def _read_safetensors(path: Path) -> object:
 
 
 def _read_npz(path: Path) -> dict[str, torch.Tensor]:
+    _check_zip(path)
     with np.load(path, allow_pickle=False) as arrays:
         return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
 
@@ -93,11 +112,26 @@ def _unwrap(state: object, path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, Mapping) or not state:
         raise PtqsrError(f"{path}: holds no state dict (names with tensors)")
     for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+        if not isinstance(name, str) or not name.isprintable() or len(name) > MAX_NAME:
+            raise PtqsrError(f"{path}: an entry has an odd name; save model.state_dict() alone")
+        if not isinstance(value, torch.Tensor):
             raise PtqsrError(f"{path}: entry {name!r} is no tensor; save model.state_dict() alone")
+        if not _is_plain(value):
+            raise PtqsrError(f"{path}: {name} is no dense tensor of real numbers in memory")
+    # A tensor of one number in memory may have any shape, and does once it is computed with.
+    _check_size(path, sum(4 * tensor.numel() for tensor in state.values()))
     names = list(state)
     prefix = "module." if all(name.startswith("module.") for name in names) else ""
-    return {name.removeprefix(prefix): state[name].to(torch.float32) for name in names}
+    floats = {name.removeprefix(prefix): state[name].to(torch.float32) for name in names}
+    for name, tensor in floats.items():
+        if not torch.isfinite(tensor).all():
+            raise PtqsrError(f"{path}: {name} holds NaN or Inf; use weights of a sound training")
+    return floats
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    odd = tensor.is_complex() or tensor.is_quantized or tensor.is_nested
+    return not odd and tensor.layout is torch.strided and tensor.device.type == "cpu"
 
 
 def fill(

@@ -56,4 +56,7 @@ class ActivationQuantizer(nn.Module):
 
 def join(parts: Sequence[ActivationQuantizer]) -> ActivationQuantizer:
     """Return the quantizer of a tensor from those of its parts, one or more."""
+    kinds = {part.kind for part in parts}
+    if len(kinds) != 1:
+        raise ValueError(f"parts of kinds {sorted(kinds)}")
     return parts[0] if len(parts) == 1 else type(parts[0]).join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ class SubsetQuantizer(ActivationQuantizer):
 
     def check(self, channels: int) -> None:
         points, flags, d = self.points, self.nonnegative, self.universal_set.denominator
-        if not MIN_BITS <= self.bits <= MAX_BITS:
+        if not isinstance(self.bits, int) or not MIN_BITS <= self.bits <= MAX_BITS:
             raise ValueError(f"{self.bits} bits")
         if points.dtype != torch.int32 or points.ndim != 2 or flags.dtype != torch.bool:
             raise ValueError(f"points are {points.dtype} {tuple(points.shape)}")
@@ -56,7 +57,9 @@ class SubsetQuantizer(ActivationQuantizer):
             raise ValueError(f"points of {len(points)} channels for {channels}")
         if points.shape[1] != self.universal_set.count(self.bits):
             raise ValueError(f"{points.shape[1]} points a channel for {self.bits} bits")
-        if points.numel() and (points.abs().max() > d or (points.diff(dim=1) <= 0).any()):
+        # Not abs(): of the least int32 it is negative.
+        outside = (points < -d) | (points > d)
+        if outside.any() or (points.diff(dim=1) <= 0).any():
             raise ValueError(f"points that are not ascending from -{d} to {d}")
 
     def settings(self) -> dict[str, Any]:
@@ -75,13 +78,17 @@ class SubsetQuantizer(ActivationQuantizer):
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, torch.Tensor]) -> SubsetQuantizer:
         name, words = settings["universal_set"]["name"], settings["universal_set"]["words"]
-        universal_set = (
-            UniversalSet.preset(name)
-            if words is None
-            else UniversalSet.from_words(words, name=name)
-        )
+        universal_set = _universal_set(name, words and tuple(map(tuple, words)))
         points, nonnegative = tensors["points"], tensors["nonnegative"]
         return cls(points, nonnegative, universal_set=universal_set, bits=settings["bits"])
+
+
+@lru_cache(maxsize=64)
+def _universal_set(name: str, words: tuple[tuple[float, ...], ...] | None) -> UniversalSet:
+    """Return a set once for all layers that have it: some take a second to enumerate."""
+    if not isinstance(name, str):
+        raise TypeError(f"universal set {name!r}")
+    return UniversalSet.preset(name) if words is None else UniversalSet.from_words(words, name=name)
 
 
 class JoinedSubsetQuantizer(ActivationQuantizer):
@@ -102,8 +109,9 @@ class JoinedSubsetQuantizer(ActivationQuantizer):
         sizes = [len(part.points) for part in self._subsets]
         for part, size in zip(self._subsets, sizes, strict=True):
             part.check(size)
-        if sum(sizes) != channels or len({part.universal_set for part in self._subsets}) > 1:
-            raise ValueError(f"parts of {sizes} channels for {channels}")
+        kinds = {(part.universal_set, part.bits) for part in self._subsets}
+        if sum(sizes) != channels or len(kinds) > 1:
+            raise ValueError(f"parts of {sizes} channels, {len(kinds)} kinds, for {channels}")
 
     @property
     def _subsets(self) -> list[SubsetQuantizer]:

@@ -52,8 +52,10 @@ class UniformQuantizer(ActivationQuantizer):
             raise ValueError(f"step is {self.step.dtype} {tuple(self.step.shape)}")
         if (self.lowest.dtype, self.lowest.shape) != (torch.int32, ()):
             raise ValueError(f"lowest level is {self.lowest.dtype} {tuple(self.lowest.shape)}")
-        if not (self.step > 0 and self.step.isfinite() and MIN_BITS <= self.bits <= MAX_BITS):
-            raise ValueError(f"step {self.step} and {self.bits} bits")
+        if not isinstance(self.bits, int) or not MIN_BITS <= self.bits <= MAX_BITS:
+            raise ValueError(f"{self.bits} bits")
+        if not (self.step > 0 and self.step.isfinite() and -(1 << self.bits) < self.lowest <= 0):
+            raise ValueError(f"step {self.step} and lowest level {self.lowest}")
 
     def settings(self) -> dict[str, Any]:
         return {"bits": self.bits}
@@ -96,8 +98,13 @@ class QuantizedWeight:
             raise ValueError(f"steps are {self.step.dtype} {tuple(self.step.shape)}")
         if (self.zero_point.dtype, self.zero_point.shape) != (torch.int16, kernels):
             raise ValueError(f"zero points are {self.zero_point.dtype}")
-        if not (MIN_BITS <= self.bits <= MAX_BITS and self.step.isfinite().all()):
-            raise ValueError(f"{self.bits} bits, or steps that are not finite")
+        if not isinstance(self.bits, int) or not MIN_BITS <= self.bits <= MAX_BITS:
+            raise ValueError(f"{self.bits} bits")
+        if not ((self.step > 0) & self.step.isfinite()).all():
+            raise ValueError("steps that are not positive and finite")
+        lowest = self.zero_point.int() - (1 << (self.bits - 1))  # 0 is among the levels
+        if ((lowest > 0) | (lowest <= -(1 << self.bits))).any():
+            raise ValueError("zero points outside the levels")
 
     def dequantize(self) -> torch.Tensor:
         """Return w^, float32 [O, I/groups, K, K]."""

@@ -22,13 +22,14 @@ TILES = (512, 384, 256, 192, 128, 96, 64, 48, 32)
 # Of the part that enlarges, where it is exact: small tiles stay in the processor's caches.
 TAIL_TILE = 128
 MIN_TILE = 8
-# What the estimate leaves out: the output picture in 8 bits, its tiles on the way there, and what
-# allocators keep. Measured on the zoo's networks: benchmarks/memory.py.
+# What the estimate leaves out, such as what allocators keep: benchmarks/memory.py measures it.
 SLACK = 1.15
-# What the bicubic colours of a network on luma look at.
-COLOUR_MARGIN = 2
-# An output pixel in 8 bits, twice (the picture and its encoder's copy).
-BYTES_PER_OUTPUT_PIXEL = 6
+# What bicubic interpolation looks at: alpha's, and that of the colours of a network on luma.
+BICUBIC_MARGIN = 2
+# An output pixel with alpha in 8 bits, and the copies that make a file of it.
+BYTES_PER_OUTPUT_PIXEL = 12
+# A blended output pixel with alpha in float32, and its copies until it is one of 8 bits.
+BYTES_PER_BLENDED_PIXEL = 48
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,11 @@ class Plan:
         elif self.whole_features:
             what = f"the body on the whole picture, the rest in tiles of {self.tile}"
         else:
-            how = "exact" if self.exact else "each with statistics of its own, blended"
+            how = (
+                "exact but for rounding"
+                if self.exact
+                else "each with statistics of its own, blended"
+            )
             what = f"tiles of {self.tile}, {self.margin} pixels of overlap, {how}"
         return f"{what}; about {self.peak_bytes / 1e9:.1f} GB"
 
@@ -76,7 +81,8 @@ class Planner:
             raise PtqsrError("give either a tile or a memory limit: the limit chooses the tile")
         self.tile, self.statistics, self.memory = tile, statistics, memory
         self.network = network
-        self.sketch = sketch(network)
+        self.sketch = sketch(network).eval()
+        self.in_use = _in_use()  # once: what a picture leaves with the allocator is used again
         self.channels = 1 if network.colours == "y" else 3
 
     def plan(self, height: int, width: int) -> Plan:
@@ -85,19 +91,18 @@ class Planner:
         Raises PtqsrError where there is none that keeps to the memory limit and the statistics.
         """
         features, tail = self._probe(height, width)
-        plans = [self._make(height, width, *way) for way in self._ways(features, tail)]
-        if self.memory is None:
-            return plans[0]
-        for plan in plans:
-            if plan.peak_bytes <= self.memory:
+        least = 0
+        for way in self._ways(features, tail):
+            plan = self._make(height, width, *way)
+            if self.memory is None or plan.peak_bytes <= self.memory:
                 return plan
-        least = ceil(min(plan.peak_bytes for plan in plans) / 1e7) / 100  # enough, as it is said
+            least = min(least or plan.peak_bytes, plan.peak_bytes)
         whole = features.whole_picture or tail.whole_picture
         changes = whole and self.statistics == "image"
         cure = ", or give --stats tile, which changes the picture" if changes else ""
         raise PtqsrError(
-            f"{width}x{height} pixels take about {least:.2f} GB, more than --memory "
-            f"{self.memory / 1e9:.2f} GB; raise it{cure}"
+            f"{width}x{height} pixels take about {ceil(least / 1e7) / 100:.2f} GB, more than "
+            f"--memory {(self.memory or 0) / 1e9:.2f} GB; raise it{cure}"
         )
 
     def _ways(self, features: Extent, tail: Extent) -> list[tuple[int | None, bool]]:
@@ -121,10 +126,10 @@ class Planner:
 
     def _make(self, height: int, width: int, tile: int | None, whole_features: bool) -> Plan:
         features, tail = self._probe(height, width)
-        fixed = height * width * self.network.scale**2 * BYTES_PER_OUTPUT_PIXEL + _in_use()
+        per_pixel = self.network.scale**2
+        fixed = height * width * per_pixel * BYTES_PER_OUTPUT_PIXEL + self.in_use
         margin = tail.radius if whole_features else features.radius + tail.radius
-        if self.network.colours == "y":
-            margin = max(margin, COLOUR_MARGIN)
+        margin = max(margin, BICUBIC_MARGIN)
         size = (height, width) if tile is None else (tile + 2 * margin, tile + 2 * margin)
         window = self._probe(min(size[0], height), min(size[1], width))
         single = tile is None or max(height, width) <= tile
@@ -133,11 +138,14 @@ class Planner:
             peak = max(features.peak_bytes, features.result_bytes + window[1].peak_bytes)
         else:
             peak = max(window[0].peak_bytes, window[0].result_bytes + window[1].peak_bytes)
+        exact = single or whole_features or not (features.whole_picture or tail.whole_picture)
+        if not exact:
+            fixed += min(size[0], height) * width * per_pixel * BYTES_PER_BLENDED_PIXEL
         return Plan(
             tile=tile,
             margin=margin,
             whole_features=whole_features,
-            exact=single or whole_features or not (features.whole_picture or tail.whole_picture),
+            exact=exact,
             peak_bytes=int(fixed + SLACK * peak),
             convolutions=features.convolutions,
         )
@@ -147,10 +155,9 @@ class Planner:
         """Return the extents of the network's two halves for a picture of this size."""
         network = self.sketch
         x = torch.empty((1, self.channels, height, width), device="meta")
-        features = probe(network.features, x)
-        with torch.no_grad():
-            made = network.features(x)
-        return features, probe(network.reconstruct, x, made)
+        with torch.device("meta"):  # for constants that the network makes on its way
+            features, made = probe(network.features, x)
+            return features, probe(network.reconstruct, x, made)[0]
 
 
 def _in_use() -> int:

@@ -19,11 +19,11 @@ from torch.utils._pytree import tree_leaves
 LOCAL = {
     f"aten.{name}"
     for name in (
-        *("cat", "stack", "_to_copy", "_unsafe_view", "_prelu_kernel"),
+        *("stack", "_to_copy", "_unsafe_view", "_prelu_kernel"),
         *("pixel_shuffle", "channel_shuffle"),
-        *("constant_pad_nd", "reflection_pad2d", "replication_pad2d"),
     )
 }
+PADDINGS = {f"aten.{name}" for name in ("constant_pad_nd", "reflection_pad2d", "replication_pad2d")}
 # How many pixels of their input these look at to either side, where they enlarge.
 RESIZE = {
     "aten.upsample_nearest2d": 0,
@@ -50,8 +50,11 @@ class Extent:
     convolutions: int
 
 
-def probe(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Extent:
-    """Return the extent of a function whose inputs and weights are on the meta device.
+def probe(
+    function: Callable[..., torch.Tensor], *inputs: torch.Tensor
+) -> tuple[Extent, torch.Tensor]:
+    """Return the extent of a function whose inputs and weights are on the meta device, and what
+    it gives.
 
     The first input gives the unit of `radius`.
     """
@@ -59,7 +62,8 @@ def probe(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Exten
     with torch.no_grad(), watch:
         result = function(*inputs)
     left = 0 if result is inputs[0] else _bytes(result)
-    return Extent(ceil(watch.radius), watch.whole_picture, watch.peak, left, watch.convolutions)
+    found = Extent(ceil(watch.radius), watch.whole_picture, watch.peak, left, watch.convolutions)
+    return found, result
 
 
 class _Watch(TorchDispatchMode):
@@ -98,7 +102,13 @@ class _Watch(TorchDispatchMode):
             self.whole_picture |= args[5]  # else with statistics of its training
         elif name in RESIZE:
             self._resize(args, outputs[0], RESIZE[name])
-        elif not (func.is_view or torch.Tag.pointwise in func.tags or name in LOCAL):
+        elif name in PADDINGS:
+            self._shift(args[0], max(map(abs, args[1])))
+        elif name == "aten.cat":
+            self.whole_picture |= outputs[0].ndim == 4 and ([*args, 0][1] % 4) >= 2
+        elif func.is_view:
+            self._view(name, args, outputs)
+        elif not (torch.Tag.pointwise in func.tags or name in LOCAL):
             self.whole_picture = True
 
     def _count(self, inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> int:
@@ -140,6 +150,28 @@ class _Watch(TorchDispatchMode):
         taps = max((k - 1) * d for k, d in zip(weight.shape[2:], dilation, strict=True))
         reach = taps / max(stride) if transposed else ceil(taps / 2)
         self.radius += reach * self.height / max(1, x.shape[-2])
+
+    def _view(self, name: str, args: tuple[Any, ...], outputs: list[torch.Tensor]) -> None:
+        """Add how far a view moves pixels, where it keeps the picture's shape."""
+        x = args[0]
+        given = dict(zip(("dim", "start", "stop", "step"), args[1:], strict=False))
+        if x.ndim != 4:
+            return  # on the way to another shape: pixel shuffles, groups of channels
+        if name == "aten.slice" and given.get("dim", 0) % 4 >= 2:
+            start = given.get("start") or 0
+            spread = 1 in outputs[0].shape[2:] and 1 not in x.shape[2:]  # over all others
+            self.whole_picture |= start < 0 or given.get("step", 1) > 1 or spread
+            self._shift(x, abs(start))
+        elif name in ("aten.select", "aten.expand", "aten.permute", "aten.transpose", "aten.t"):
+            # One row or column for all others, or one for the other.
+            kept = all(out.ndim == 4 and out.shape[2:] == x.shape[2:] for out in outputs)
+            turned = name in ("aten.permute", "aten.transpose") and x.shape[2] == x.shape[3]
+            self.whole_picture |= not kept or turned
+        elif name in ("aten.as_strided", "aten.unfold", "aten.diagonal"):
+            self.whole_picture = True
+
+    def _shift(self, x: torch.Tensor, pixels: int) -> None:
+        self.radius += pixels * self.height / max(1, x.shape[-2])
 
     def _resize(self, args: tuple[Any, ...], out: torch.Tensor, reach: int) -> None:
         x = args[0]

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ptqsr.calibration import observing
 from ptqsr.errors import PtqsrError
 from ptqsr.images import Picture, luma, to_levels, to_tensor, with_luma
 from ptqsr.images import upscale as bicubic
-from ptqsr.models import SRNetwork, check_network
+from ptqsr.models import SRNetwork, check_network, evaluating, observing
 from ptqsr.upscaling.plan import Plan, Planner, Statistics
 from ptqsr.upscaling.tiles import Span, assemble, spans
 
@@ -35,7 +34,8 @@ def upscale(
     neighbours, run by tiles, which changes nothing but rounding (at most a grey level).
 
     `tile` (input pixels) runs the whole network by tiles that overlap by at least its receptive
-    field, which is as exact; where it depends on statistics of the picture (DFSQ normalises every
+    field, which is as exact (static quantization to few bits may amplify the rounding, where it
+    flips a code); where it depends on statistics of the picture (DFSQ normalises every
     channel on the fly; attention) its body still sees the whole picture. `statistics` "tile" gives
     each tile statistics of its own instead, and blends the tiles: that changes the picture.
     `memory` (bytes, for the whole process) chooses a tile by an estimate.
@@ -58,8 +58,12 @@ def run(
     image: np.ndarray,
     plan: Plan,
     progress: Progress = lambda done, total: None,
+    alpha: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the enlarged picture, made as the plan says."""
+    """Return the enlarged picture, made as the plan says.
+
+    With `alpha`, uint8 [H, W], it has a fourth plane: alpha enlarged by bicubic interpolation.
+    """
     parameter = next(model.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
     height, width = image.shape[:2]
@@ -77,46 +81,40 @@ def run(
         x = to_tensor(pixels).to(device)
         return luma(x * 255) / 255 if model.colours == "y" else x
 
-    whole: torch.Tensor | None = None
-    if plan.whole_features:
-        convolutions = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
-        with observing(convolutions, step):
-            whole = model.features(given(image))
-        done = plan.convolutions
-
     def make(row: Span, column: Span) -> torch.Tensor:
-        down, across = (
-            slice(row.read_start, row.read_stop),
-            slice(column.read_start, column.read_stop),
-        )
-        pixels = image[down, across]
+        window = slice(row.read_start, row.read_stop), slice(column.read_start, column.read_stop)
+        pixels = image[window]
         x = given(pixels)
-        y = model.reconstruct(x, model.features(x) if whole is None else whole[..., down, across])
+        features = model.features(x) if whole is None else whole[:, :, window[0], window[1]]
+        y = model.reconstruct(x, features)
         model.check_output(x, y, "the picture")
-        s = model.scale
-        kept = (
-            slice((row.kept_start - row.read_start) * s, (row.kept_stop - row.read_start) * s),
-            slice(
-                (column.kept_start - column.read_start) * s,
-                (column.kept_stop - column.read_start) * s,
-            ),
-        )
-        y = y[0][:, kept[0], kept[1]].cpu()
+        y = y[0].cpu()
         if model.colours == "y":
-            rgb = to_levels(bicubic(pixels, s))[0][:, kept[0], kept[1]]
+            rgb = to_levels(bicubic(pixels, model.scale))[0]
             y = (with_luma(rgb, y.double() * 255) / 255).float()
+        if alpha is not None:
+            y = torch.cat((y, to_tensor(bicubic(alpha[window][..., None], model.scale))[0]))
         step()
-        return y
+        top = (row.kept_start - row.read_start) * model.scale
+        left = (column.kept_start - column.read_start) * model.scale
+        tall = (row.kept_stop - row.kept_start) * model.scale
+        wide = (column.kept_stop - column.kept_start) * model.scale
+        return y[:, top : top + tall, left : left + wide]
 
-    return assemble(rows, columns, model.scale, make)
+    whole: torch.Tensor | None = None
+    with evaluating(model):
+        if plan.whole_features:
+            convolutions = {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+            with observing(convolutions, step):
+                whole = model.features(given(image))
+            done = plan.convolutions
+        return assemble(rows, columns, model.scale, 3 if alpha is None else 4, make)
 
 
 def upscale_picture(
     model: SRNetwork, picture: Picture, plan: Plan, progress: Progress = lambda done, total: None
 ) -> Picture:
     """Return the enlarged picture with its alpha (by bicubic interpolation), greyness, profile."""
-    rgb = run(model, picture.rgb, plan, progress)
-    alpha = picture.alpha
-    if alpha is not None:
-        alpha = bicubic(alpha[..., None], model.scale)[..., 0]
-    return Picture(rgb, picture.grey, alpha, picture.icc)
+    made = run(model, picture.rgb, plan, progress, picture.alpha)
+    alpha = None if picture.alpha is None else made[..., 3]
+    return Picture(made[..., :3], picture.grey, alpha, picture.icc)

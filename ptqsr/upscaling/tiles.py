@@ -66,28 +66,40 @@ def assemble(
     rows: list[Span],
     columns: list[Span],
     scale: int,
+    planes: int,
     make: Callable[[Span, Span], torch.Tensor],
 ) -> np.ndarray:
-    """Return the picture, uint8 [scale H, scale W, 3], of float tiles in [0, 1].
+    """Return the picture, uint8 [scale H, scale W, planes], of float tiles in [0, 1].
 
-    `make(row, column)` gives [3, h, w] for the kept part of a tile. One row of tiles is held in
-    floating point at a time.
+    `make(row, column)` gives [planes, h, w] for the kept part of a tile. Tiles that are blended are
+    held in floating point, one row of them at a time.
     """
-    height, width = rows[-1].stop, columns[-1].stop
-    out = np.empty((height * scale, width * scale, 3), np.uint8)
+    height, width = rows[-1].stop * scale, columns[-1].stop * scale
+    out = np.empty((height, width, planes), np.uint8)
+    if all(span.kept_stop == span.stop for span in (*rows, *columns)):
+        for row in rows:
+            for column in columns:
+                place = slice(row.start * scale, row.stop * scale), _kept(column, scale)
+                out[place] = _pixels(make(row, column))
+        return out
     begun: torch.Tensor | None = None  # the rows that the next tiles add to
     for row, below in zip(rows, [*rows[1:], None], strict=True):
-        band = torch.zeros((3, (row.kept_stop - row.kept_start) * scale, width * scale))
+        band = torch.zeros((planes, (row.kept_stop - row.kept_start) * scale, width))
         if begun is not None:
             band[:, : begun.shape[1]] += begun
         down = weights(row, scale)[:, None]
         for column in columns:
-            across = weights(column, scale)
-            place = slice(column.kept_start * scale, column.kept_stop * scale)
-            band[:, :, place] += make(row, column).cpu() * down * across
-        done = height if below is None else below.kept_start
-        finished = (done - row.kept_start) * scale
-        picture = to_uint8(band[:, :finished]).permute(1, 2, 0).numpy()
-        out[row.kept_start * scale : done * scale] = picture
+            band[:, :, _kept(column, scale)] += make(row, column) * down * weights(column, scale)
+        done = height if below is None else below.kept_start * scale
+        finished = done - row.kept_start * scale
+        out[row.kept_start * scale : done] = _pixels(band[:, :finished])
         begun = band[:, finished:].clone()
     return out
+
+
+def _kept(span: Span, scale: int) -> slice:
+    return slice(span.kept_start * scale, span.kept_stop * scale)
+
+
+def _pixels(tile: torch.Tensor) -> np.ndarray:
+    return to_uint8(tile).permute(1, 2, 0).numpy()

@@ -16,9 +16,9 @@ from ptqsr.calibration import (
     Sighting,
     ValueHistogram,
     collect,
-    observing,
     readings,
 )
+from ptqsr.models import observing
 
 
 def test_ranges_add_up() -> None:

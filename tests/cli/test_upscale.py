@@ -184,13 +184,13 @@ def test_odd_sizes(
 
 
 def test_alpha_grey_and_profile_stay(run: Run, weights: Path, out: Path, tmp_path: Path) -> None:
-    levels = photograph(12, 17)
+    levels, profile = photograph(12, 17), bytes(16) + b"GRAY" + bytes(108)
     source = tmp_path / "a.png"
-    Image.fromarray(levels[..., :2].copy(), "LA").save(source, icc_profile=b"a profile")
+    Image.fromarray(levels[..., :2].copy(), "LA").save(source, icc_profile=profile)
     assert run("upscale", source, out, "-c", weights).exit_code == 0
     with Image.open(out / "a.png") as large:
         assert (large.mode, large.size) == ("LA", (34, 24))
-        assert large.info["icc_profile"] == b"a profile"
+        assert large.info["icc_profile"] == profile
         # Alpha is enlarged by itself.
         alpha = np.array(large.getchannel("A"))[::2, ::2].astype(int)
     assert np.abs(alpha - levels[..., 1]).mean() < 12
@@ -423,11 +423,50 @@ def test_existing_outputs(
     for name in ("0.png", "1.png"):
         (out / name).write_bytes(b"mine")
     line = refused("upscale", pictures / "0.png", out, "-c", weights)
-    assert line == (f"ptqsr: {out / '0.png'}: exists; name another place or give --overwrite")
+    assert line.startswith(
+        f"ptqsr: {out / '0.png'}: exists; name another place, or give --overwrite"
+    )
     assert f"{out / '0.png'} and 1 more: exists" in refused("upscale", pictures, out, "-c", weights)
     assert run("upscale", pictures, out, "-c", weights, "--overwrite").exit_code == 0
     assert list(content(out)) == ["0.png", "1.png"]
     assert read_rgb(out / "1.png").shape == (60, 112, 3)
+
+
+def test_going_on_with_a_folder(
+    run: Run, refused: Refused, pictures: Path, weights: Path, out: Path
+) -> None:
+    (out / "0.png").write_bytes(b"mine")
+    result = run("upscale", pictures, out, "-c", weights, "--skip-existing")
+    assert result.exit_code == 0 and "1 pictures are there already, 1 to make" in result.stderr
+    assert (out / "0.png").read_bytes() == b"mine"
+    assert read_rgb(out / "1.png").shape == (60, 112, 3)
+    both = ("--skip-existing", "--overwrite")
+    assert "exclude each other" in refused("upscale", pictures, out, "-c", weights, *both)
+
+
+def test_a_place_that_cannot_be_is_seen_before_the_work(
+    refused: Refused, pictures: Path, weights: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ptqsr.cli.upscale.open_network", None)
+    (out / "file").write_bytes(b"mine")
+    line = refused("upscale", pictures, out / "file" / "deep", "-c", weights)
+    assert f"{out / 'file'} is a file; name a folder" in line
+
+
+def test_scale_that_contradicts_the_network(refused: Refused, picture: Path, out: Path) -> None:
+    assert "edsr_x4: is for scale 4, not 2" in refused("upscale", picture, out, "--scale", 2)
+
+
+def test_linked_folders_are_followed_once(
+    run: Run, pictures: Path, weights: Path, out: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "link").symlink_to(pictures, target_is_directory=True)
+    (pictures / "back").symlink_to(source, target_is_directory=True)
+    assert run("upscale", source, out / "large", "-c", weights).exit_code == 0
+    written = [name for name in content(out) if name.endswith(".png")]
+    assert written == ["large/link/0.png", "large/link/1.png"]
 
 
 def test_failure_leaves_the_old_picture(

@@ -93,7 +93,7 @@ def nearest(name: str, scale: int) -> models.SRNetwork:
         "rdn": dict(blocks=2, layers=2, growth=16, width=16),
         "srresnet": dict(blocks=2, width=16),
         "carn": dict(width=16, groups=1),
-        "carn_m": dict(width=16, groups=1),
+        "carn_m": dict(width=16),
         "idn": dict(width=16),
         "imdn": dict(blocks=2, width=16),
     }

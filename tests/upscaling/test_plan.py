@@ -187,7 +187,7 @@ def test_estimate_counted_by_hand() -> None:
     16 channels of features, 16 at twice the size, 3 of these made, and copies of both.
     """
     channels = 16 + 4 * 2 * (16 + 3)
-    expected = 128 * 128 * (4 * 6 + 1.15 * 4 * channels)
+    expected = 128 * 128 * (4 * 12 + 1.15 * 4 * channels)
     assert Planner(tiny_edsr()).plan(128, 128).peak_bytes == int(expected)
 
 
@@ -198,7 +198,7 @@ def test_estimate_grows_with_picture_and_network() -> None:
     assert Planner(lively("edsr", 2)).plan(200, 400).peak_bytes > 1.5 * small
     # Tiles in every place: only the output grows with the picture.
     one, two = (Planner(tiny_edsr(), tile=32).plan(h, 400).peak_bytes for h in (200, 400))
-    assert two - one == 200 * 400 * 4 * 6
+    assert two - one == 200 * 400 * 4 * 12
 
 
 @pytest.mark.usefixtures("nothing_in_use")

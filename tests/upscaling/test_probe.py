@@ -23,7 +23,7 @@ Function = Callable[[torch.Tensor], torch.Tensor]
 
 def extent(module: nn.Module, height: int = HEIGHT, width: int = WIDTH) -> Extent:
     """What the probe says of a module for pictures of three colours."""
-    return probe(module.to("meta"), torch.empty(1, 3, height, width, device="meta"))
+    return probe(module.to("meta"), torch.empty(1, 3, height, width, device="meta"))[0]
 
 
 def conv(channels: int, made: int, kernel: int, dilation: int = 1) -> nn.Conv2d:
@@ -57,11 +57,12 @@ STACKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "9x9 and 5x5": (lambda: nn.Sequential(conv(3, 8, 9), nn.PReLU(), conv(8, 3, 5)), 4 + 2),
     "dilated": (lambda: nn.Sequential(conv(3, 4, 3, 3), nn.GELU(), conv(4, 4, 5, 2)), 3 + 4),
     "one long side": (lambda: nn.Conv2d(3, 3, (1, 7), padding=(0, 3)), 3),
+    # A border moves pixels, which counts too: it does not show that the kernel moves them back.
     "even kernels": (
         lambda: nn.Sequential(
             *(nn.Sequential(nn.ZeroPad2d((1, 0, 1, 0)), nn.Conv2d(3, 3, 2)),) * 3
         ),
-        3,
+        6,
     ),
     # A 3x3 of the small picture, then one of the large: 1 + 1/2, up to whole pixels.
     "pixel shuffle": (
@@ -81,7 +82,7 @@ STACKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "bilinear": (lambda: nn.Upsample(scale_factor=3, mode="bilinear"), 1),
     "bicubic": (lambda: nn.Upsample(scale_factor=2, mode="bicubic"), 2),
     "batch norm": (lambda: nn.Sequential(conv(3, 4, 3), nn.BatchNorm2d(4)).eval(), 1),
-    "reflected border": (lambda: nn.Conv2d(3, 3, 5, padding=2, padding_mode="reflect"), 2),
+    "reflected border": (lambda: nn.Conv2d(3, 3, 5, padding=2, padding_mode="reflect"), 4),
 }
 
 
@@ -137,6 +138,11 @@ WHOLE: dict[str, Callable[[], nn.Module]] = {
     "pixel unshuffle": lambda: nn.Sequential(nn.PixelUnshuffle(2), nn.PixelShuffle(2)),
     "resizing by 3/2": lambda: nn.Upsample(scale_factor=1.5),
     "corners aligned": lambda: nn.UpsamplingBilinear2d(scale_factor=2),
+    # One row for all others, rows among others.
+    "first row": lambda: Of(lambda x: x + x[:, :, :1]),
+    "a row expanded": lambda: Of(lambda x: x.narrow(2, 3, 1).expand_as(x) * 2),
+    "a row selected": lambda: Of(lambda x: x + x.select(2, 1).unsqueeze(2)),
+    "rows joined": lambda: Of(lambda x: torch.cat((x[:, :, 5:], x[:, :, :5]), dim=2)),
     # Around the border to the other side.
     "roll": lambda: Of(lambda x: x.roll(1, 2)),
     "circular": lambda: nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular"),
@@ -166,13 +172,18 @@ def test_statistics_of_weights_are_none_of_the_picture() -> None:
     assert not found.whole_picture and found.radius == 1
 
 
+def test_a_shift_counts() -> None:
+    shifted = extent(Of(lambda x: nn.functional.pad(x, (0, 8))[..., 8:] * 1))
+    assert not shifted.whole_picture and shifted.radius >= 8
+
+
 def test_subset_quantizer_needs_the_whole_picture(quantized: SRNetwork) -> None:
     network = sketch(quantized)
     x = torch.empty(1, 3, HEIGHT, WIDTH, device="meta")
-    assert probe(network.features, x).whole_picture
+    assert probe(network.features, x)[0].whole_picture
     with torch.no_grad():
         features = network.features(x)
-    tail = probe(network.reconstruct, x, features)
+    tail = probe(network.reconstruct, x, features)[0]
     assert not tail.whole_picture and tail.radius == 2
 
 

@@ -90,7 +90,7 @@ def test_assembled_tiles_are_the_picture(
         return picture[:, down, across]
 
     rows, columns = (spans(length, tile, margin, blended) for length in size)
-    assert np.array_equal(assemble(rows, columns, scale, make), levels)
+    assert np.array_equal(assemble(rows, columns, scale, 3, make), levels)
 
 
 def test_tiles_that_differ_are_blended() -> None:
@@ -101,6 +101,6 @@ def test_tiles_that_differ_are_blended() -> None:
         shape = (3, row.kept_stop - row.kept_start, column.kept_stop - column.kept_start)
         return torch.full(shape, float(column.start > 0))
 
-    line = assemble(rows, columns, 1, make)[0, :, 0].astype(int)
+    line = assemble(rows, columns, 1, 3, make)[0, :, 0].astype(int)
     assert (line[:16] == 0).all() and (line[24:] == 255).all()
     assert np.diff(line[15:25]).max() <= 255 / 8 + 1 and (np.diff(line[15:25]) > 0).all()
