@@ -212,3 +212,25 @@ def test_luma_networks_get_luma() -> None:
     (x,) = Inputs(np.full((2, 2, 3), 255, np.uint8), net)
     assert x.shape == (1, 1, 2, 2)
     assert float(x[0, 0, 0, 0]) == pytest.approx(235 / 255, abs=1e-3)
+
+
+def test_a_layer_that_runs_more_often_on_another_picture_is_named() -> None:
+    """Its later tensors would not be measured."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.again = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for _ in range(x.shape[2]):
+                x = self.again(x)
+            return x
+
+    net = Net()
+    layers, wrapped = {"again": net.again}, models.wrap(net, scale=1)
+    pictures = [torch.rand(1, 3, 2, 2), torch.rand(1, 3, 4, 2)]
+    found = readings(wrapped, layers, pictures[0], per_channel=True)
+    parts = dict(enumerate(found.parts))
+    with pytest.raises(PtqsrError, match=r"layer again: runs 4 times on .* picture 1, 2 on the"):
+        collect(wrapped, layers, parts, pictures, lambda _, n: ChannelRanges(n))

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import ptqsr
 from ptqsr import checkpoint as checkpoints
+from ptqsr import models
 from ptqsr.images import downscale, read_rgb
 
 from .conftest import Run
@@ -162,3 +163,27 @@ def test_train_then_go_on(run: Run, pictures: Path, out: Path, weights: Path) ->
     assert evaluated.exit_code == 0
     log = (out / "run" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == [2, 4]
+
+
+def test_models(run: Run) -> None:
+    result = run("models", "--scale", 2, "--json", "-")
+    records = {record["title"]: record for record in json.loads(result.stdout)}
+    assert {record["model"] for record in records.values()} == set(models.ARCHITECTURES)
+    assert records["EDSR-baseline"]["official"].endswith("edsr_baseline_x2-1bc95232.pt")
+    assert records["IDN on luma"]["set"] == {"colours": "y"}
+    assert records["RDN"]["quantized_layers"] == 146
+    assert "1bc95232" in run("models", "--scale", 2).stdout
+    assert run("models", "--scale", 5).exit_code == 2
+
+
+def test_hyperparameters_by_name(run: Run, pictures: Path, out: Path) -> None:
+    options = ("--set", "batch_norm=true", "--set", "width=8", "--set", "blocks=1")
+    small = ("--steps", 1, "--batch-size", 1, "--patch-size", 8, "--validation-images", 0)
+    folders = ("--images", pictures, "-o", out / "run")
+    assert run("train", "--scale", 2, *options, *small, *folders).exit_code == 0
+    network = models.load(out / "run" / "weights.safetensors")
+    assert network.hyperparameters["batch_norm"] and network.hyperparameters["width"] == 8
+    for wrong in ("width", "=3", "scale=2"):
+        result = run("train", "--set", wrong, *folders)
+        assert result.exit_code == 2 and f"--set {wrong}" in result.stderr
+    assert "depth" in run("train", "--set", "depth=3", *folders, "--resume").stderr

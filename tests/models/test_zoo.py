@@ -13,6 +13,7 @@ from torch import nn
 
 import ptqsr
 from ptqsr import PtqsrError, models
+from ptqsr.evaluation import cost
 from ptqsr.images import to_levels, upscale
 from ptqsr.models.layers import BicubicUpsample
 
@@ -246,3 +247,37 @@ def test_wrap() -> None:
     x = torch.rand(1, 3, 5, 6)
     assert torch.equal(network(x), module(x * 255) / 255)
     assert network.quantized_layers == ("module.1",)
+
+
+class Plain(nn.Module):
+    """Constants that are no buffers: an attribute, and one made in forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = torch.tensor([0.4, 0.4, 0.4]).view(1, 3, 1, 1)
+        self.convs = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(3)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.convs(x - self.mean) + torch.tensor([0.4, 0.4, 0.4]).view(1, 3, 1, 1)
+
+
+def test_a_sketch_takes_plain_constants_along() -> None:
+    network = models.wrap(Plain(), scale=1)
+    picture = photograph(9, 12)
+    quantized = ptqsr.calibrate(network, picture, ptqsr.Config(method="minmax"))
+    assert cost(quantized).macs == 3 * 27 * 3 * 1080 * 1920
+    assert ptqsr.upscale(quantized, picture).shape == picture.shape
+    assert quantized.module.mean.device.type == "cpu"
+
+
+def test_use_leaves_the_mode_and_the_statistics_of_training() -> None:
+    network = models.build("edsr", scale=2, weights=None, blocks=1, width=8, batch_norm=True)
+    picture = photograph(12, 9)
+    expected = ptqsr.upscale(network, picture)
+    network.train()
+    network.tail.eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert np.array_equal(ptqsr.upscale(network, picture), expected)
+    ptqsr.evaluate(network, [(picture, photograph(24, 18))])
+    assert network.training and network.body.training and not network.tail.training
+    assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
