@@ -183,7 +183,8 @@ def test_hyperparameters_by_name(run: Run, pictures: Path, out: Path) -> None:
     assert run("train", "--scale", 2, *options, *small, *folders).exit_code == 0
     network = models.load(out / "run" / "weights.safetensors")
     assert network.hyperparameters["batch_norm"] and network.hyperparameters["width"] == 8
+    fresh = ("--images", pictures, "-o", out / "other")
     for wrong in ("width", "=3", "scale=2"):
-        result = run("train", "--set", wrong, *folders)
+        result = run("train", "--set", wrong, *fresh)
         assert result.exit_code == 2 and f"--set {wrong}" in result.stderr
-    assert "depth" in run("train", "--set", "depth=3", *folders, "--resume").stderr
+    assert "depth" in run("train", "--set", "depth=3", *fresh).stderr
