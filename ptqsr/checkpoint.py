@@ -6,6 +6,7 @@ manifest and of every tensor. Weights are packed at their bit-width (ptqsr.packi
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import platform
@@ -23,7 +24,7 @@ import ptqsr
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.files import replacing
-from ptqsr.models import SRNetwork
+from ptqsr.models import SRNetwork, check_network
 from ptqsr.models.registry import create
 from ptqsr.modules import FakeQuantConv2d, replace
 from ptqsr.packing import pack, unpack
@@ -137,8 +138,10 @@ def load(path: str | Path, *, module: SRNetwork | None = None) -> SRNetwork:
     """Return the network that `save` wrote, in evaluation mode, with bit-identical output.
 
     For a wrapped network of the user's own, `module` is that network with any weights, wrapped as
-    it was for calibration; it is changed in place.
+    it was for calibration; it stays as it is.
     """
+    if module is not None:
+        check_network(module)
     manifest, tensors = read(path)
     try:
         return _build(manifest, tensors, module)
@@ -174,7 +177,7 @@ def _build(
                     f"was made with {part} {manifest[part]}, the given network has "
                     f"{getattr(module, part)}; wrap it as for calibration"
                 )
-        network = module
+        network = copy.deepcopy(module)
     elif manifest["architecture"] == "wrapped":
         raise PtqsrError("holds a network of your own; pass it to ptqsr.load as `module`")
     else:

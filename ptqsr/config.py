@@ -45,7 +45,7 @@ class Config:
             value = getattr(self, name)
             if not isinstance(value, int) or not MIN_BITS <= value <= MAX_BITS:
                 raise PtqsrError(
-                    f"{name} is {value}; it must be a whole number from {MIN_BITS} to {MAX_BITS}"
+                    f"{name} is {value!r}; it must be a whole number from {MIN_BITS} to {MAX_BITS}"
                 )
         if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 32:
             raise PtqsrError(f"seed is {self.seed}; it must be a whole number from 0 to 2^32 - 1")

@@ -204,3 +204,15 @@ def test_float_networks_are_not_saved(tmp_path: Path, tiny: models.SRNetwork) ->
     with pytest.raises(PtqsrError, match="is not quantized"):
         ptqsr.save(tiny, tmp_path / "net.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_given_network_stays_as_it_is(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    net = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(3)))
+    model = models.wrap(net, scale=1)
+    quantized = ptqsr.calibrate(model, pictures, Config(method="minmax"))
+    ptqsr.save(quantized, tmp_path / "own.safetensors")
+    for _ in range(2):
+        again = ptqsr.load(tmp_path / "own.safetensors", module=models.wrap(net, scale=1))
+        assert type(net[1]) is nn.Conv2d and again.module[1] is not net[1]
+    with pytest.raises(PtqsrError, match="Sequential is no network of ptqsr; wrap it"):
+        ptqsr.load(tmp_path / "own.safetensors", module=net)  # type: ignore[arg-type]

@@ -95,6 +95,13 @@ def calibrate(
     began = time.perf_counter()
     if num_images < 1 or patch_size < 1:
         raise PtqsrError("--num-images and --patch-size must be at least 1")
+    for option, value, default, needs in (
+        ("--selector", selector, "kmeans", "dfsq"),
+        ("--universal-set", universal_set, "dfsq-107", "dfsq"),
+        ("--percentile", percentile, 1.0, "percentile"),
+    ):
+        if value != default and method != needs:
+            raise PtqsrError(f"{option} {value}: is for --method {needs}, not {method}")
     config = Config(
         method=method,
         bits=bits,
@@ -184,6 +191,8 @@ def _network(
 def _check_output(output: Path) -> None:
     """Say before the work that its result has no place, or the place of something else."""
     check_writable(output)
+    if output.suffix != ".safetensors":
+        raise PtqsrError(f"{output}: checkpoints are safetensors; name one with that ending")
     if output.exists() and not checkpoint.is_checkpoint(output):
         raise PtqsrError(f"{output}: exists and is no checkpoint of ptqsr; name another with -o")
 

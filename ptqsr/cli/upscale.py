@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,8 +26,6 @@ from ptqsr.errors import PtqsrError
 from ptqsr.files import check_folder, check_writable
 from ptqsr.images import check_format, check_holds, list_images, read_picture, write_picture
 from ptqsr.upscaling import Planner, upscale_picture
-
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
 
 def upscale(
@@ -86,8 +84,7 @@ def upscale(
         jobs = [job for job in jobs if job.target not in there]
         stderr.print(f"{len(there)} pictures are there already, {len(jobs)} to make")
     network = open_network(checkpoint, scale)
-    limit = None if memory is None else _bytes(memory)
-    planner = Planner(network, tile=tile, statistics=stats, memory=limit)  # type: ignore[arg-type]
+    planner = Planner(network, tile=tile, statistics=stats, memory=memory)  # type: ignore[arg-type]
     records: list[dict[str, Any]] = []
     for number, job in enumerate(jobs, 1):
         prefix = f"{number}/{len(jobs)} " if len(jobs) > 1 else ""
@@ -133,7 +130,7 @@ def _one(
         raise PtqsrError(f"{job.source}: {error}") from None
     if not plan.exact:
         stderr.print(
-            f"ptqsr: warning: {job.source}: --stats tile changes the picture a little",
+            f"ptqsr: warning: {job.source}: --stats tile changes the picture",
             soft_wrap=True,
         )
     height, width = picture.rgb.shape[:2]
@@ -147,7 +144,8 @@ def _one(
     write_picture(job.target, upscale_picture(network, picture, plan, show))
     seconds = time.perf_counter() - began
     stderr.print(
-        f"{job.target}: {width}x{height} to {wide}x{tall} in {seconds:.1f} s, {plan}",
+        f"{job.target}: {width}x{height} to {wide}x{tall} in {seconds:.1f} s by "
+        f"{network.architecture} x{network.scale}, {plan}",
         soft_wrap=True,
     )
     return {
@@ -177,10 +175,14 @@ def _jobs(source: Path, target: Path) -> list[_Job]:
             _Job(path, (target / path.relative_to(source)).with_suffix(".png"))
             for path in list_images(source)
         ]
-        by_target: dict[Path, Path] = {}
-        for job in jobs:
-            if (other := by_target.setdefault(job.target, job.source)) is not job.source:
-                raise PtqsrError(f"{other} and {job.source.name} would both become {job.target}")
+        counts = Counter(job.target for job in jobs)
+        # a.jpg and a.png: both keep their ending in the name.
+        jobs = [
+            job
+            if counts[job.target] == 1
+            else _Job(job.source, job.target.with_name(f"{job.source.name}.png"))
+            for job in jobs
+        ]
         sources = {job.source.resolve() for job in jobs}
         for job in jobs:
             if job.target.resolve() in sources:
@@ -194,10 +196,3 @@ def _jobs(source: Path, target: Path) -> list[_Job]:
         if target.exists() and target.samefile(source):
             raise PtqsrError(f"{target}: is the picture that is read; name another")
     return jobs
-
-
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"([0-9]{0,15}\.?[0-9]{1,15})\s*((?:[KMG]I?)?)B?", text.strip().upper())
-    if match is None:
-        raise PtqsrError(f"--memory {text}: give a size as 2GB, 800MB or 1.5GiB")
-    return int(float(match[1]) * UNITS[match[2]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -19,6 +21,8 @@ from ptqsr.models.weights import fill, read_state_dict
 from ptqsr.models.wrapped import WrappedNetwork
 
 DEFAULT_SCALE = 4
+
+log = logging.getLogger("ptqsr")
 
 __all__ = [
     "ARCHITECTURES",
@@ -112,6 +116,9 @@ def _from_file(
             )
         if scale not in (None, deduced["scale"]):
             raise PtqsrError(f"{path}: is for scale {deduced['scale']}, not {scale}")
+        named = re.search(r"x([234])(?![0-9])", Path(path).stem)
+        if named and int(named[1]) != deduced["scale"]:
+            log.warning("%s: is taken for x%s, though its name says %s", path, scale, named[0])
     elif found is not None:
         hint = f"; it looks like {found[0]}"
     assert name is not None
@@ -126,9 +133,8 @@ def wrap(
     """Return a user's own module as a network that the rest of ptqsr takes.
 
     `module` maps [N, C, H, W] in [0, value_range] to [N, C, scale H, scale W] in the same range,
-    with C = 3 ("rgb") or 1 ("y"). It is not copied. Every convolution but the first and the last
-    (in the order in which the module registers them) is quantized by default.
+    with C = 3 ("rgb") or 1 ("y"). It is not copied, and keeps its mode. Every
+    convolution but the first and the last (in the order in which the module registers them) is
+    quantized by default.
     """
-    return WrappedNetwork(
-        module=module, scale=scale, value_range=value_range, colours=colours
-    ).eval()
+    return WrappedNetwork(module=module, scale=scale, value_range=value_range, colours=colours)

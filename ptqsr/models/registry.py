@@ -72,7 +72,10 @@ def create(name: str, **hyperparameters: Any) -> SRNetwork:
     network = ARCHITECTURES[name].network
     kinds = get_type_hints(network.__init__)
     for key, value in hyperparameters.items():
-        if key in kinds and not _is_a(kinds[key], value):
+        if key not in kinds:
+            names = ", ".join(sorted(kinds.keys() - {"return"}))
+            raise PtqsrError(f"model {name!r} has no {key}; it has {names}")
+        if not _is_a(kinds[key], value):
             kind = getattr(kinds[key], "__name__", kinds[key])
             raise PtqsrError(f"model {name!r}: {key} is {value!r}; it must be {kind}")
         number = isinstance(value, (int, float)) and not isinstance(value, bool)

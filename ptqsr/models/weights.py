@@ -120,9 +120,10 @@ def _unwrap(state: object, path: Path) -> dict[str, torch.Tensor]:
             raise PtqsrError(f"{path}: {name} is no dense tensor of real numbers in memory")
     # A tensor of one number in memory may have any shape, and does once it is computed with.
     _check_size(path, sum(4 * tensor.numel() for tensor in state.values()))
-    names = list(state)
-    prefix = "module." if all(name.startswith("module.") for name in names) else ""
-    floats = {name.removeprefix(prefix): state[name].to(torch.float32) for name in names}
+    prefix = ""
+    while all(name.startswith(f"{prefix}module.") for name in state):
+        prefix += "module."  # of nn.DataParallel, once or more
+    floats = {name.removeprefix(prefix): state[name].to(torch.float32) for name in state}
     for name, tensor in floats.items():
         if not torch.isfinite(tensor).all():
             raise PtqsrError(f"{path}: {name} holds NaN or Inf; use weights of a sound training")

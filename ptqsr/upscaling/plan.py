@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
@@ -22,6 +23,7 @@ TILES = (512, 384, 256, 192, 128, 96, 64, 48, 32)
 # Of the part that enlarges, where it is exact: small tiles stay in the processor's caches.
 TAIL_TILE = 128
 MIN_TILE = 8
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 # What the estimate leaves out, such as what allocators keep: benchmarks/memory.py measures it.
 SLACK = 1.15
 # What bicubic interpolation looks at: alpha's, and that of the colours of a network on luma.
@@ -71,7 +73,7 @@ class Planner:
         *,
         tile: int | None = None,
         statistics: Statistics = "image",
-        memory: int | None = None,
+        memory: int | str | None = None,
     ) -> None:
         if tile is not None and tile < MIN_TILE:
             raise PtqsrError(f"tile is {tile}; it must be at least {MIN_TILE} input pixels")
@@ -79,7 +81,8 @@ class Planner:
             raise PtqsrError(f"stats {statistics!r} is unknown; choose image or tile")
         if tile is not None and memory is not None:
             raise PtqsrError("give either a tile or a memory limit: the limit chooses the tile")
-        self.tile, self.statistics, self.memory = tile, statistics, memory
+        self.tile, self.statistics = tile, statistics
+        self.memory = None if memory is None else size(memory)
         self.network = network
         self.sketch = sketch(network).eval()
         self.in_use = _in_use()  # once: what a picture leaves with the allocator is used again
@@ -98,11 +101,14 @@ class Planner:
                 return plan
             least = min(least or plan.peak_bytes, plan.peak_bytes)
         whole = features.whole_picture or tail.whole_picture
-        changes = whole and self.statistics == "image"
-        cure = ", or give --stats tile, which changes the picture" if changes else ""
+        cure = ""
+        if whole and self.statistics == "image":
+            by_tiles = min(self._make(height, width, tile, False).peak_bytes for tile in TILES)
+            if by_tiles <= (self.memory or 0):
+                cure = ", or take statistics of tiles (--stats tile), which changes the picture"
         raise PtqsrError(
-            f"{width}x{height} pixels take about {ceil(least / 1e7) / 100:.2f} GB, more than "
-            f"--memory {(self.memory or 0) / 1e9:.2f} GB; raise it{cure}"
+            f"{width}x{height} pixels take about {ceil(least / 1e7) / 100:.2f} GB, more than the "
+            f"limit of {(self.memory or 0) / 1e9:.2f} GB (--memory); raise it{cure}"
         )
 
     def _ways(self, features: Extent, tail: Extent) -> list[tuple[int | None, bool]]:
@@ -115,7 +121,7 @@ class Planner:
             if self.tile is not None:
                 raise PtqsrError(
                     "tiles would change the picture: the last layers depend on statistics of the "
-                    "whole picture; add --stats tile if that is wanted"
+                    "whole picture; take statistics of tiles (--stats tile) if that is wanted"
                 )
             return [(None, True)]
         if self.tile is not None:
@@ -158,6 +164,16 @@ class Planner:
         with torch.device("meta"):  # for constants that the network makes on its way
             features, made = probe(network.features, x)
             return features, probe(network.reconstruct, x, made)[0]
+
+
+def size(text: int | str) -> int:
+    """Return a size in bytes, as 2GB, 800MB or 1.5GiB; raises PtqsrError for another text."""
+    match = re.fullmatch(
+        r"([0-9]{0,15}\.?[0-9]{1,15})\s*((?:[KMG]I?)?)B?", str(text).strip().upper()
+    )
+    if match is None:
+        raise PtqsrError(f"--memory {text}: give a size as 2GB, 800MB or 1.5GiB")
+    return int(float(match[1]) * UNITS[match[2]])
 
 
 def _in_use() -> int:

@@ -25,7 +25,7 @@ def upscale(
     *,
     tile: int | None = None,
     statistics: Statistics = "image",
-    memory: int | None = None,
+    memory: int | str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> np.ndarray:
     """Return a picture, uint8 [H, W, 3], enlarged by a network: uint8 [scale H, scale W, 3].
@@ -38,14 +38,18 @@ def upscale(
     flips a code); where it depends on statistics of the picture (DFSQ normalises every
     channel on the fly; attention) its body still sees the whole picture. `statistics` "tile" gives
     each tile statistics of its own instead, and blends the tiles: that changes the picture.
-    `memory` (bytes, for the whole process) chooses a tile by an estimate.
+    `memory` (for the whole process, in bytes or as "2GB") chooses a tile by an estimate. Where a
+    network of the user's own begins to enlarge is not known: it runs whole or by tiles, as one.
 
     A network on luma gets its colours by bicubic interpolation. Raises PtqsrError where the picture
     does not fit, or no way keeps to the memory limit.
     """
     check_network(model)
     if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3):
-        raise PtqsrError("upscale: give a uint8 array [H, W, 3]")
+        what = getattr(image, "dtype", type(image).__name__)
+        raise PtqsrError(
+            f"upscale: {what} {tuple(getattr(image, 'shape', ()))}; give a uint8 array [H, W, 3]"
+        )
     if image.shape[2] != 3 or image.size == 0:
         raise PtqsrError(f"upscale: the array has shape {image.shape}; give [H, W, 3]")
     plan = Planner(model, tile=tile, statistics=statistics, memory=memory).plan(*image.shape[:2])

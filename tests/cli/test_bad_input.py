@@ -522,10 +522,31 @@ def test_other_files_are_not_overwritten(
     notes.write_text("mine")
     for path in (weights, notes):
         before = path.read_bytes()
-        assert f"{path}: exists and is no checkpoint" in refused(*job, "-o", path)
+        line = refused(*job, "-o", path)
+        ending = "checkpoints are safetensors; name one with that ending"
+        assert f"{path}: {'exists and is no checkpoint' if path == weights else ending}" in line
         assert path.read_bytes() == before
 
 
 def test_bundled_names_are_told(refused: Refused, pictures: Path) -> None:
     line = refused("evaluate", "edsr_x9", "--data", pictures)
     assert "edsr_x9: no such file, nor bundled weights: edsr_x4" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (
+            ("--method", "minmax", "--selector", "optimal"),
+            "--selector optimal: is for --method dfsq",
+        ),
+        (("--method", "percentile", "--universal-set", "int8"), "--universal-set int8: is for"),
+        (("--percentile", 5), "--percentile 5.0: is for --method percentile, not dfsq"),
+        (("-o", "out.pt"), "out.pt: checkpoints are safetensors"),
+        (("--set", "depth=3"), "model 'edsr' has no depth; it has batch_norm, blocks,"),
+    ],
+)
+def test_options_that_would_do_nothing(
+    refused: Refused, job: list[object], options: tuple[object, ...], named: str
+) -> None:
+    assert named in refused(*job, *options)

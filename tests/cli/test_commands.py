@@ -127,7 +127,11 @@ def test_same_seed_same_tensors(run: Run, job: list[object], out: Path) -> None:
         assert run(*job, *options, "-o", out / name).exit_code == 0
         return load_file(out / name)
 
-    one, two, other = tensors("1"), tensors("2"), tensors("3", "--seed", 1)
+    one, two, other = (
+        tensors("1.safetensors"),
+        tensors("2.safetensors"),
+        tensors("3.safetensors", "--seed", 1),
+    )
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)

@@ -281,3 +281,26 @@ def test_use_leaves_the_mode_and_the_statistics_of_training() -> None:
     ptqsr.evaluate(network, [(picture, photograph(24, 18))])
     assert network.training and network.body.training and not network.tail.training
     assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
+
+
+def test_a_name_that_contradicts_the_scale(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save(models.build("idn", weights=None, width=16).state_dict(), tmp_path / "idn_x2.pth")
+    assert models.load(tmp_path / "idn_x2.pth", scale=4).scale == 4
+    assert "is taken for x4, though its name says x2" in caplog.text
+    caplog.clear()
+    models.load(tmp_path / "idn_x2.pth", scale=2)
+    assert not caplog.text
+
+
+def test_prefixes_of_data_parallel(tmp_path: Path, tiny: models.SRNetwork) -> None:
+    state = {f"module.module.{name}": t for name, t in tiny.state_dict().items()}
+    torch.save(state, tmp_path / "w.pt")
+    assert models.load(tmp_path / "w.pt").hyperparameters == tiny.hyperparameters
+
+
+def test_wrapping_keeps_the_mode() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1))
+    models.wrap(module, scale=1)
+    assert module.training

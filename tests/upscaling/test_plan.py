@@ -77,11 +77,13 @@ def test_network_of_ones_own_with_statistics() -> None:
     plan = Planner(network).plan(300, 400)
     assert (plan.tile, plan.exact) == (None, True)
     assert str(plan).startswith("the whole picture at once; about ")
-    with pytest.raises(PtqsrError, match="add --stats tile"):
+    with pytest.raises(PtqsrError, match=r"take statistics of tiles \(--stats tile\)"):
         Planner(network, tile=64).plan(300, 400)
     assert not Planner(network, tile=64, statistics="tile").plan(300, 400).exact
-    with pytest.raises(PtqsrError, match="raise it, or give --stats tile"):
-        Planner(network, memory=10**6).plan(300, 400)
+    for memory, cure in ((plan.peak_bytes - 1, True), (10**6, False)):  # what would fit is told
+        with pytest.raises(PtqsrError) as refusal:
+            Planner(network, memory=memory).plan(300, 400)
+        assert ("(--stats tile)" in str(refusal.value)) == cure
 
 
 def test_colours_of_luma_networks_need_a_margin() -> None:
@@ -149,7 +151,8 @@ def test_too_little_memory() -> None:
     with pytest.raises(PtqsrError) as refusal:
         Planner(network, memory=10**6).plan(*SIZE)
     found = re.fullmatch(
-        r"800x600 pixels take about (0\.\d\d) GB, more than --memory 0\.00 GB; raise it",
+        r"800x600 pixels take about (0\.\d\d) GB, more than the limit of 0\.00 GB \(--memory\); "
+        r"raise it",
         str(refusal.value),
     )
     assert found is not None
@@ -163,7 +166,7 @@ def test_too_little_memory() -> None:
 def test_too_little_memory_for_statistics_of_the_picture(quantized: SRNetwork) -> None:
     """Only --stats tile makes it fit, and only where it is asked for."""
     memory = Planner(quantized, tile=32).plan(*SIZE).peak_bytes - 1
-    with pytest.raises(PtqsrError, match=r"0\.\d\d GB; raise it, or give --stats tile"):
+    with pytest.raises(PtqsrError, match=r"0\.\d\d GB .*raise it, or take .*\(--stats tile\)"):
         limited(quantized, memory)
     plan = limited(quantized, memory, statistics="tile")
     assert plan.tile and not plan.exact and plan.peak_bytes <= memory
