@@ -22,7 +22,7 @@ from torch import nn
 
 import ptqsr
 from ptqsr.config import Config
-from ptqsr.errors import PtqsrError
+from ptqsr.errors import PtqsrError, one_line
 from ptqsr.files import replacing
 from ptqsr.models import SRNetwork, check_network
 from ptqsr.models.registry import create
@@ -32,8 +32,6 @@ from ptqsr.quantizers import KINDS, ActivationQuantizer, QuantizedWeight, join
 
 FORMAT = "ptqsr"
 VERSION = 2
-# Of a message that quotes a file, in characters.
-MAX_MESSAGE = 300
 
 
 def save(
@@ -114,11 +112,11 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError) as error:  # TypeError: of absurd shapes
-        raise PtqsrError(f"{path}: truncated or no ptqsr checkpoint ({_line(error)})") from None
+        raise PtqsrError(f"{path}: truncated or no ptqsr checkpoint ({one_line(error)})") from None
     if metadata.get("format") != FORMAT:
         raise PtqsrError(f"{path}: is no ptqsr checkpoint; make one with `ptqsr calibrate`")
     if metadata.get("version") != str(VERSION):
-        version = _line(metadata.get("version"))
+        version = one_line(metadata.get("version"))
         raise PtqsrError(
             f"{path}: has format version {version}, this ptqsr reads {VERSION}; "
             "use the ptqsr that wrote it, or calibrate again"
@@ -146,19 +144,13 @@ def load(path: str | Path, *, module: SRNetwork | None = None) -> SRNetwork:
     try:
         return _build(manifest, tensors, module)
     except PtqsrError as error:
-        raise PtqsrError(f"{path}: {_line(error)}") from None
+        raise PtqsrError(f"{path}: {one_line(error, limit=300)}") from None
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
         # A sound digest says that nothing changed since the file was made, not who made it.
-        reason = _line(f"{type(e).__name__}: {e}")
+        reason = one_line(f"{type(e).__name__}: {e}")
         raise PtqsrError(
             f"{path}: its manifest does not describe its tensors ({reason}); calibrate again"
         ) from None
-
-
-def _line(message: object) -> str:
-    """Return what may hold a file's own words as one short line that a terminal can show."""
-    first = (str(message).splitlines() or [""])[0]
-    return "".join(c if c.isprintable() else "?" for c in first[:MAX_MESSAGE])
 
 
 def _build(
@@ -183,10 +175,10 @@ def _build(
     else:
         # First without memory: what the manifest asks for may be far larger than the file.
         with torch.device("meta"):
-            sketch = create(manifest["architecture"], **manifest["hyperparameters"])
-        _check_fit(sketch, weights, tensors)
-        network = create(manifest["architecture"], **manifest["hyperparameters"])
+            network = create(manifest["architecture"], **manifest["hyperparameters"])
     _check_fit(network, weights, tensors)
+    if module is None:
+        network = create(manifest["architecture"], **manifest["hyperparameters"])
     if network.colours != manifest["colours"]:
         raise ValueError(f"colours {manifest['colours']} of a network on {network.colours}")
     parts: dict[str, dict[str, torch.Tensor]] = {}

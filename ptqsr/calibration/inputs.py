@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ptqsr.errors import PtqsrError
-from ptqsr.images import list_images, luma, read_rgb, to_tensor
-from ptqsr.models import SRNetwork
+from ptqsr.images import list_images, read_rgb, to_tensor, unit_luma
+from ptqsr.models import SRNetwork, device_of
 
 Image = str | Path | np.ndarray | torch.Tensor
 
@@ -32,8 +32,7 @@ class Inputs:
         if not self.images:
             raise PtqsrError("calibration: no pictures were given")
         self.luma_only = network.colours == "y"
-        parameter = next(network.parameters(), None)
-        self.device = parameter.device if parameter is not None else torch.device("cpu")
+        self.device = device_of(network)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -42,7 +41,7 @@ class Inputs:
         for number, image in enumerate(self.images):
             x = self._tensor(image, f"calibration picture {number}")
             if self.luma_only and x.shape[1] == 3:
-                x = luma(x * 255) / 255
+                x = unit_luma(x)
             elif not self.luma_only and x.shape[1] == 1:
                 x = x.expand(-1, 3, -1, -1)
             yield x.to(self.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections import Counter
@@ -111,6 +112,9 @@ def upscale(
         raise PtqsrError(f"{failed} of {len(jobs)} pictures failed, {others}")
 
 
+log = logging.getLogger("ptqsr")
+
+
 @dataclass(frozen=True)
 class _Job:
     source: Path
@@ -123,16 +127,13 @@ def _one(
     began = time.perf_counter()
     picture = read_picture(job.source)
     if picture.notice:
-        stderr.print(f"ptqsr: warning: {job.source}: {picture.notice}", soft_wrap=True)
+        log.warning("%s: %s", job.source, picture.notice)
     try:
         plan = planner.plan(*picture.rgb.shape[:2])
     except PtqsrError as error:
         raise PtqsrError(f"{job.source}: {error}") from None
     if not plan.exact:
-        stderr.print(
-            f"ptqsr: warning: {job.source}: --stats tile changes the picture",
-            soft_wrap=True,
-        )
+        log.warning("%s: --stats tile changes the picture", job.source)
     height, width = picture.rgb.shape[:2]
     tall, wide = height * network.scale, width * network.scale
     check_holds(job.target, tall, wide, picture.alpha is not None)

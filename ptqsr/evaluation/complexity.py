@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from math import ceil
 
 import torch
 from torch import nn
 
-from ptqsr.models import SRNetwork, evaluating, sketch
+from ptqsr.models import SRNetwork, evaluating, matches, sketch
 from ptqsr.modules import FakeQuantConv2d
 from ptqsr.quantizers import ActivationQuantizer
 
@@ -118,10 +117,6 @@ def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT
         for layer, work in macs.items()
     )
     return Cost(layers, sum(_parameters(network)), ceil(sum(_bits(network)) / 8))
-
-
-def matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _quantized(network: nn.Module) -> Iterator[FakeQuantConv2d]:

@@ -15,8 +15,8 @@ import torch
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation.data import find_pairs, read_pairs
 from ptqsr.evaluation.metrics import psnr, ssim
-from ptqsr.images import luma, to_levels, to_tensor, to_uint8
-from ptqsr.models import SRNetwork, check_network, evaluating
+from ptqsr.images import luma, to_levels, to_tensor, to_uint8, unit_luma
+from ptqsr.models import SRNetwork, check_network, device_of, evaluating
 
 # (name, LR, HR), the pictures uint8 [H, W, 3].
 NamedPair = tuple[str, np.ndarray, np.ndarray]
@@ -121,10 +121,9 @@ def _one(model: SRNetwork, name: str, lr: object, hr: object) -> ImageResult:
 @torch.no_grad()
 def super_resolve_luma(model: SRNetwork, lr: np.ndarray, name: str) -> torch.Tensor:
     """Return the luma in grey levels, float64 [1, 1, H, W], of the 8-bit output for a picture."""
-    parameter = next(model.parameters(), None)
-    x = to_tensor(lr).to(parameter.device if parameter is not None else "cpu")
+    x = to_tensor(lr).to(device_of(model))
     if model.colours == "y":
-        x = luma(x * 255) / 255
+        x = unit_luma(x)
     y = model(x)
     model.check_output(x, y, name)
     levels = to_uint8(y).cpu().double()

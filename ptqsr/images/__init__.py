@@ -1,7 +1,7 @@
 """Pictures in and out: reading, MATLAB-compatible bicubic resizing, colour, crops."""
 
 from ptqsr.images.bicubic import downscale, resize, upscale
-from ptqsr.images.colour import luma, with_luma
+from ptqsr.images.colour import luma, unit_luma, with_luma
 from ptqsr.images.crops import cut
 from ptqsr.images.read import Picture, list_images, read_picture, read_rgb
 from ptqsr.images.samples import sample_photographs
@@ -23,6 +23,7 @@ __all__ = [
     "to_levels",
     "to_tensor",
     "to_uint8",
+    "unit_luma",
     "upscale",
     "with_luma",
     "write_picture",

@@ -24,3 +24,8 @@ def with_luma(rgb: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     Cb and Cr stay what they are: they are differences of the colours, to which the same is added.
     """
     return rgb + (y - luma(rgb)) / sum(LUMA_WEIGHTS)
+
+
+def unit_luma(rgb: torch.Tensor) -> torch.Tensor:
+    """Return Y / 255, what networks on luma take, of RGB in [0, 1], [..., 3, H, W]."""
+    return luma(rgb * 255) / 255

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ptqsr.errors import PtqsrError
+from ptqsr.errors import PtqsrError, one_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 # No others: Pillow would start Ghostscript for a PostScript file, whatever its suffix.
@@ -122,8 +122,8 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise PtqsrError(f"{path}: has more than {most} million pixels; cut it to pieces") from None
     except Exception as error:
         # A damaged file makes Pillow raise nearly anything: struct.error, zlib.error, KeyError.
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise PtqsrError(f"{path}: cannot be read ({reason.splitlines()[0][:200]})") from None
+        reason = one_line(getattr(error, "strerror", None) or error)
+        raise PtqsrError(f"{path}: cannot be read ({reason})") from None
 
 
 def list_images(folder: str | Path, *, recursive: bool = True) -> list[Path]:
@@ -142,9 +142,10 @@ def list_images(folder: str | Path, *, recursive: bool = True) -> list[Path]:
     folders: list[str] = []
     seen: set[str] = set()  # folders that links lead to may hold the link
     for root, inside, names in os.walk(folder, onerror=refuse, followlinks=True):
-        inside[:] = [] if os.path.realpath(root) in seen else sorted(inside)
-        names = [] if os.path.realpath(root) in seen else names
-        seen.add(os.path.realpath(root))
+        if (place := os.path.realpath(root)) in seen:
+            inside.clear()
+            continue
+        seen.add(place)
         found += [Path(root) / name for name in names]
         if not recursive:
             folders = sorted(inside)

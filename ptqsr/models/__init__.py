@@ -13,7 +13,15 @@ from torch import nn
 
 from ptqsr.errors import PtqsrError
 from ptqsr.models import official
-from ptqsr.models.base import Colours, SRNetwork, check_network, evaluating, sketch
+from ptqsr.models.base import (
+    Colours,
+    SRNetwork,
+    check_network,
+    device_of,
+    evaluating,
+    matches,
+    sketch,
+)
 from ptqsr.models.observing import observing
 from ptqsr.models.official import SOURCES as OFFICIAL
 from ptqsr.models.registry import ARCHITECTURES, check, create, detect
@@ -31,8 +39,10 @@ __all__ = [
     "build",
     "bundled",
     "check_network",
+    "device_of",
     "evaluating",
     "load",
+    "matches",
     "observing",
     "sketch",
     "wrap",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -105,3 +106,14 @@ def evaluating(network: SRNetwork) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Return where a network is: where its first parameter is, or else the CPU."""
+    parameter = next(network.parameters(), None)
+    return parameter.device if parameter is not None else torch.device("cpu")
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Return whether any of the name patterns (fnmatch) matches."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

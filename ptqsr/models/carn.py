@@ -13,7 +13,13 @@ import torch
 from torch import nn
 
 from ptqsr.models.base import SRNetwork
-from ptqsr.models.layers import MeanShift, conv, mean_shift_problem, upsampling_steps
+from ptqsr.models.layers import (
+    MeanShift,
+    conv,
+    mean_shift_problem,
+    upsampling_scale,
+    upsampling_steps,
+)
 
 MULTI_SCALE = ("upsample.up2.", "upsample.up3.", "upsample.up4.")
 SINGLE_SCALE = "upsample.up."
@@ -148,9 +154,11 @@ def _hyperparameters(
     width = shapes["entry.weight"][0]
     found: dict[str, Any] = {"width": width, "groups": width // body[1]}
     if f"{SINGLE_SCALE}body.0.weight" in shapes:
-        nine = shapes[f"{SINGLE_SCALE}body.0.weight"][0] == 9 * width
-        twice = f"{SINGLE_SCALE}body.3.weight" in shapes
-        return {"scale": 4 if twice else 3 if nine else 2, **found}
+        first, twice = (
+            shapes[f"{SINGLE_SCALE}body.0.weight"],
+            f"{SINGLE_SCALE}body.3.weight" in shapes,
+        )
+        return {"scale": upsampling_scale(first, width, twice), **found}
     there = [s for s in (4, 2, 3) if f"upsample.up{s}.body.0.weight" in shapes]
     if not there:
         return None

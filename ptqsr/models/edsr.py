@@ -9,7 +9,13 @@ import torch
 from torch import nn
 
 from ptqsr.models.base import SRNetwork
-from ptqsr.models.layers import MeanShift, conv, mean_shift_problem, upsampling_steps
+from ptqsr.models.layers import (
+    MeanShift,
+    conv,
+    mean_shift_problem,
+    upsampling_scale,
+    upsampling_steps,
+)
 
 # The authors' networks work on grey levels, not on [0, 1].
 RGB_RANGE = 255.0
@@ -97,6 +103,5 @@ def hyperparameters(
     found = {"blocks": blocks, "width": width}
     if "body.0.body.1.running_mean" in shapes:
         found["batch_norm"] = True
-    if "tail.0.2.weight" in shapes:
-        return {"scale": 4, **found}
-    return {"scale": 3 if shapes["tail.0.0.weight"][0] == 9 * width else 2, **found}
+    first, twice = shapes["tail.0.0.weight"], "tail.0.2.weight" in shapes
+    return {"scale": upsampling_scale(first, width, twice), **found}

@@ -6,19 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ptqsr.errors import PtqsrError
 from ptqsr.models.base import Colours, SRNetwork
-from ptqsr.models.layers import BicubicUpsample, conv
+from ptqsr.models.layers import BicubicUpsample, conv, leaky
 
 BLOCKS = 4
 KERNEL = 17  # of the transposed convolution that makes the picture
-
-
-def _activation(x: torch.Tensor) -> torch.Tensor:
-    return F.leaky_relu(x, 0.05)
 
 
 class IDN(SRNetwork):
@@ -58,17 +53,17 @@ class IDN(SRNetwork):
         self.bicubic = BicubicUpsample(scale)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        x = _activation(self.conv2(_activation(self.conv1(x))))
+        x = leaky(self.conv2(leaky(self.conv1(x))))
         for block in range(BLOCKS):
             convs = [self.get_submodule(f"conv{block + 3}_{i}") for i in range(1, 7)]
             y = x
             for layer in convs[:3]:
-                y = _activation(layer(y))
+                y = leaky(layer(y))
             joined = torch.cat((x, y[:, : self.kept]), dim=1)
             y = y[:, self.kept :]
             for layer in convs[3:]:
-                y = _activation(layer(y))
-            x = _activation(self.get_submodule(f"down{block + 1}")(joined + y))
+                y = leaky(layer(y))
+            x = leaky(self.get_submodule(f"down{block + 1}")(joined + y))
         return x
 
     def reconstruct(self, x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

@@ -7,16 +7,11 @@ from math import isqrt
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ptqsr.errors import PtqsrError
 from ptqsr.models.base import SRNetwork
-from ptqsr.models.layers import conv
-
-
-def _activation(x: torch.Tensor) -> torch.Tensor:
-    return F.leaky_relu(x, 0.05)
+from ptqsr.models.layers import conv, leaky
 
 
 class ContrastAttention(nn.Module):
@@ -49,9 +44,9 @@ class DistillationBlock(nn.Module):
         self.cca = ContrastAttention(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        kept1, rest = torch.split(_activation(self.c1(x)), self.parts, dim=1)
-        kept2, rest = torch.split(_activation(self.c2(rest)), self.parts, dim=1)
-        kept3, rest = torch.split(_activation(self.c3(rest)), self.parts, dim=1)
+        kept1, rest = torch.split(leaky(self.c1(x)), self.parts, dim=1)
+        kept2, rest = torch.split(leaky(self.c2(rest)), self.parts, dim=1)
+        kept3, rest = torch.split(leaky(self.c3(rest)), self.parts, dim=1)
         joined = torch.cat((kept1, kept2, kept3, self.c4(rest)), dim=1)
         return self.c5(self.cca(joined)) + x
 

@@ -12,15 +12,29 @@ from torch import nn
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
 
 
-def conv(in_channels: int, out_channels: int, kernel_size: int, groups: int = 1) -> nn.Conv2d:
+def conv(
+    in_channels: int, out_channels: int, kernel_size: int, groups: int = 1, bias: bool = True
+) -> nn.Conv2d:
     """A convolution that keeps the picture's size."""
     padding = kernel_size // 2
-    return nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, groups=groups)
+    return nn.Conv2d(
+        in_channels, out_channels, kernel_size, padding=padding, groups=groups, bias=bias
+    )
+
+
+def leaky(x: torch.Tensor) -> torch.Tensor:
+    """The activation of IDN and IMDN."""
+    return F.leaky_relu(x, 0.05)
 
 
 def upsampling_steps(scale: int) -> list[int]:
     """Return the factors of the pixel shuffles that the field's networks enlarge by in turn."""
     return {2: [2], 3: [3], 4: [2, 2]}[scale]
+
+
+def upsampling_scale(first: torch.Size, width: int, twice: bool) -> int:
+    """Return the scale that the shape of the first such convolution, of `width`, stands for."""
+    return 4 if twice else 3 if first[0] == 9 * width else 2
 
 
 class MeanShift(nn.Module):

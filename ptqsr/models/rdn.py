@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ptqsr.models.base import SRNetwork
-from ptqsr.models.layers import conv, upsampling_steps
+from ptqsr.models.layers import conv, upsampling_scale, upsampling_steps
 
 # Names of the widely used weights of github.com/yjn870/RDN-pytorch, which work on [0, 1].
 OTHER_NAMES = (
@@ -112,7 +112,7 @@ def hyperparameters(
     layers = {name.split(".")[3] for name in ours if name.startswith("RDBs.0.convs.")}
     twice = len(ours.get("UPNet.2.weight", ())) > 0 and ours["UPNet.2.weight"][0] == 4 * growth
     return {
-        "scale": 4 if twice else 3 if upsampler[0] == 9 * growth else 2,
+        "scale": upsampling_scale(upsampler, growth, twice),
         "blocks": len(blocks),
         "layers": len(layers),
         "growth": growth,

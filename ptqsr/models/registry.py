@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
-from ptqsr.errors import PtqsrError
+from ptqsr.errors import PtqsrError, one_line
 from ptqsr.models import carn, edsr, idn, imdn, rdn, srresnet
 from ptqsr.models.base import SRNetwork
 
@@ -90,8 +90,7 @@ def create(name: str, **hyperparameters: Any) -> SRNetwork:
     try:
         return network(**hyperparameters)
     except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise PtqsrError(f"model {name!r}: {reason}") from None
+        raise PtqsrError(f"model {name!r}: {one_line(error)}") from None
 
 
 def _is_a(kind: Any, value: object) -> bool:

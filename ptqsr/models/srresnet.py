@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from ptqsr.models.base import SRNetwork
-from ptqsr.models.layers import upsampling_steps
+from ptqsr.models.layers import conv, upsampling_scale, upsampling_steps
 
-
-def _conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
-    padding = kernel_size // 2
-    return nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, bias=False)
+_conv = partial(conv, bias=False)
 
 
 class ResidualBlock(nn.Module):
@@ -76,6 +74,5 @@ def hyperparameters(
         return None
     width = ours["conv_input.weight"][0]
     blocks = len({name.split(".")[1] for name in ours if name.startswith("residual.")})
-    nine = ours["upscale.0.weight"][0] == 9 * width
-    found = 4 if "upscale.3.weight" in ours else 3 if nine else 2
+    found = upsampling_scale(ours["upscale.0.weight"], width, "upscale.3.weight" in ours)
     return {"scale": found, "blocks": blocks, "width": width}

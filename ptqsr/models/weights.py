@@ -6,7 +6,6 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ptqsr.errors import PtqsrError
-from ptqsr.models.base import SRNetwork
+from ptqsr.errors import PtqsrError, one_line
+from ptqsr.models.base import SRNetwork, matches
 
 # Where training scripts put the network inside a larger dictionary.
 WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
@@ -41,16 +40,10 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     except PtqsrError:
         raise
     except OSError as error:
-        raise PtqsrError(f"{path}: cannot be read ({error.strerror or _line(error)})") from None
+        raise PtqsrError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from None
     except Exception as error:
         # A damaged file makes the four readers raise nearly anything: zlib.error, TypeError, ...
-        raise PtqsrError(f"{path}: truncated or no weight file ({_line(error)})") from None
-
-
-def _line(error: Exception) -> str:
-    """Return what a reader says, with the file's own words in it, as a line that can be shown."""
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return "".join(c if c.isprintable() else "?" for c in first[:200])
+        raise PtqsrError(f"{path}: truncated or no weight file ({one_line(error)})") from None
 
 
 def _check_size(path: Path, size: int) -> None:
@@ -145,7 +138,7 @@ def fill(
     """
     state = network.adapt(state)
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    constant = {n for n in expected for p in network.constants if fnmatchcase(n, p)}
+    constant = {name for name in expected if matches(name, network.constants)}
     kind = f"{type(network).__name__} ({_describe(network.hyperparameters)})"
     problems = [
         ("lacks", [name for name in expected if name not in state and name not in constant]),

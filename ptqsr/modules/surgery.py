@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 
 from torch import nn
 
 from ptqsr.errors import PtqsrError
-from ptqsr.models import SRNetwork
+from ptqsr.models import SRNetwork, matches
 from ptqsr.modules.fake import FakeQuantConv2d
 
 
@@ -25,7 +24,7 @@ def quantizable(
     def matching(patterns: tuple[str, ...]) -> set[str]:
         found: set[str] = set()
         for pattern in patterns:
-            names = {name for name in convs if fnmatchcase(name, pattern)}
+            names = {name for name in convs if matches(name, (pattern,))}
             if not names:
                 raise PtqsrError(
                     f"pattern {pattern!r} matches none of the convolutions "
@@ -34,9 +33,7 @@ def quantizable(
             found |= names
         return found
 
-    listed = {
-        name for name in convs for pattern in network.quantized_layers if fnmatchcase(name, pattern)
-    }
+    listed = {name for name in convs if matches(name, network.quantized_layers)}
     chosen = (listed - matching(exclude)) | matching(include)
     if not chosen:
         raise PtqsrError("no convolution is left to quantize; name some with --include")

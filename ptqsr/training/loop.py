@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.utils import clip_grad_norm_
 
-from ptqsr.errors import PtqsrError
+from ptqsr.errors import PtqsrError, one_line
 from ptqsr.evaluation import evaluate
 from ptqsr.files import replacing
-from ptqsr.images import luma
+from ptqsr.images import unit_luma
 from ptqsr.models import SRNetwork
 from ptqsr.training import precision
 from ptqsr.training.config import TrainConfig
@@ -83,7 +83,7 @@ class Trainer:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+            reason = one_line(error)
             raise PtqsrError(f"{path}: no readable training state ({reason})") from None
         if not isinstance(state, dict) or "identity" not in state:
             raise PtqsrError(f"{path}: holds no training state; name the folder of a run")
@@ -143,7 +143,7 @@ class Trainer:
             for crop in self.sampler.batch(self.step)
         )
         if self.network.colours == "y":
-            lr, hr = (luma(crop * 255) / 255 for crop in (lr, hr))
+            lr, hr = (unit_luma(crop) for crop in (lr, hr))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             loss, figures = self.hook.loss(self.network, lr, hr, self.step)
         self.optimiser.zero_grad(set_to_none=True)

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ptqsr.errors import PtqsrError
-from ptqsr.images import Picture, luma, to_levels, to_tensor, with_luma
+from ptqsr.images import Picture, to_levels, to_tensor, unit_luma, with_luma
 from ptqsr.images import upscale as bicubic
-from ptqsr.models import SRNetwork, check_network, evaluating, observing
+from ptqsr.models import SRNetwork, check_network, device_of, evaluating, observing
 from ptqsr.upscaling.plan import Plan, Planner, Statistics
 from ptqsr.upscaling.tiles import Span, assemble, spans
 
@@ -68,8 +68,7 @@ def run(
 
     With `alpha`, uint8 [H, W], it has a fourth plane: alpha enlarged by bicubic interpolation.
     """
-    parameter = next(model.parameters(), None)
-    device = parameter.device if parameter is not None else torch.device("cpu")
+    device = device_of(model)
     height, width = image.shape[:2]
     rows = spans(height, plan.tile, plan.margin, not plan.exact)
     columns = spans(width, plan.tile, plan.margin, not plan.exact)
@@ -83,7 +82,7 @@ def run(
 
     def given(pixels: np.ndarray) -> torch.Tensor:
         x = to_tensor(pixels).to(device)
-        return luma(x * 255) / 255 if model.colours == "y" else x
+        return unit_luma(x) if model.colours == "y" else x
 
     def make(row: Span, column: Span) -> torch.Tensor:
         window = slice(row.read_start, row.read_stop), slice(column.read_start, column.read_stop)
