@@ -36,7 +36,7 @@ Status check_points(const SubsetFakeQuant& args) {
 
 const SubsetLoops& loops_for(Isa isa) {
 #ifdef PTQSR_X86
-  if (isa == Isa::avx512) return cpu::kSubsetAvx512;
+  if (isa >= Isa::avx512) return cpu::kSubsetAvx512;
   if (isa == Isa::avx2) return cpu::kSubsetAvx2;
 #endif
   static_cast<void>(isa);
@@ -213,23 +213,6 @@ void run_channels_last(const SubsetFakeQuant& args, const SubsetLoops& loops,
 }
 
 }  // namespace
-
-bool isa_available(Isa isa) {
-  switch (isa) {
-    case Isa::portable:
-      return true;
-#ifdef PTQSR_X86
-    // These also ask whether the operating system saves the registers.
-    case Isa::avx2:
-      return __builtin_cpu_supports("avx2");
-    case Isa::avx512:
-      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-#endif
-    default:
-      return false;
-  }
-}
 
 Status subset_fake_quant(const SubsetFakeQuant& args, Isa isa, int threads) {
   if (!isa_available(isa)) return Status::isa_not_available;

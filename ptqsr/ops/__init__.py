@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ptqsr.ops import cpu, reference, schema
-from ptqsr.ops.reference import channel_statistics, quantize_given, thresholds
+from ptqsr.ops.reference.subset import channel_statistics, quantize_given, thresholds
 
 __all__ = [
     "channel_statistics",

@@ -1,13 +1,13 @@
-"""Every operation: its schema, then its shapes. Kernels are registered per device elsewhere."""
+"""Operations of subset quantization."""
 
 from __future__ import annotations
 
 import torch
 
+from ptqsr.ops.schema.library import layout, library
+
 # Up to here float32 holds every threshold, a half-integer, exactly.
 MAX_DENOMINATOR = 1 << 22
-
-library = torch.library.Library("ptqsr", "DEF")
 
 library.define(
     "subset_fake_quant(Tensor x, Tensor points, Tensor nonnegative, int denominator)"
@@ -53,10 +53,3 @@ def check_subset(
         raise ValueError(
             f"subset_fake_quant: denominator is {denominator}, must be from 1 to {MAX_DENOMINATOR}"
         )
-
-
-def layout(x: torch.Tensor) -> torch.memory_format:
-    """Return the layout in which an operation takes x and gives its result."""
-    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format

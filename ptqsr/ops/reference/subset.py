@@ -1,10 +1,11 @@
-"""The truth: every operation in plain PyTorch, its default on any device."""
+"""Subset quantization in plain PyTorch."""
 
 from __future__ import annotations
 
 import torch
 
-from ptqsr.ops.schema import check_subset, layout, library
+from ptqsr.ops.schema.library import layout, library
+from ptqsr.ops.schema.subset import check_subset
 
 # Below this a scale counts as 0, so that its reciprocal is no infinity.
 SMALLEST_SCALE = 2.0**-100

@@ -1,12 +1,13 @@
-"""Native CPU kernels, in place of the references where the native module is there."""
+"""Subset quantization on the CPU."""
 
 from __future__ import annotations
 
 import torch
 
 from ptqsr import native
-from ptqsr.ops import reference
-from ptqsr.ops.schema import check_subset, layout, library
+from ptqsr.ops.reference import subset as reference
+from ptqsr.ops.schema.library import layout, library
+from ptqsr.ops.schema.subset import check_subset
 
 
 @torch.library.register_kernel("ptqsr::subset_fake_quant", "cpu", lib=library)

@@ -1,0 +1,41 @@
+#ifdef PTQSR_CUDA
+#include "ptqsr/device.h"
+#endif
+#include "bindings/bindings.h"
+
+namespace ptqsr::bindings {
+namespace {
+
+// None where the CUDA half was not built.
+py::object query_cuda() {
+#ifdef PTQSR_CUDA
+  cuda::Query query;
+  {
+    py::gil_scoped_release release;
+    query = cuda::query();
+  }
+  py::list devices;
+  for (const auto& device : query.devices) {
+    py::dict row;
+    row["name"] = device.name;
+    row["compute_capability"] = std::to_string(device.major) + "." + std::to_string(device.minor);
+    row["memory"] = device.memory;
+    row["compiled_for"] = device.compiled_for;
+    devices.append(row);
+  }
+  py::dict result;
+  result["runtime"] = query.runtime;
+  result["driver"] = query.driver;
+  result["problem"] = query.problem;
+  result["devices"] = devices;
+  return std::move(result);
+#else
+  return py::none();
+#endif
+}
+
+}  // namespace
+
+void bind_device(py::module_& m) { m.def("query_cuda", &query_cuda); }
+
+}  // namespace ptqsr::bindings

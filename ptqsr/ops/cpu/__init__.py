@@ -1,0 +1,5 @@
+"""Native CPU kernels, in place of the references where the native module is there."""
+
+from ptqsr.ops.cpu import subset
+
+__all__ = ["subset"]
