@@ -2,42 +2,37 @@
 //
 // Included by conv_portable.cpp, conv_avx2.cpp, conv_avx512.cpp and conv_avx512_vnni.cpp alone.
 
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
-
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
-
 #include "cpu/conv.h"
+#include "cpu/vectors.h"
 
 namespace ptqsr::cpu {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kLanes = 16;
-#elif defined(__AVX2__)
-constexpr int kLanes = 8;
-#else
-constexpr int kLanes = 4;
-#endif
-typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
-typedef int32_t IVec __attribute__((vector_size(kLanes * sizeof(int32_t))));
-typedef uint8_t BVec __attribute__((vector_size(kLanes)));
-
-#define INLINE inline __attribute__((always_inline))
+typedef uint8_t BVec __attribute__((vector_size(kLanes)));  // a byte for each of a vector's lanes
 
 template <class V>
-INLINE V load(const void* p) {
+INLINE V load_as(const void* p) {
   V v;
   memcpy(&v, p, sizeof v);
   return v;
 }
 
 template <class V>
-INLINE void store(void* p, V v) {
+INLINE void store_as(void* p, V v) {
   memcpy(p, &v, sizeof v);
+}
+
+// The first `count` elements of a vector, the others 0.
+template <class V, class T>
+INLINE V part_as(const T* p, int64_t count) {
+  T part[kLanes] = {};
+  memcpy(part, p, count * sizeof(T));
+  return load_as<V>(part);
+}
+
+template <class V>
+INLINE void store_part_as(void* p, int64_t count, V v) {
+  memcpy(p, &v, count * (sizeof(V) / kLanes));
 }
 
 // ---- sums
@@ -64,7 +59,7 @@ void tile(const TileInput& in, int32_t* out) {
 #pragma GCC unroll 16
   for (int i = 0; i < kPixels; ++i) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) acc[i][v] = load<IVec>(in.start + v * kLanes);
+    for (int v = 0; v < kVectors; ++v) acc[i][v] = load_as<IVec>(in.start + v * kLanes);
   }
   const uint8_t* w = in.weights;
   for (int64_t r = 0; r < in.count; ++r) {
@@ -73,10 +68,10 @@ void tile(const TileInput& in, int32_t* out) {
     for (; w < end; w += kVectors * sizeof(IVec), x += 4) {
       IVec weights[kVectors];
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) weights[v] = load<IVec>(w + v * sizeof(IVec));
+      for (int v = 0; v < kVectors; ++v) weights[v] = load_as<IVec>(w + v * sizeof(IVec));
 #pragma GCC unroll 16
       for (int i = 0; i < kPixels; ++i) {
-        const IVec word = IVec{} + load<int32_t>(x + i * in.stride);
+        const IVec word = IVec{} + load_as<int32_t>(x + i * in.stride);
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) dot(acc[i][v], word, weights[v]);
       }
@@ -85,7 +80,7 @@ void tile(const TileInput& in, int32_t* out) {
 #pragma GCC unroll 16
   for (int i = 0; i < kPixels; ++i) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) store(out + (i * kVectors + v) * kLanes, acc[i][v]);
+    for (int v = 0; v < kVectors; ++v) store_as(out + (i * kVectors + v) * kLanes, acc[i][v]);
   }
 }
 
@@ -128,8 +123,6 @@ void any_tile(int vectors, int pixels, const TileInput& in, int32_t* acc) {
 
 // ---- what becomes of them
 
-INLINE Vec all(float value) { return Vec{} + value; }
-
 // The larger, or the second where one is NaN; and the smaller likewise.
 INLINE Vec larger(Vec a, Vec b) {
 #if defined(__AVX512F__)
@@ -167,28 +160,15 @@ INLINE IVec rounded(Vec v) {
 #endif
 }
 
-// The first `count` elements of a vector; the others are 0.
-template <class V, class T>
-INLINE V load_part(const T* p, int64_t count) {
-  T part[kLanes] = {};
-  memcpy(part, p, count * sizeof(T));
-  return load<V>(part);
-}
-
-template <class V>
-INLINE void store_part(void* p, int64_t count, V v) {
-  memcpy(p, &v, count * (sizeof(V) / kLanes));
-}
-
 enum class Rest { nothing, floats, codes };
 
 // One vector of output channels of all pixels of a tile. `kWhole`: all its channels exist.
 template <bool kLeaky, Rest kRest, bool kStatistics, bool kCodes, bool kWhole>
 INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
   // Copies, since y might alias the tables for all that the compiler knows.
-  const Vec scale = load<Vec>(out.scale + lane), floor = all(out.floor);
+  const Vec scale = load_as<Vec>(out.scale + lane), floor = all(out.floor);
   const Vec last_floor = all(out.last_floor), rest_scale = all(out.residual_scale);
-  const Vec slope = kLeaky ? load<Vec>(out.slope + lane) : Vec{};
+  const Vec slope = kLeaky ? load_as<Vec>(out.slope + lane) : Vec{};
   const Vec lowest = all(out.lowest), highest = all(out.highest);
   const int64_t pixels = out.pixels, lanes = out.lanes, step = out.step;
   const int32_t *acc = out.acc + lane, *classes = out.classes;
@@ -197,22 +177,22 @@ INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
   int64_t at = out.at + lane;
   Vec sum{}, low{}, high{};
   if (kStatistics) {
-    sum = load<Vec>(out.sum + lane);
-    low = load<Vec>(out.low + lane);
-    high = load<Vec>(out.high + lane);
+    sum = load_as<Vec>(out.sum + lane);
+    low = load_as<Vec>(out.low + lane);
+    high = load_as<Vec>(out.high + lane);
   }
   for (int64_t i = 0; i < pixels; ++i, at += step) {
-    IVec sums = load<IVec>(acc + i * lanes);
-    if (window_sums != nullptr) sums += load<IVec>(out.zero_points + lane) * window_sums[i];
+    IVec sums = load_as<IVec>(acc + i * lanes);
+    if (window_sums != nullptr) sums += load_as<IVec>(out.zero_points + lane) * window_sums[i];
     Vec v = __builtin_convertvector(sums, Vec) * scale +
-            load<Vec>(terms + classes[i] * out.terms_stride);
+            load_as<Vec>(terms + classes[i] * out.terms_stride);
     v = kLeaky ? (v < 0.0f ? v * slope : v) : larger(floor, v);
     if (kRest == Rest::floats) {
       const float* from = out.residual + at;
-      v += (kWhole ? load<Vec>(from) : load_part<Vec>(from, count)) * rest_scale;
+      v += (kWhole ? load_as<Vec>(from) : part_as<Vec>(from, count)) * rest_scale;
     } else if (kRest == Rest::codes) {
       const uint8_t* from = out.residual_codes + at;
-      const BVec bytes = kWhole ? load<BVec>(from) : load_part<BVec>(from, count);
+      const BVec bytes = kWhole ? load_as<BVec>(from) : part_as<BVec>(from, count);
       const IVec levels = __builtin_convertvector(bytes, IVec) + out.residual_lowest;
       v += __builtin_convertvector(levels, Vec) * rest_scale;
     }
@@ -222,10 +202,10 @@ INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
       const IVec level = rounded(smaller(larger(v, lowest), highest));
       const BVec bytes = __builtin_convertvector(level - out.lowest_level, BVec);
       uint8_t* to = static_cast<uint8_t*>(out.y) + at;
-      kWhole ? store(to, bytes) : store_part(to, count, bytes);
+      kWhole ? store_as(to, bytes) : store_part_as(to, count, bytes);
     } else {
       float* to = static_cast<float*>(out.y) + at;
-      kWhole ? store(to, v) : store_part(to, count, v);
+      kWhole ? store_as(to, v) : store_part_as(to, count, v);
     }
     if (kStatistics) {
       sum += v;
@@ -234,9 +214,9 @@ INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
     }
   }
   if (kStatistics) {
-    store(out.sum + lane, sum);
-    store(out.low + lane, low);
-    store(out.high + lane, high);
+    store_as(out.sum + lane, sum);
+    store_as(out.low + lane, low);
+    store_as(out.high + lane, high);
   }
 }
 
