@@ -5,16 +5,38 @@ from __future__ import annotations
 import torch
 
 from ptqsr.ops import cpu, reference, schema
+from ptqsr.ops.convolutions import (
+    int_conv2d,
+    refold_weights,
+    shift_add_conv2d,
+    subset_conv2d,
+    uniform_conv2d,
+)
+from ptqsr.ops.reference.encoding import (
+    channel_stats,
+    normalisation,
+    subset_encode,
+    uniform_encode,
+)
 from ptqsr.ops.reference.subset import channel_statistics, quantize_given, thresholds
 
 __all__ = [
     "channel_statistics",
+    "channel_stats",
     "cpu",
+    "int_conv2d",
+    "normalisation",
     "quantize_given",
     "reference",
+    "refold_weights",
     "schema",
+    "shift_add_conv2d",
+    "subset_conv2d",
+    "subset_encode",
     "subset_fake_quant",
     "thresholds",
+    "uniform_conv2d",
+    "uniform_encode",
 ]
 
 

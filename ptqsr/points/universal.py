@@ -163,6 +163,28 @@ class UniversalSet:
             table[k] = table[-k] = exponents
         return MappingProxyType(dict(sorted(table.items())))
 
+    def shift_codes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return (codes, shifts), int32: what the shift-add convolution takes for `integers`.
+
+        shifts [W, E]: the exponents e of each word's elements 2^e, -1 for 0 and for none. A code
+        holds an index in w = ceil(log2(E)) bits for every word, the first word lowest, and the sign
+        in bit W w. Raises PtqsrError for a set without words.
+        """
+        if self.words is None or self.shifts is None:
+            raise PtqsrError(f"universal set {self.name}: has no words to shift by")
+        rows = [[round(math.log2(e * self._unit)) if e else -1 for e in w] for w in self.words]
+        elements = max(map(len, rows))
+        width = (elements - 1).bit_length()
+        codes = []
+        for k in self.integers.tolist():
+            exponents = (-1 if e is None else e for e in self.shifts[k])
+            code = (k < 0) << (len(rows) * width)
+            for word, (row, exponent) in enumerate(zip(rows, exponents, strict=True)):
+                code |= row.index(exponent) << (word * width)
+            codes.append(code)
+        padded = [row + [-1] * (elements - len(row)) for row in rows]
+        return np.array(codes, np.int32), np.array(padded, np.int32)
+
     def count(self, bits: int) -> int:
         """Return how many points a quantizer of so many bits has: at most the whole set."""
         return min(1 << bits, len(self.integers))
