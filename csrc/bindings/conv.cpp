@@ -34,10 +34,11 @@ class Arguments {
   const py::dict& values_;
 };
 
-void quant_conv2d(const py::dict& values, const std::string& isa, int threads) {
+void quant_conv2d(const char* operation, const py::dict& values, const std::string& isa,
+                  int threads) {
   const Arguments a(values);
   const auto s = a.get<std::vector<int64_t>>("shape");
-  if (s.size() != 16) throw std::invalid_argument("quant_conv2d: shape has 16 numbers");
+  if (s.size() != 16) throw std::invalid_argument("shape has 16 numbers");
   QuantConv args{};
   args.shape = {s[0], s[1], s[2],  s[3],  s[4],  s[5],  s[6],  s[7],
                 s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15]};
@@ -78,7 +79,7 @@ void quant_conv2d(const py::dict& values, const std::string& isa, int threads) {
     py::gil_scoped_release release;
     status = ptqsr::quant_conv2d(args, chosen, threads);
   }
-  check(status, "quant_conv2d");
+  check(status, operation);
 }
 
 void refold_weights(std::uintptr_t levels, std::uintptr_t step, std::uintptr_t scale,

@@ -10,6 +10,7 @@
 #include "cpu/conv_weights.h"
 #include "cpu/float_mode.h"
 #include "cpu/parallel.h"
+#include "cpu/subset_tables.h"
 #include "ptqsr/conv.h"
 
 namespace ptqsr {
@@ -242,7 +243,18 @@ class Convolution {
 
 Status quant_conv2d(const QuantConv& args, Isa isa, int threads) {
   if (!isa_available(isa)) return Status::isa_not_available;
-  if (args.shape.n * args.shape.out_h * args.shape.out_w == 0) return Status::ok;
+  const ConvShape& s = args.shape;
+  const int16_t* levels = args.weight_levels;
+  if (std::any_of(levels, levels + s.o * (s.c / s.groups) * s.kh * s.kw,
+                  [](int16_t level) { return level < -255 || level > 255; })) {
+    return Status::levels_out_of_range;
+  }
+  if (args.encoding == Encoding::subset) {
+    const SubsetInput& in = args.subset;
+    const Status status = cpu::Points{in.points, s.c, in.levels, in.denominator}.check();
+    if (status != Status::ok) return status;
+  }
+  if (s.n * s.out_h * s.out_w == 0) return Status::ok;
   const cpu::FloatMode ieee;
   try {
     cpu::Convolution(args, cpu::loops_for(isa), isa, threads).run();

@@ -196,7 +196,7 @@ INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
       const IVec levels = __builtin_convertvector(bytes, IVec) + out.residual_lowest;
       v += __builtin_convertvector(levels, Vec) * rest_scale;
     }
-    if (kRest != Rest::nothing) v = larger(last_floor, v);
+    v = larger(last_floor, v);
     if (kCodes) {
       // Limits are whole numbers, so that they may come first; NaN becomes the lowest.
       const IVec level = rounded(smaller(larger(v, lowest), highest));

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "cpu/conv_weights.h"
+#include "cpu/subset_tables.h"
 
 namespace ptqsr::cpu {
 namespace {
@@ -146,51 +147,67 @@ void PaddedRows::window_sums(int32_t* sums) const {
 
 // ---- encoding
 
-struct RowEncoder::Tables {
-  std::vector<float> thresholds;
+// What a part that is encoded here needs.
+struct RowEncoder::Subset {
+  Subset(const QuantConv& args, int64_t first, int64_t channels, const SubsetLoops& loops)
+      : tables({args.subset.points + first * args.subset.levels, channels, args.subset.levels,
+                args.subset.denominator},
+               Layout::channels_last, loops, Wanted::points,
+               args.shape.n * args.shape.h * args.shape.w),
+        scales(args.shape.n, channels, args.subset.denominator) {
+    for (int64_t n = 0; n < args.shape.n; ++n) {
+      for (int64_t c = 0; c < channels; ++c) {
+        const int64_t at = n * args.shape.c + first + c;
+        scales.set(n, c, args.subset.mean[at], args.subset.scale[at]);
+      }
+    }
+  }
+  Tables tables;
+  Scales scales;
 };
 
-RowEncoder::RowEncoder(const QuantConv& args, Isa isa) : args_(args), isa_(isa) {}
+RowEncoder::RowEncoder(const QuantConv& args, Isa isa)
+    : args_(args), loops_(subset_loops(isa)), subsets_(args.part_count) {
+  int64_t first = 0;
+  for (int64_t p = 0; p < args.part_count; ++p) {
+    const ConvPart& part = args.parts[p];
+    if (args.encoding == Encoding::subset && !part.encoded) {
+      subsets_[p] = std::make_unique<Subset>(args, first, part.channels, loops_);
+    }
+    first += part.channels;
+  }
+}
+
 RowEncoder::~RowEncoder() = default;
 
 void RowEncoder::encode(int64_t sample, int64_t y, int64_t part, uint8_t* out) const {
   const ConvShape& s = args_.shape;
   const ConvPart& p = args_.parts[part];
-  int64_t first = 0;
-  for (int64_t i = 0; i < part; ++i) first += args_.parts[i].channels;
   const int64_t at = (sample * s.h + y) * s.w * p.channels, count = s.w * p.channels;
   if (p.encoded) {
     const auto* codes = static_cast<const uint8_t*>(p.data) + at;
     const bool is_signed =
         args_.encoding == Encoding::subset || args_.encoding == Encoding::integers;
-    for (int64_t i = 0; i < count; ++i) out[i] = codes[i] ^ (is_signed ? 0x80 : 0);
+    if (!is_signed) {
+      std::memcpy(out, codes, count);
+      return;
+    }
+    for (int64_t i = 0; i < count; ++i) out[i] = codes[i] ^ 0x80;
     return;
   }
   const auto* x = static_cast<const float*>(p.data) + at;
+  if (args_.encoding == Encoding::subset) {
+    const Subset& subset = *subsets_[part];
+    loops_.encode_pixels(x, s.w, subset.tables.view(), subset.scales.sample(sample), 0x80, out);
+    return;
+  }
   for (int64_t i = 0; i < count; ++i) {
-    if (args_.encoding == Encoding::uniform) {
-      const UniformInput& u = args_.uniform;
-      const float level = std::nearbyint(x[i] / u.step);
-      const auto low = static_cast<float>(u.lowest);
-      const float high = low + static_cast<float>(u.levels - 1);
-      const float limited = !(level > low) ? low : level < high ? level : high;
-      out[i] = static_cast<uint8_t>(limited - low);
-      continue;
-    }
-    const SubsetInput& q = args_.subset;
-    const int64_t c = first + i % p.channels;
-    const float mean = q.mean[sample * s.c + c], scale = q.scale[sample * s.c + c];
-    const float ratio = scale == 0 ? 0 : static_cast<float>(q.denominator) / scale;
-    const float u = (x[i] - mean) * ratio;
-    const int32_t* points = q.points + c * q.levels;
-    int64_t code = 0;
-    while (code + 1 < q.levels) {
-      const float t = 0.5f * static_cast<float>(points[code] + points[code + 1]);
-      const float threshold = t > 0 ? t : t == 0 ? -0x1p-126f : std::nextafter(t, -INFINITY);
-      if (!(u > threshold)) break;
-      ++code;
-    }
-    out[i] = static_cast<uint8_t>(points[code] + 128);
+    const UniformInput& u = args_.uniform;
+    const float level = std::nearbyint(x[i] / u.step);
+    const auto low = static_cast<float>(u.lowest);
+    const float high = low + static_cast<float>(u.levels - 1);
+    const float limited = !(level > low) ? low : level < high ? level : high;
+    out[i] = static_cast<uint8_t>(limited - low);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/conv.h"
+#include "cpu/subset.h"
 #include "ptqsr/conv.h"
 
 namespace ptqsr::cpu {
@@ -18,10 +19,10 @@ class RowEncoder {
   void encode(int64_t sample, int64_t y, int64_t part, uint8_t* out) const;
 
  private:
-  struct Tables;
+  struct Subset;
   const QuantConv& args_;
-  Isa isa_;
-  std::vector<std::unique_ptr<Tables>> tables_;  // of each part, if it is encoded here
+  const SubsetLoops& loops_;
+  std::vector<std::unique_ptr<Subset>> subsets_;  // of each part; null if it comes as codes
 };
 
 // The input rows that a row of windows looks at, as operands with the padding around them: a ring
