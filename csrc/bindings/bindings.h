@@ -27,6 +27,8 @@ Isa isa_named(const std::string& name);
 void check(Status status, const char* operation);
 
 void bind_device(py::module_& m);
+void bind_packing(py::module_& m);
 void bind_subset(py::module_& m);
+void bind_uniform(py::module_& m);
 
 }  // namespace ptqsr::bindings
