@@ -22,8 +22,7 @@ const cpu::UniformLoops& loops_for(Isa isa) {
 // Calls loop(x, count, grid, out) on parts of the values.
 template <class T>
 Status run(const Uniform& args, T* out, Isa isa, int threads,
-           void (*cpu::UniformLoops::*loop)(const float*, int64_t, const cpu::UniformGrid&,
-                                                  T*)) {
+           void (*cpu::UniformLoops::*loop)(const float*, int64_t, const cpu::UniformGrid&, T*)) {
   if (!isa_available(isa)) return Status::isa_not_available;
   const cpu::UniformGrid grid{args.step, args.lowest, args.levels};
   const auto function = loops_for(isa).*loop;
