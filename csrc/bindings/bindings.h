@@ -27,6 +27,7 @@ Isa isa_named(const std::string& name);
 void check(Status status, const char* operation);
 
 void bind_device(py::module_& m);
+void bind_histogram(py::module_& m);
 void bind_selection(py::module_& m);
 void bind_subset(py::module_& m);
 

@@ -39,6 +39,7 @@ PYBIND11_MODULE(_native, m) {
   m.attr("compiler") = PTQSR_COMPILER;
   m.attr("cuda_architectures") = PTQSR_CUDA_ARCHITECTURES;
   bind_device(m);
+  bind_histogram(m);
   bind_selection(m);
   bind_subset(m);
 }

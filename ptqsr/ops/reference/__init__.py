@@ -1,5 +1,5 @@
 """The truth: every operation in plain PyTorch, its default on any device."""
 
-from ptqsr.ops.reference import subset
+from ptqsr.ops.reference import histogram, subset
 
-__all__ = ["subset"]
+__all__ = ["histogram", "subset"]
