@@ -15,6 +15,7 @@ from unittest import mock
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 from benchmarks.timer import Timing, as_json, compare, write
 from ptqsr import native
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    threadpool_limits(1)
     torch.manual_seed(0)
     x = torch.randn(1, 1, 1000, SAMPLES // 1000)
     centred = x.double() - x.double().mean()
