@@ -21,6 +21,7 @@ from ptqsr.ops.reference.subset import (
 
 __all__ = [
     "autograd",
+    "channel_histogram",
     "channel_statistics",
     "channel_stats",
     "cpu",
@@ -44,6 +45,19 @@ __all__ = [
     "uniform_fake_quant",
     "unpack_codes",
 ]
+
+
+def channel_histogram(
+    x: torch.Tensor, mean: torch.Tensor, ratio: torch.Tensor, denominator: int, bins_per_step: int
+) -> torch.Tensor:
+    """Count every channel's normalised values: int64 [C, B], B = 2 * denominator * bins_per_step.
+
+    x: float32 [N, C, H, W], finite. mean, ratio: float32 [N, C], ratio = denominator / scale; where
+    it is not above 0 the sample's channel counts nothing. The bin is trunc(((x - mean) * ratio +
+    denominator) * bins_per_step), clamped, each step one float32 operation: the same on every
+    device. Raises ValueError or TypeError for what does not fit.
+    """
+    return torch.ops.ptqsr.channel_histogram(x, mean, ratio, denominator, bins_per_step)
 
 
 def subset_fake_quant(
