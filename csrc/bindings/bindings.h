@@ -26,6 +26,7 @@ Isa isa_named(const std::string& name);
 // Throws what Python's caller should see, unless all is well.
 void check(Status status, const char* operation);
 
+void bind_conv(py::module_& m);
 void bind_device(py::module_& m);
 void bind_subset(py::module_& m);
 

@@ -38,6 +38,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("available_isas", &available_isas);
   m.attr("compiler") = PTQSR_COMPILER;
   m.attr("cuda_architectures") = PTQSR_CUDA_ARCHITECTURES;
+  bind_conv(m);
   bind_device(m);
   bind_subset(m);
 }

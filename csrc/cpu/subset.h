@@ -2,20 +2,44 @@
 
 #include <cstdint>
 
-// The inner loops of subset fake quantization, one set of them per instruction set.
+// The inner loops of subset quantization, one set of them per instruction set.
 //
 // Sources that are compiled for an instruction set include nothing of the standard library but C
 // headers: an inline function of it, compiled there, could be the copy that the linker keeps for
 // everyone.
 namespace ptqsr::cpu {
 
-constexpr int kPadding = 16;  // per-channel tables hold a multiple of this: the widest vector
+constexpr int kPadding = 16;    // per-channel tables hold a multiple of this: the widest vector
+constexpr int kMaxSlots = 126;  // of ByteTables
 
 // How the point of a normalised value u is found.
 enum class Search {
   compare,  // go through all thresholds; few levels
   table,    // look 2u up among the half-integers in [-2D, 2D)
   bisect,   // binary search, value by value; any set
+};
+
+// How it is found as a byte. All start from v, the largest integer for which a threshold at v/2
+// would lie below u; so u > t exactly where v >= 2t (2t of the ideal threshold, a tie).
+enum class ByteSearch {
+  none,    // D > 127: points are no bytes
+  steps,   // compare v with every threshold and add the step to the next point; few levels
+  dense,   // every integer of [-D, D] is a point: round
+  lookup,  // a table of all v
+};
+
+// What is emitted for u is a byte: the point, or its index.
+//
+// `steps`, for a group of channels: the byte of u = 0-, then per slot a threshold and a step, each
+// a vector of one byte per lane. Thresholds >= 1/2 fill `up` slots, compared with v - 128; the
+// others `down` slots, compared with -128 - v, so that both fit a byte. A channel with fewer has
+// slots that nothing passes.
+struct ByteTables {
+  ByteSearch search;
+  bool wide;  // a group is 4 vectors of channels of one pixel; else 1 vector of 4 pixels
+  int64_t up, down;
+  const int8_t* steps;   // nchw: [c][1 + 2 (up + down)]; else [group][same][4 * lanes]
+  const int8_t* lookup;  // [c][4 D], entry v + 2D
 };
 
 // Everything about the channels that the loops need. `padded` is c rounded up to kPadding.
@@ -28,6 +52,7 @@ struct SubsetTables {
   const float* thresholds_t;  // [levels - 1][padded], for Search::compare in channels_last
   const float* values_t;      // [levels][padded]
   const float* lookup;        // [c][4 D], the point of each half-integer; Search::table
+  ByteTables bytes;
 };
 
 // Of one sample: x - mean times ratio gives u, its point times unit plus mean gives y. [padded]
@@ -38,7 +63,9 @@ struct SampleScales {
 };
 
 struct SubsetLoops {
+  int64_t lanes;           // floats in a vector
   int64_t compare_levels;  // up to here, comparing with every threshold beats a table (measured)
+  int64_t step_levels;     // the same of ByteSearch::steps
   // One channel of one sample, x[pixels]. Writes sum, min and max.
   void (*plane_statistics)(const float* x, int64_t pixels, double* sum, float* lo, float* hi);
   // All channels of some pixels, x[pixels][c]. Writes sum, min and max [c].
@@ -50,6 +77,12 @@ struct SubsetLoops {
   // All channels of some pixels of one sample, x[pixels][c].
   void (*quantize_pixels)(const float* x, float* y, int64_t pixels, const SubsetTables& tables,
                           const SampleScales& scales);
+  // The same to bytes, exclusive-or `flip` (0x80 makes int8 k the uint8 k + 128). The tables must
+  // be of that layout and have bytes.
+  void (*encode_plane)(const float* x, int64_t pixels, int64_t c, const SubsetTables& tables,
+                       const SampleScales& scales, uint8_t flip, uint8_t* out);
+  void (*encode_pixels)(const float* x, int64_t pixels, const SubsetTables& tables,
+                        const SampleScales& scales, uint8_t flip, uint8_t* out);
 };
 
 extern const SubsetLoops kSubsetPortable;

@@ -3,58 +3,16 @@
 //
 // Included by subset_portable.cpp, subset_avx2.cpp and subset_avx512.cpp alone.
 
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
-
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
-
 #include "cpu/subset.h"
+#include "cpu/subset_bytes.h"
+#include "cpu/vectors.h"
 
 namespace ptqsr::cpu {
 namespace {
 
-#if defined(__AVX512F__)
-constexpr int kLanes = 16;
-#elif defined(__AVX2__)
-constexpr int kLanes = 8;
-#else
-constexpr int kLanes = 4;
-#endif
-typedef float Vec __attribute__((vector_size(kLanes * sizeof(float))));
-typedef int32_t IVec __attribute__((vector_size(kLanes * sizeof(float))));
-
-#define INLINE inline __attribute__((always_inline))
-
 constexpr int kRun = 128;   // float32 additions in a row before a sum goes on in float64
 constexpr int kUnroll = 4;  // vectors in flight, which hides the latency of what is done
 constexpr int kSums = 64;   // partial sums of a plane, however wide a vector is
-
-INLINE Vec load(const float* p) {
-  Vec v;
-  memcpy(&v, p, sizeof v);
-  return v;
-}
-
-INLINE void store(float* p, Vec v) { memcpy(p, &v, sizeof v); }
-
-// The first `count` floats, the other lanes `fill`.
-INLINE Vec load_part(const float* p, int64_t count, float fill) {
-  float part[kLanes];
-  for (int i = 0; i < kLanes; ++i) part[i] = fill;
-  memcpy(part, p, count * sizeof(float));
-  return load(part);
-}
-
-INLINE void store_part(float* p, int64_t count, Vec v) {
-  float part[kLanes];
-  store(part, v);
-  memcpy(p, part, count * sizeof(float));
-}
-
-INLINE Vec all(float value) { return Vec{} + value; }
 
 // ---- statistics
 
@@ -353,6 +311,9 @@ void pixels_last(const float* x, float* y, int64_t pixels, const SubsetTables& t
 
 void quantize_plane(const float* x, float* y, int64_t pixels, int64_t c, const SubsetTables& t,
                     const SampleScales& s) {
+  if (t.bytes.search != ByteSearch::none) {
+    return bytes_of_plane(x, pixels, c, t, s, ToFloats{y, s.mean, s.unit});
+  }
 #if defined(__AVX512F__)
   if (t.levels <= 16) return plane(x, y, pixels, c, s, Permute16(t, c));
 #endif
@@ -368,6 +329,9 @@ void quantize_plane(const float* x, float* y, int64_t pixels, int64_t c, const S
 
 void quantize_pixels(const float* x, float* y, int64_t pixels, const SubsetTables& t,
                      const SampleScales& s) {
+  if (t.bytes.search != ByteSearch::none) {
+    return bytes_of_pixels(x, pixels, t, s, ToFloats{y, s.mean, s.unit});
+  }
   switch (t.search) {
     case Search::compare:
       return pixels_last(x, y, pixels, t, s, Compare<Order::pixels>{t});
@@ -378,8 +342,9 @@ void quantize_pixels(const float* x, float* y, int64_t pixels, const SubsetTable
   }
 }
 
-constexpr SubsetLoops kLoops = {kLanes == 16 ? 16 : 8, plane_statistics, pixel_statistics,
-                                quantize_plane, quantize_pixels};
+constexpr SubsetLoops kLoops = {kLanes,           kLanes == 16 ? 16 : 8, 16,
+                                plane_statistics, pixel_statistics,      quantize_plane,
+                                quantize_pixels,  encode_plane,          encode_pixels};
 
 }  // namespace
 }  // namespace ptqsr::cpu

@@ -7,6 +7,7 @@ enum class Status {
   ok,
   points_not_ascending,
   points_out_of_range,
+  levels_out_of_range,
   out_of_memory,
   isa_not_available,
 };
@@ -19,6 +20,8 @@ constexpr const char* message(Status status) {
       return "points must ascend strictly in every channel";
     case Status::points_out_of_range:
       return "points must lie in [-denominator, denominator]";
+    case Status::levels_out_of_range:
+      return "levels of the weights must lie in [-255, 255]";
     case Status::out_of_memory:
       return "out of memory";
     case Status::isa_not_available:

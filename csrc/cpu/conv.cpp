@@ -1,0 +1,267 @@
+#include "cpu/conv.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "cpu/conv_rows.h"
+#include "cpu/conv_weights.h"
+#include "cpu/float_mode.h"
+#include "cpu/parallel.h"
+#include "cpu/subset_tables.h"
+#include "ptqsr/conv.h"
+
+namespace ptqsr {
+namespace cpu {
+namespace {
+
+// Pixels of a row whose values are added in float32 before their sum goes on in float64, the same
+// for every instruction set. Whole tiles of 6, 8, 12 and 16.
+constexpr int64_t kSegment = 96;
+
+const ConvLoops& loops_for(Isa isa) {
+#ifdef PTQSR_X86
+  if (isa == Isa::avx512_vnni) return kConvAvx512Vnni;
+  if (isa == Isa::avx512) return kConvAvx512;
+  if (isa == Isa::avx2) return kConvAvx2;
+#endif
+  static_cast<void>(isa);
+  return kConvPortable;
+}
+
+// Sums of each output row and channel, and extremes of each channel and band of rows.
+struct Statistics {
+  Statistics(const ConvShape& s, int64_t bands, int64_t lanes)
+      : sums(s.n * s.out_h * lanes),
+        lows(s.n * bands * lanes, INFINITY),
+        highs(s.n * bands * lanes, -INFINITY) {}
+  std::vector<double> sums;
+  std::vector<float> lows, highs;
+};
+
+class Convolution {
+ public:
+  Convolution(const QuantConv& args, const ConvLoops& loops, Isa isa, int threads)
+      : args_(args),
+        s_(args.shape),
+        loops_(loops),
+        list_(args, loops),
+        rows_(s_.h, s_.out_h, s_.kh, s_.stride_h, s_.padding_h, s_.dilation_h),
+        columns_(s_.w, s_.out_w, s_.kw, s_.stride_w, s_.padding_w, s_.dilation_w),
+        encoder_(args, isa),
+        lanes_(list_.channels.size()),
+        // A band begins with rows that the one above has encoded too.
+        bands_(std::min<int64_t>(s_.out_h, threads == 1 ? 1 : 2 * threads)),
+        threads_(threads) {}
+
+  void run() {
+    const bool per_sample = args_.encoding == Encoding::subset;
+    std::vector<PackedWeights> packed(per_sample ? s_.n : 1);
+    for (size_t i = 0; i < packed.size(); ++i) {
+      packed[i] = pack_weights(args_, list_, loops_, rows_, columns_, i);
+    }
+    Statistics statistics(s_, args_.mean == nullptr ? 0 : bands_, lanes_);
+    std::vector<Scratch> scratch;  // here, since a task must not throw
+    const int64_t tasks = s_.n * bands_;
+    for (int64_t i = 0; i < tasks; ++i) scratch.emplace_back(*this);
+    parallel_for(tasks, threads_, [&](int64_t task) {
+      const int64_t sample = task / bands_;
+      band(sample, task % bands_, packed[per_sample ? sample : 0], statistics, scratch[task]);
+    });
+    if (args_.mean != nullptr) finish(statistics);
+  }
+
+ private:
+  // What a band needs beside its input and output.
+  struct Scratch {
+    explicit Scratch(const Convolution& conv)
+        : rows(conv.args_, conv.encoder_, conv.loops_.operand_bytes),
+          acc(kMaxTilePixels * kMaxBlockLanes),
+          sum(conv.lanes_),
+          runs(conv.s_.kh * conv.s_.kw),
+          window_sums(conv.s_.groups * conv.s_.out_w) {}
+    PaddedRows rows;
+    std::vector<int32_t> acc;
+    std::vector<float> sum;
+    std::vector<Run> runs;
+    std::vector<int32_t> window_sums;
+  };
+
+  void band(int64_t sample, int64_t number, const PackedWeights& packed, Statistics& statistics,
+            Scratch& scratch) const {
+    const int64_t first = number * s_.out_h / bands_, last = (number + 1) * s_.out_h / bands_;
+    for (int64_t y = first; y < last; ++y) {
+      scratch.rows.move_to(sample, y * s_.stride_h - s_.padding_h);
+      if (!packed.zero_points.empty()) scratch.rows.window_sums(scratch.window_sums.data());
+      const int64_t runs = scratch.rows.runs(scratch.runs.data());
+      for (size_t b = 0; b < list_.blocks.size(); ++b) {
+        block_row(sample, y, number, b, runs, packed, statistics, scratch);
+      }
+    }
+  }
+
+  // One row of one block of output channels.
+  void block_row(int64_t sample, int64_t y, int64_t band, int64_t number, int64_t runs,
+                 const PackedWeights& packed, Statistics& statistics, Scratch& scratch) const {
+    const Block& block = list_.blocks[number];
+    const int64_t width = block.vectors * loops_.lanes;
+    const int64_t pixel_bytes = scratch.rows.pixel_bytes();
+    TileInput in{scratch.runs.data(),
+                 runs,
+                 0,
+                 s_.stride_w * pixel_bytes,
+                 packed.words.data() + packed.block_at[number],
+                 packed.start.data() + block.first};
+    TileOutput out = output(sample, y, block, packed);
+    double* sums = nullptr;
+    if (args_.mean != nullptr) {
+      const int64_t at = (sample * bands_ + band) * lanes_ + block.first;
+      out.sum = scratch.sum.data() + block.first;
+      out.low = statistics.lows.data() + at;
+      out.high = statistics.highs.data() + at;
+      std::fill_n(out.sum, width, 0.0f);
+      sums = statistics.sums.data() + (sample * s_.out_h + y) * lanes_ + block.first;
+    }
+    const int64_t start = out.at, most = loops_.max_pixels[block.vectors];
+    for (int64_t left = 0; left < s_.out_w; left += kSegment) {
+      const int64_t size = std::min(kSegment, s_.out_w - left), tiles = (size + most - 1) / most;
+      for (int64_t t = 0; t < tiles; ++t) {
+        // Tiles of about the same width: a narrow one wastes the loads of the weights.
+        const int64_t x = left + t * size / tiles;
+        out.pixels = left + (t + 1) * size / tiles - x;
+        in.offset = block.group * scratch.rows.group_bytes() + x * in.stride;
+        loops_.tile(block.vectors, static_cast<int>(out.pixels), in, scratch.acc.data());
+        out.at = start + x * out.step;
+        out.classes = columns_.of.data() + x;
+        out.acc = scratch.acc.data();
+        if (!packed.zero_points.empty()) {
+          out.window_sums = scratch.window_sums.data() + block.group * s_.out_w + x;
+        }
+        store(out);
+      }
+      if (sums == nullptr) continue;
+      for (int64_t i = 0; i < width; ++i) sums[i] += out.sum[i];
+      std::fill_n(out.sum, width, 0.0f);
+    }
+  }
+
+  // What is the same for all tiles of a row.
+  TileOutput output(int64_t sample, int64_t y, const Block& block,
+                    const PackedWeights& packed) const {
+    const int64_t f = args_.shuffle, channels = s_.o / (f * f);
+    TileOutput out{};
+    out.lanes = block.vectors * loops_.lanes;
+    out.channels = block.channels;
+    out.zero_points =
+        packed.zero_points.empty() ? nullptr : packed.zero_points.data() + block.first;
+    out.scale = packed.scale.data() + block.first;
+    out.terms = packed.terms.data() + rows_.of[y] * columns_.inside.size() * lanes_ + block.first;
+    out.terms_stride = lanes_;
+    out.leaky = args_.activation == Activation::leaky;
+    out.slope = out.leaky ? packed.slope.data() + block.first : nullptr;
+    out.floor = args_.activation == Activation::relu ? 0 : -INFINITY;
+    out.last_floor = args_.last == Activation::relu ? 0 : -INFINITY;
+    const int64_t row = (sample * s_.out_h + y) * f + block.sub_y;
+    out.at = (row * s_.out_w * f + block.sub_x) * channels + block.to;
+    out.step = f * channels;
+    out.y = args_.y;
+    out.residual = args_.residual;
+    out.residual_codes = args_.residual_codes;
+    const bool codes = args_.output == Output::codes;
+    if (args_.residual_codes != nullptr) {
+      const float step = args_.residual_uniform.step;
+      out.residual_scale = codes ? step / args_.requantized.step : step;
+      out.residual_lowest = args_.residual_uniform.lowest;
+    } else {
+      out.residual_scale = codes ? 1.0f / args_.requantized.step : 1.0f;
+    }
+    out.lowest_level = args_.requantized.lowest;
+    out.lowest = static_cast<float>(args_.requantized.lowest);
+    out.highest = static_cast<float>(args_.requantized.lowest + args_.requantized.levels - 1);
+    return out;
+  }
+
+  void store(const TileOutput& out) const {
+    switch (args_.output) {
+      case Output::floats:
+        return loops_.store_floats(out);
+      case Output::codes:
+        return loops_.store_codes(out);
+      case Output::sums:
+        for (int64_t i = 0; i < out.pixels; ++i) {
+          std::memcpy(static_cast<int32_t*>(args_.y) + out.at + i * out.step,
+                      out.acc + i * out.lanes, out.channels * sizeof(int32_t));
+        }
+    }
+  }
+
+  // Rows in order, so that the result does not depend on the bands.
+  void finish(const Statistics& statistics) const {
+    const int64_t square = args_.shuffle * args_.shuffle, channels = s_.o / square;
+    const double pixels = static_cast<double>(s_.out_h * s_.out_w * square);
+    std::vector<double> total(channels);
+    for (int64_t n = 0; n < s_.n; ++n) {
+      float *mean = args_.mean + n * channels, *low = args_.low + n * channels,
+            *high = args_.high + n * channels;
+      std::fill(total.begin(), total.end(), 0.0);
+      std::fill_n(low, channels, INFINITY);
+      std::fill_n(high, channels, -INFINITY);
+      const auto for_lanes = [&](const auto& body) {
+        for (const Block& block : list_.blocks) {
+          for (int64_t i = 0; i < block.channels; ++i) body(block.first + i, block.to + i);
+        }
+      };
+      for (int64_t y = 0; y < s_.out_h; ++y) {
+        const double* sums = statistics.sums.data() + (n * s_.out_h + y) * lanes_;
+        for_lanes([&](int64_t lane, int64_t c) { total[c] += sums[lane]; });
+      }
+      for (int64_t b = 0; b < bands_; ++b) {
+        const int64_t at = (n * bands_ + b) * lanes_;
+        for_lanes([&](int64_t lane, int64_t c) {
+          low[c] = std::min(low[c], statistics.lows[at + lane]);
+          high[c] = std::max(high[c], statistics.highs[at + lane]);
+        });
+      }
+      for (int64_t c = 0; c < channels; ++c) mean[c] = static_cast<float>(total[c] / pixels);
+    }
+  }
+
+  const QuantConv& args_;
+  const ConvShape& s_;
+  const ConvLoops& loops_;
+  BlockList list_;
+  BorderClasses rows_, columns_;
+  RowEncoder encoder_;
+  int64_t lanes_, bands_;
+  int threads_;
+};
+
+}  // namespace
+}  // namespace cpu
+
+Status quant_conv2d(const QuantConv& args, Isa isa, int threads) {
+  if (!isa_available(isa)) return Status::isa_not_available;
+  const ConvShape& s = args.shape;
+  const int16_t* levels = args.weight_levels;
+  if (std::any_of(levels, levels + s.o * (s.c / s.groups) * s.kh * s.kw,
+                  [](int16_t level) { return level < -255 || level > 255; })) {
+    return Status::levels_out_of_range;
+  }
+  if (args.encoding == Encoding::subset) {
+    const SubsetInput& in = args.subset;
+    const Status status = cpu::Points{in.points, s.c, in.levels, in.denominator}.check();
+    if (status != Status::ok) return status;
+  }
+  if (s.n * s.out_h * s.out_w == 0) return Status::ok;
+  const cpu::FloatMode ieee;
+  try {
+    cpu::Convolution(args, cpu::loops_for(isa), isa, threads).run();
+    return Status::ok;
+  } catch (const std::bad_alloc&) {
+    return Status::out_of_memory;
+  }
+}
+
+}  // namespace ptqsr

@@ -1,0 +1,5 @@
+#include "cpu/conv_loops.h"
+
+namespace ptqsr::cpu {
+const ConvLoops kConvAvx512 = kLoops;
+}

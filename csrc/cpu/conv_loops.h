@@ -1,0 +1,268 @@
+// The loops of conv.h, written once and compiled once for every instruction set.
+//
+// Included by conv_portable.cpp, conv_avx2.cpp, conv_avx512.cpp and conv_avx512_vnni.cpp alone.
+
+#include "cpu/conv.h"
+#include "cpu/vectors.h"
+
+namespace ptqsr::cpu {
+namespace {
+
+typedef uint8_t BVec __attribute__((vector_size(kLanes)));  // a byte for each of a vector's lanes
+
+template <class V>
+INLINE V load_as(const void* p) {
+  V v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class V>
+INLINE void store_as(void* p, V v) {
+  memcpy(p, &v, sizeof v);
+}
+
+// The first `count` elements of a vector, the others 0.
+template <class V, class T>
+INLINE V part_as(const T* p, int64_t count) {
+  T part[kLanes] = {};
+  memcpy(part, p, count * sizeof(T));
+  return load_as<V>(part);
+}
+
+template <class V>
+INLINE void store_part_as(void* p, int64_t count, V v) {
+  memcpy(p, &v, count * (sizeof(V) / kLanes));
+}
+
+// ---- sums
+
+// acc += the products of a word of one pixel and the words of kLanes output channels.
+INLINE void dot(IVec& acc, IVec x, IVec w) {
+#if defined(__AVX512VNNI__)
+  // The intrinsic would do, but GCC 12 then keeps some of the sums in memory.
+  asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "v"(w));
+#elif defined(__AVX512F__)
+  acc += reinterpret_cast<IVec>(
+      _mm512_madd_epi16(reinterpret_cast<__m512i>(x), reinterpret_cast<__m512i>(w)));
+#elif defined(__AVX2__)
+  acc += reinterpret_cast<IVec>(
+      _mm256_madd_epi16(reinterpret_cast<__m256i>(x), reinterpret_cast<__m256i>(w)));
+#else
+  acc += (x << 16 >> 16) * (w << 16 >> 16) + (x >> 16) * (w >> 16);
+#endif
+}
+
+template <int kVectors, int kPixels>
+void tile(const TileInput& in, int32_t* out) {
+  IVec acc[kPixels][kVectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < kPixels; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) acc[i][v] = load_as<IVec>(in.start + v * kLanes);
+  }
+  const uint8_t* w = in.weights;
+  for (int64_t r = 0; r < in.count; ++r) {
+    const uint8_t* x = in.runs[r].from + in.offset;
+    const uint8_t* end = w + in.runs[r].words * kVectors * sizeof(IVec);
+    for (; w < end; w += kVectors * sizeof(IVec), x += 4) {
+      IVec weights[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) weights[v] = load_as<IVec>(w + v * sizeof(IVec));
+#pragma GCC unroll 16
+      for (int i = 0; i < kPixels; ++i) {
+        const IVec word = IVec{} + load_as<int32_t>(x + i * in.stride);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) dot(acc[i][v], word, weights[v]);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kPixels; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) store_as(out + (i * kVectors + v) * kLanes, acc[i][v]);
+  }
+}
+
+#if defined(__AVX512F__)
+constexpr int kMaxVectors = 4;
+constexpr int kMaxPixels[5] = {0, 16, 12, 8, 6};
+#else
+constexpr int kMaxVectors = 2;
+constexpr int kMaxPixels[5] = {0, 8, 6, 0, 0};
+#endif
+
+using TileLoop = void (*)(const TileInput&, int32_t*);
+
+// tile<kVectors, 1> .. tile<kVectors, kMaxPixels[kVectors]>, the rest null.
+template <int kVectors>
+struct TileRow {
+  TileLoop loops[kMaxTilePixels + 1] = {};
+  constexpr TileRow() { fill<kMaxPixels[kVectors]>(); }
+  template <int kPixels>
+  constexpr void fill() {
+    if constexpr (kPixels > 0) {
+      loops[kPixels] = tile<kVectors, kPixels>;
+      fill<kPixels - 1>();
+    }
+  }
+};
+
+void any_tile(int vectors, int pixels, const TileInput& in, int32_t* acc) {
+  static constexpr TileRow<1> one;
+  static constexpr TileRow<2> two;
+#if defined(__AVX512F__)
+  static constexpr TileRow<3> three;
+  static constexpr TileRow<4> four;
+  if (vectors == 4) return four.loops[pixels](in, acc);
+  if (vectors == 3) return three.loops[pixels](in, acc);
+#endif
+  if (vectors == 2) return two.loops[pixels](in, acc);
+  one.loops[pixels](in, acc);
+}
+
+// ---- what becomes of them
+
+// The larger, or the second where one is NaN; and the smaller likewise.
+INLINE Vec larger(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vec>(
+      _mm512_maskz_max_ps(0xFFFF, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Vec>(
+      _mm256_max_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#else
+  return a > b ? a : b;
+#endif
+}
+
+INLINE Vec smaller(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vec>(
+      _mm512_maskz_min_ps(0xFFFF, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Vec>(
+      _mm256_min_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#else
+  return a < b ? a : b;
+#endif
+}
+
+// To the nearest whole number, half to even; |v| < 2^22.
+INLINE IVec rounded(Vec v) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<IVec>(_mm512_maskz_cvtps_epi32(0xFFFF, reinterpret_cast<__m512>(v)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<IVec>(_mm256_cvtps_epi32(reinterpret_cast<__m256>(v)));
+#else
+  // Adding 1.5 * 2^23 leaves no place for fractions.
+  return __builtin_convertvector((v + 0x1.8p23f) - 0x1.8p23f, IVec);
+#endif
+}
+
+enum class Rest { nothing, floats, codes };
+
+// One vector of output channels of all pixels of a tile. `kWhole`: all its channels exist.
+template <bool kLeaky, Rest kRest, bool kStatistics, bool kCodes, bool kWhole>
+INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
+  // Copies, since y might alias the tables for all that the compiler knows.
+  const Vec scale = load_as<Vec>(out.scale + lane), floor = all(out.floor);
+  const Vec last_floor = all(out.last_floor), rest_scale = all(out.residual_scale);
+  const Vec slope = kLeaky ? load_as<Vec>(out.slope + lane) : Vec{};
+  const Vec lowest = all(out.lowest), highest = all(out.highest);
+  const int64_t pixels = out.pixels, lanes = out.lanes, step = out.step;
+  const int32_t *acc = out.acc + lane, *classes = out.classes;
+  const int32_t* window_sums = out.window_sums;
+  const float* terms = out.terms + lane;
+  int64_t at = out.at + lane;
+  Vec sum{}, low{}, high{};
+  if (kStatistics) {
+    sum = load_as<Vec>(out.sum + lane);
+    low = load_as<Vec>(out.low + lane);
+    high = load_as<Vec>(out.high + lane);
+  }
+  for (int64_t i = 0; i < pixels; ++i, at += step) {
+    IVec sums = load_as<IVec>(acc + i * lanes);
+    if (window_sums != nullptr) sums += load_as<IVec>(out.zero_points + lane) * window_sums[i];
+    Vec v = __builtin_convertvector(sums, Vec) * scale +
+            load_as<Vec>(terms + classes[i] * out.terms_stride);
+    v = kLeaky ? (v < 0.0f ? v * slope : v) : larger(floor, v);
+    if (kRest == Rest::floats) {
+      const float* from = out.residual + at;
+      v += (kWhole ? load_as<Vec>(from) : part_as<Vec>(from, count)) * rest_scale;
+    } else if (kRest == Rest::codes) {
+      const uint8_t* from = out.residual_codes + at;
+      const BVec bytes = kWhole ? load_as<BVec>(from) : part_as<BVec>(from, count);
+      const IVec levels = __builtin_convertvector(bytes, IVec) + out.residual_lowest;
+      v += __builtin_convertvector(levels, Vec) * rest_scale;
+    }
+    v = larger(last_floor, v);
+    if (kCodes) {
+      // Limits are whole numbers, so that they may come first; NaN becomes the lowest.
+      const IVec level = rounded(smaller(larger(v, lowest), highest));
+      const BVec bytes = __builtin_convertvector(level - out.lowest_level, BVec);
+      uint8_t* to = static_cast<uint8_t*>(out.y) + at;
+      kWhole ? store_as(to, bytes) : store_part_as(to, count, bytes);
+    } else {
+      float* to = static_cast<float*>(out.y) + at;
+      kWhole ? store_as(to, v) : store_part_as(to, count, v);
+    }
+    if (kStatistics) {
+      sum += v;
+      low = smaller(v, low);
+      high = larger(v, high);
+    }
+  }
+  if (kStatistics) {
+    store_as(out.sum + lane, sum);
+    store_as(out.low + lane, low);
+    store_as(out.high + lane, high);
+  }
+}
+
+template <bool kLeaky, Rest kRest, bool kStatistics, bool kCodes>
+void vectors(const TileOutput& out) {
+  int64_t lane = 0;
+  for (; lane + kLanes <= out.channels; lane += kLanes) {
+    vector<kLeaky, kRest, kStatistics, kCodes, true>(out, lane, kLanes);
+  }
+  if (lane < out.channels) {
+    vector<kLeaky, kRest, kStatistics, kCodes, false>(out, lane, out.channels - lane);
+  }
+}
+
+template <bool kLeaky, bool kStatistics, bool kCodes>
+void with_rest(const TileOutput& out) {
+  if (out.residual != nullptr) return vectors<kLeaky, Rest::floats, kStatistics, kCodes>(out);
+  if (out.residual_codes != nullptr) {
+    return vectors<kLeaky, Rest::codes, kStatistics, kCodes>(out);
+  }
+  vectors<kLeaky, Rest::nothing, kStatistics, kCodes>(out);
+}
+
+void store_floats(const TileOutput& out) {
+  if (out.sum != nullptr) {
+    return out.leaky ? with_rest<true, true, false>(out) : with_rest<false, true, false>(out);
+  }
+  out.leaky ? with_rest<true, false, false>(out) : with_rest<false, false, false>(out);
+}
+
+void store_codes(const TileOutput& out) {
+  out.leaky ? with_rest<true, false, true>(out) : with_rest<false, false, true>(out);
+}
+
+constexpr ConvLoops kLoops = {
+#if defined(__AVX512VNNI__)
+    1,
+#else
+    2,
+#endif
+    kLanes,
+    kMaxVectors,
+    {kMaxPixels[0], kMaxPixels[1], kMaxPixels[2], kMaxPixels[3], kMaxPixels[4]},
+    any_tile,
+    store_floats,
+    store_codes};
+
+}  // namespace
+}  // namespace ptqsr::cpu

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "cpu/conv.h"
+#include "cpu/subset.h"
+#include "ptqsr/conv.h"
+
+namespace ptqsr::cpu {
+
+// Turns rows of the input into bytes: k + 128, or the unsigned codes. Shared by all threads.
+class RowEncoder {
+ public:
+  RowEncoder(const QuantConv& args, Isa isa);
+  ~RowEncoder();
+  // Row y of a sample, of one part: out[w][channels of the part].
+  void encode(int64_t sample, int64_t y, int64_t part, uint8_t* out) const;
+
+ private:
+  struct Subset;
+  const QuantConv& args_;
+  const SubsetLoops& loops_;
+  std::vector<std::unique_ptr<Subset>> subsets_;  // of each part; null if it comes as codes
+};
+
+// The input rows that a row of windows looks at, as operands with the padding around them: a ring
+// in which every row is encoded once. A group's channels are padded to whole words.
+//
+//   row = [left padding][w pixels][right padding], pixel = [groups][channels of one, padded]
+class PaddedRows {
+ public:
+  PaddedRows(const QuantConv& args, const RowEncoder& encoder, int operand_bytes);
+
+  // Windows that begin at input row `top`, of a sample; `top` grows within a sample.
+  void move_to(int64_t sample, int64_t top);
+  // The stretches of memory that a window consists of; returns how many.
+  int64_t runs(Run* runs) const;
+  // sums[groups][out_w]: of all integers in a window.
+  void window_sums(int32_t* sums) const;
+
+  int64_t pixel_bytes() const { return pixel_bytes_; }
+  int64_t group_bytes() const { return group_bytes_; }
+
+ private:
+  // A stretch of a part's channels that stays together in the operands.
+  struct Span {
+    int64_t from, to, count;
+  };
+  void fill(int64_t row);
+  void place(const uint8_t* codes, int64_t part, uint8_t* row);
+  const uint8_t* row(int64_t y) const;
+
+  const QuantConv& args_;
+  const ConvShape& s_;
+  const RowEncoder& encoder_;
+  int operand_bytes_, zero_;
+  int64_t group_channels_, group_bytes_, pixel_bytes_, row_bytes_;
+  int64_t depth_;  // rows that a window spans
+  int64_t sample_ = -1, top_ = 0, next_ = 0;
+  bool sums_wanted_;
+  std::vector<uint8_t> ring_;  // depth_ rows, then one of padding alone
+  std::vector<uint8_t> codes_;
+  std::vector<int32_t> sums_;             // [depth_ + 1][groups][w + 2 padding], likewise
+  std::vector<std::vector<Span>> spans_;  // by part
+};
+
+}  // namespace ptqsr::cpu

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "cpu/conv.h"
+#include "ptqsr/conv.h"
+
+namespace ptqsr::cpu {
+
+// A block of output channels that a tile computes at once. They lie next to each other in y.
+struct Block {
+  int64_t group;
+  int vectors;
+  int64_t channels;      // that exist
+  int64_t first;         // its place in the tables of lanes
+  int64_t sub_y, sub_x;  // its pixel in a pixel shuffle's square
+  int64_t to;            // its first channel in y
+};
+
+// How the output channels are cut into blocks, and where each goes.
+struct BlockList {
+  BlockList(const QuantConv& args, const ConvLoops& loops);
+  std::vector<Block> blocks;
+  std::vector<int64_t> channels;  // the output channel of every lane, -1 for padding
+};
+
+// Weights and tables of one sample, in the order of the lanes.
+struct PackedWeights {
+  std::vector<uint8_t> words;        // block after block: [words of the window][lanes of the block]
+  std::vector<int64_t> block_at;     // bytes
+  std::vector<int32_t> start;        // what the sums start from
+  std::vector<int32_t> zero_points;  // times the sum over the window; empty if all are 0
+  std::vector<float> scale, slope;
+  std::vector<float> terms;  // [classes][lanes]
+};
+
+// The distinct sets of taps that lie inside the picture, along one side.
+struct BorderClasses {
+  BorderClasses(int64_t size, int64_t out, int64_t kernel, int64_t stride, int64_t padding,
+                int64_t dilation);
+  std::vector<int32_t> of;                   // of every output row or column
+  std::vector<std::vector<uint8_t>> inside;  // [class][tap]
+};
+
+// `sample` matters for Encoding::subset alone.
+PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const ConvLoops& loops,
+                           const BorderClasses& rows, const BorderClasses& columns, int64_t sample);
+
+// The value that stands for 0 among the bytes that a row is encoded to.
+int zero_code(const QuantConv& args);
+
+// m = w^ s; scale = max|m| / 127; weight = rint(m / scale): one output channel.
+float refold_channel(const int16_t* levels, float step, const float* scale, int64_t channels,
+                     int64_t taps, int8_t* weight);
+
+}  // namespace ptqsr::cpu

@@ -1,0 +1,178 @@
+// The compiler's vectors, whose registers are 16, 8 or 4 floats wide, and what the loops of every
+// family need of them.
+//
+// For sources that are compiled once for every instruction set: they include nothing but C headers
+// (see subset.h).
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace ptqsr::cpu {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+constexpr int kBytes = 4 * kLanes;  // of a vector
+typedef float Vec __attribute__((vector_size(kBytes)));
+typedef int32_t IVec __attribute__((vector_size(kBytes)));
+typedef int16_t Words __attribute__((vector_size(kBytes)));
+typedef int8_t Bytes __attribute__((vector_size(kBytes)));
+typedef uint8_t Unsigned __attribute__((vector_size(kBytes)));  // whose sums may wrap
+
+#define INLINE inline __attribute__((always_inline))
+
+INLINE Vec load(const float* p) {
+  Vec v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+
+INLINE void store(float* p, Vec v) { memcpy(p, &v, sizeof v); }
+
+INLINE Bytes load_bytes(const int8_t* p) {
+  Bytes v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+
+// The first `count` floats, the other lanes `fill`.
+INLINE Vec load_part(const float* p, int64_t count, float fill) {
+  float part[kLanes];
+  for (int i = 0; i < kLanes; ++i) part[i] = fill;
+  memcpy(part, p, count * sizeof(float));
+  return load(part);
+}
+
+INLINE void store_part(float* p, int64_t count, Vec v) {
+  float part[kLanes];
+  store(part, v);
+  memcpy(p, part, count * sizeof(float));
+}
+
+INLINE Vec all(float value) { return Vec{} + value; }
+
+// ---- four vectors of integers as one of bytes
+//
+// As the processor packs, 16 bytes at a time: byte 16 l + 4 s + i is lane 4 l + i of vector s.
+//
+//   vector 0  | a0 a1 a2 a3 | a4 ..     vector 1  | b0 b1 b2 b3 | b4 ..   ..
+//   packed    | a0 a1 a2 a3 b0 b1 b2 b3 c0 c1 c2 c3 d0 d1 d2 d3 | a4 ..
+
+#if defined(__AVX512BW__)
+typedef __m512i Packed;
+INLINE Packed pack32(IVec a, IVec b) {
+  return _mm512_packs_epi32(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b));
+}
+INLINE Bytes pack16(Packed a, Packed b) {
+  return reinterpret_cast<Bytes>(_mm512_packs_epi16(a, b));
+}
+INLINE Packed all16(int value) { return _mm512_set1_epi16(static_cast<int16_t>(value)); }
+INLINE Packed minus16(Packed a, Packed b) { return _mm512_subs_epi16(a, b); }
+// To the order of the vectors: all of the first, all of the second, ..
+INLINE Bytes in_order(Bytes v) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return reinterpret_cast<Bytes>(_mm512_permutexvar_epi32(order, reinterpret_cast<__m512i>(v)));
+}
+#elif defined(__AVX2__)
+typedef __m256i Packed;
+INLINE Packed pack32(IVec a, IVec b) {
+  return _mm256_packs_epi32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b));
+}
+INLINE Bytes pack16(Packed a, Packed b) {
+  return reinterpret_cast<Bytes>(_mm256_packs_epi16(a, b));
+}
+INLINE Packed all16(int value) { return _mm256_set1_epi16(static_cast<int16_t>(value)); }
+INLINE Packed minus16(Packed a, Packed b) { return _mm256_subs_epi16(a, b); }
+INLINE Bytes in_order(Bytes v) {
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  return reinterpret_cast<Bytes>(_mm256_permutevar8x32_epi32(reinterpret_cast<__m256i>(v), order));
+}
+#elif defined(__SSE2__)
+typedef __m128i Packed;
+INLINE Packed pack32(IVec a, IVec b) {
+  return _mm_packs_epi32(reinterpret_cast<__m128i>(a), reinterpret_cast<__m128i>(b));
+}
+INLINE Bytes pack16(Packed a, Packed b) { return reinterpret_cast<Bytes>(_mm_packs_epi16(a, b)); }
+INLINE Packed all16(int value) { return _mm_set1_epi16(static_cast<int16_t>(value)); }
+INLINE Packed minus16(Packed a, Packed b) { return _mm_subs_epi16(a, b); }
+INLINE Bytes in_order(Bytes v) { return v; }
+#else
+typedef int16_t Packed __attribute__((vector_size(kBytes)));
+INLINE int saturated(int value, int most) {
+  return value > most ? most : value < -most - 1 ? -most - 1 : value;
+}
+INLINE Packed pack32(IVec a, IVec b) {
+  Packed v;
+  for (int i = 0; i < kLanes; ++i) {
+    v[i] = static_cast<int16_t>(saturated(a[i], 32767));
+    v[kLanes + i] = static_cast<int16_t>(saturated(b[i], 32767));
+  }
+  return v;
+}
+INLINE Bytes pack16(Packed a, Packed b) {
+  Bytes v;
+  for (int i = 0; i < 2 * kLanes; ++i) {
+    v[i] = static_cast<int8_t>(saturated(a[i], 127));
+    v[2 * kLanes + i] = static_cast<int8_t>(saturated(b[i], 127));
+  }
+  return v;
+}
+INLINE Packed all16(int value) { return Packed{} + static_cast<int16_t>(value); }
+INLINE Packed minus16(Packed a, Packed b) {
+  Packed v;
+  for (int i = 0; i < 2 * kLanes; ++i) {
+    v[i] = static_cast<int16_t>(saturated(a[i] - b[i], 32767));
+  }
+  return v;
+}
+INLINE Bytes in_order(Bytes v) { return v; }
+#endif
+
+// Vector s of what was packed, as floats.
+INLINE Vec unpacked(Bytes v, int s) {
+#if defined(__AVX512BW__)
+  const __m512i top = _mm512_add_epi32(
+      _mm512_set1_epi32(s * 0x04000000),
+      _mm512_broadcast_i32x4(_mm_set_epi32(0x03808080, 0x02808080, 0x01808080, 0x00808080)));
+  const __m512i bytes = _mm512_shuffle_epi8(reinterpret_cast<__m512i>(v), top);
+  return reinterpret_cast<Vec>(_mm512_cvtepi32_ps(_mm512_srai_epi32(bytes, 24)));
+#elif defined(__AVX2__)
+  const __m256i top = _mm256_add_epi32(
+      _mm256_set1_epi32(s * 0x04000000),
+      _mm256_broadcastsi128_si256(_mm_set_epi32(0x03808080, 0x02808080, 0x01808080, 0x00808080)));
+  const __m256i bytes = _mm256_shuffle_epi8(reinterpret_cast<__m256i>(v), top);
+  return reinterpret_cast<Vec>(_mm256_cvtepi32_ps(_mm256_srai_epi32(bytes, 24)));
+#else
+  Vec f;
+  for (int i = 0; i < kLanes; ++i) f[i] = static_cast<float>(v[4 * s + i]);
+  return f;
+#endif
+}
+
+// k + step where v > threshold. [bytes, wrapping]
+INLINE Bytes add_where_above(Bytes k, Bytes v, Bytes threshold, Bytes step) {
+#if defined(__AVX512BW__)
+  const __mmask64 above =
+      _mm512_cmpgt_epi8_mask(reinterpret_cast<__m512i>(v), reinterpret_cast<__m512i>(threshold));
+  const __m512i sum = reinterpret_cast<__m512i>(k);
+  return reinterpret_cast<Bytes>(
+      _mm512_mask_add_epi8(sum, above, sum, reinterpret_cast<__m512i>(step)));
+#else
+  return reinterpret_cast<Bytes>(reinterpret_cast<Unsigned>(k) +
+                                 reinterpret_cast<Unsigned>((v > threshold) & step));
+#endif
+}
+
+}  // namespace
+}  // namespace ptqsr::cpu

@@ -1,0 +1,261 @@
+"""Convolutions on the CPU: every instruction set against the reference, on ragged shapes."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ptqsr import native, ops
+from ptqsr.ops.reference import conv as plain
+from ptqsr.ops.reference import fused_conv as reference
+
+ISAS = native.load().available_isas() if native.load() else []
+pytestmark = pytest.mark.skipif(not ISAS, reason="no native module here")
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(native, "cpu_isa", lambda: request.param)
+    return request.param
+
+
+def geometry(seed: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[Any, ...]]:
+    """The shapes of input and weights, and (stride, padding, dilation, groups), that fit."""
+    draw = random.Random(seed)
+    while True:
+        groups = draw.choice([1, 1, 1, 2, 3, 4])
+        per_group = draw.choice([1, 2, 3, 4, 5, 8, 12, 16, 33])
+        out = draw.choice([1, 2, 4, 8, 12, 16, 20, 36, 68])
+        kernel = [draw.choice([1, 2, 3, 3, 3, 5]) for _ in "hw"]
+        stride = [draw.choice([1, 1, 2, 3]) for _ in "hw"]
+        padding = [draw.choice([0, 1, 1, 2]) for _ in "hw"]
+        dilation = [draw.choice([1, 1, 2]) for _ in "hw"]
+        size = [draw.choice([1, 2, 5, 9]), draw.choice([1, 3, 7, 13, 101])]
+        fits = [size[i] + 2 * padding[i] > dilation[i] * (kernel[i] - 1) for i in range(2)]
+        if all(fits):
+            x = (draw.choice([1, 2]), groups * per_group, *size)
+            w = (groups * out, per_group, *kernel)
+            return x, w, (stride, padding, dilation, groups)
+
+
+def split(x: torch.Tensor, seed: int) -> list[torch.Tensor]:
+    """The parts of a concatenation that is x."""
+    cut = random.Random(seed).randint(0, x.shape[1] - 1)
+    return [x] if cut == 0 else [x[:, :cut], x[:, cut:]]
+
+
+def equal(ours: torch.Tensor, expected: torch.Tensor) -> None:
+    assert ours.dtype == expected.dtype and ours.shape == expected.shape
+    wrong = (ours.nan_to_num(7e30) != expected.nan_to_num(7e30)).nonzero()
+    assert len(wrong) == 0, (
+        f"first of {len(wrong)} differences at {wrong[0].tolist()}: "
+        f"{ours[tuple(wrong[0])]} is not {expected[tuple(wrong[0])]}"
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), unsigned=st.booleans(), extreme=st.booleans())
+def test_int_conv2d(seed: int, unsigned: bool, extreme: bool) -> None:
+    torch.manual_seed(seed)
+    x, w, rest = geometry(seed)
+    low, high = (0, 256) if unsigned else (-128, 128)
+    k, weight = torch.randint(low, high, x), torch.randint(-128, 128, w)
+    if extreme:  # what would saturate in 16 bits
+        k, weight = torch.where(k > low + 128, high - 1, low), torch.where(weight > 0, 127, -128)
+    k, weight = k.to(torch.uint8 if unsigned else torch.int8), weight.to(torch.int8)
+    for name in ISAS:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(native, "cpu_isa", lambda name=name: name)
+            equal(ops.int_conv2d(k, weight, *rest), plain.int_conv2d(k, weight, *rest))
+
+
+def epilogue(seed: int, channels: int) -> tuple[str, torch.Tensor | None, str, int, bool]:
+    """Activation, slope, last activation, shuffle, residual or not."""
+    draw = random.Random(seed)
+    activation = draw.choice(["none", "relu", "leaky"])
+    slope = torch.rand(draw.choice([1, channels])) - 0.2 if activation == "leaky" else None
+    shuffle = draw.choice([1, 1, 2]) if channels % 4 == 0 else 1
+    return activation, slope, draw.choice(["none", "relu"]), shuffle, draw.random() < 0.5
+
+
+def subset_arguments(seed: int) -> tuple[Any, ...]:
+    torch.manual_seed(seed)
+    draw = random.Random(seed)
+    x, w, (stride, padding, dilation, groups) = geometry(seed)
+    d = draw.choice([104, 127, 20])
+    count = draw.choice([2, 8, 16, 16, min(107, 2 * d + 1), 2 * d + 1])
+    rows = [torch.randperm(2 * d + 1)[:count].sort()[0] - d for _ in range(x[1])]
+    points = torch.stack(rows).int()
+    values = torch.randn(x) * torch.logspace(-2, 2, x[1]).view(1, -1, 1, 1)
+    nonnegative = torch.rand(x[1]) < 0.5
+    values = torch.where(nonnegative.view(1, -1, 1, 1), values.relu(), values)
+    mean, scale = ops.normalisation(*ops.channel_stats(values), nonnegative)
+    parts = split(values, seed)
+    if draw.random() < 0.4:  # the first part comes as codes
+        size = parts[0].shape[1]
+        given = (points[:size], d, mean[:, :size], scale[:, :size])
+        parts[0] = ops.subset_encode(parts[0], *given)
+    bits = draw.choice([4, 8])
+    levels = torch.randint(-(1 << bits) + 1, 1 << bits, w).to(torch.int16)
+    step = torch.rand(w[0]) * 0.02
+    bias = torch.randn(w[0]) if draw.random() < 0.7 else None
+    activation, slope, last, shuffle, residual = epilogue(seed, w[0])
+    shape = torch.nn.functional.conv2d(values, levels.float(), None, stride, padding, dilation,
+                                       groups).shape  # fmt: skip
+    added = torch.randn(shape) if residual and shuffle == 1 else None
+    return (
+        parts, points, mean, scale, d, levels, step, bias, stride, padding, dilation, groups,
+        activation, slope, added, last, shuffle, draw.random() < 0.5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_subset_conv2d(isa: str, seed: int) -> None:
+    arguments = subset_arguments(seed)
+    ours = torch.ops.ptqsr.subset_conv2d(*arguments)
+    expected = reference.subset_conv2d(*arguments)
+    equal(ours[0], expected[0])
+    assert ours[0].is_contiguous(memory_format=torch.channels_last)
+    if arguments[-1]:
+        y = ours[0]
+        exact = y.double().mean((2, 3))
+        bound = 2**-16 * y.double().abs().amax((2, 3))
+        assert ((ours[1].double() - exact).abs() <= bound).all()  # contract 1
+        equal(ours[2], y.amin((2, 3)))
+        equal(ours[3], y.amax((2, 3)))
+    else:
+        assert [t.numel() for t in ours[1:]] == [0, 0, 0]
+
+
+def test_statistics_depend_on_shape_alone(isa: str) -> None:
+    arguments = list(subset_arguments(3))
+    torch.manual_seed(0)
+    x = torch.randn(3, 64, 40, 230)
+    d, points = 104, torch.linspace(-104, 104, 16).round().int().repeat(64, 1)
+    levels = torch.randint(-15, 16, (64, 64, 3, 3)).to(torch.int16)
+    step = torch.rand(64)
+    mean, scale = ops.normalisation(*ops.channel_stats(x), torch.zeros(64, dtype=torch.bool))
+
+    def run(part: slice, threads: int) -> tuple[torch.Tensor, ...]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            return ops.subset_conv2d(
+                [x[part]], points, mean[part], scale[part], d, levels, step, padding=1,
+                statistics=True,
+            )  # fmt: skip
+        finally:
+            torch.set_num_threads(before)
+
+    whole = run(slice(0, 3), 1)
+    assert arguments
+    for threads in (2, 3, 7):
+        for a, b in zip(whole, run(slice(0, 3), threads), strict=True):
+            assert torch.equal(a, b)
+    for a, b in zip(whole, run(slice(1, 2), 2), strict=True):
+        assert torch.equal(a[1:2], b)
+
+
+def uniform_arguments(seed: int) -> tuple[Any, ...]:
+    torch.manual_seed(seed)
+    draw = random.Random(seed)
+    x, w, (stride, padding, dilation, groups) = geometry(seed)
+    bits, weight_bits = draw.choice([2, 4, 8]), draw.choice([4, 7, 8])
+
+    def quantizer(bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+        lowest = -draw.randint(0, (1 << bits) - 1)
+        return torch.tensor(draw.uniform(0.01, 0.2)), torch.tensor(lowest, dtype=torch.int32)
+
+    in_step, in_lowest = quantizer(bits)
+    values = torch.randn(x) * 2**bits * in_step
+    parts = split(values, seed)
+    if draw.random() < 0.5:
+        parts[-1] = ops.uniform_encode(parts[-1], in_step, in_lowest, bits)
+    lowest = torch.randint(-(1 << weight_bits) + 1, 1, (w[0], 1, 1, 1))
+    levels = (torch.randint(0, 1 << weight_bits, w) + lowest).to(torch.int16)
+    bias = torch.randn(w[0]) if draw.random() < 0.7 else None
+    activation, slope, last, shuffle, residual = epilogue(seed, w[0])
+    shape = torch.nn.functional.conv2d(values, levels.float(), None, stride, padding, dilation,
+                                       groups).shape  # fmt: skip
+    added, added_quantizer = None, (None, None)
+    if residual and shuffle == 1:
+        added = torch.randn(shape) * 4
+        if draw.random() < 0.5:
+            added = torch.randint(0, 256, shape).to(torch.uint8)
+            added_quantizer = quantizer(8)
+    out = quantizer(bits) if draw.random() < 0.6 else (None, None)
+    return (
+        parts, in_step, in_lowest, bits, levels, torch.rand(w[0]) * 0.02, bias, stride, padding,
+        dilation, groups, activation, slope, added, *added_quantizer, last, shuffle, *out, bits,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_uniform_conv2d(isa: str, seed: int) -> None:
+    arguments = uniform_arguments(seed)
+    equal(torch.ops.ptqsr.uniform_conv2d(*arguments), reference.uniform_conv2d(*arguments))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_refold_weights(seed: int) -> None:
+    torch.manual_seed(seed)
+    _, w, (*_, groups) = geometry(seed)
+    levels = torch.randint(-255, 256, w).to(torch.int16)
+    levels[0] = 0
+    step, scale = torch.rand(w[0]), torch.rand(2, w[1] * groups)
+    scale[1, 0] = float("nan")
+    scale[0, 0] = 1e-42
+    ours = ops.refold_weights(levels, step, scale, groups)
+    for a, b in zip(ours, plain.refold_weights(levels, step, scale, groups), strict=True):
+        equal(a, b)
+
+
+def test_channels_with_nan(isa: str) -> None:
+    arguments = list(subset_arguments(5))
+    arguments[3] = arguments[3].clone()
+    arguments[3][0, 0] = float("nan")
+    arguments[2] = arguments[2].clone()
+    arguments[2][0, 0] = float("nan")
+    ours = torch.ops.ptqsr.subset_conv2d(*arguments)[0]
+    equal(ours, reference.subset_conv2d(*arguments)[0])
+    assert ours[0].isnan().any()
+
+
+def test_several_threads_at_once(isa: str) -> None:
+    cases = [subset_arguments(seed) for seed in range(8)]
+    alone = [torch.ops.ptqsr.subset_conv2d(*case)[0] for case in cases]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda case: torch.ops.ptqsr.subset_conv2d(*case)[0], cases * 4))
+    for i, y in enumerate(together):
+        assert torch.equal(y, alone[i % 8])
+
+
+@pytest.mark.parametrize("level", [-256, 256])
+def test_levels_out_of_range(level: int) -> None:
+    arguments = list(subset_arguments(0))
+    arguments[5] = arguments[5].clone()
+    arguments[5][0, 0, 0, 0] = level
+    with pytest.raises(ValueError, match=r"subset_conv2d: levels .* must lie in \[-255, 255\]"):
+        torch.ops.ptqsr.subset_conv2d(*arguments)
+
+
+def test_points_out_of_range() -> None:
+    arguments = list(subset_arguments(0))
+    arguments[1] = arguments[1].clone()
+    arguments[1][0, -1] = 1000
+    with pytest.raises(ValueError, match="subset_conv2d: points"):
+        torch.ops.ptqsr.subset_conv2d(*arguments)
+
+
+@pytest.mark.parametrize("lowest", [-256, 1])
+def test_lowest_level_out_of_range(lowest: int) -> None:
+    arguments = list(uniform_arguments(0))
+    arguments[2] = torch.tensor(lowest, dtype=torch.int32)
+    with pytest.raises(ValueError, match="lowest level"):
+        torch.ops.ptqsr.uniform_conv2d(*arguments)
