@@ -1,6 +1,7 @@
 """The Plan: what a network computes, step by step; no model and no device in it.
 
-Tensors have names. A step gives one tensor, or the statistics or normalisation of one.
+Tensors have names, statistics and normalisations too. A step knows the names that it makes and
+those that it needs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ import torch
 from torch import fx, nn
 
 from ptqsr.modules import Codes, IntegerConv, UniformCodes
+
+
+def statistics_of(tensor: str) -> str:
+    """Return the name of a tensor's statistics."""
+    return f"statistics of {tensor}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +34,14 @@ class Float:
     tensor: torch.Tensor | None
     why: str | None
 
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset({self.name})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(node.name for node in self.node.all_input_nodes)
+
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
@@ -35,14 +49,23 @@ class Statistics:
 
     tensor: str
 
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset({statistics_of(self.tensor)})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.tensor})
+
 
 @dataclass(frozen=True)
 class Piece:
-    """Channels start to stop of a tensor; stop None: all of them."""
+    """Channels start to stop of a tensor; `whole`: that is all of them."""
 
     tensor: str
-    start: int = 0
-    stop: int | None = None
+    start: int
+    stop: int
+    whole: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +75,14 @@ class Normalise:
     name: str
     pieces: tuple[Piece, ...]
     nonnegative: torch.Tensor
+
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset({self.name})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(statistics_of(piece.tensor) for piece in self.pieces)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +94,14 @@ class Encode:
     codes: Codes
     normalised: str | None
 
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset({self.name})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(name for name in (self.tensor, self.normalised) if name)
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -71,6 +110,10 @@ class Source:
     tensor: str
     normalised: str | None
     is_codes: bool
+
+    @property
+    def needs(self) -> tuple[str | None, ...]:
+        return self.tensor, self.normalised
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +136,16 @@ class Convolve:
     out: UniformCodes | None
     absorbed: tuple[str, ...]
 
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset({self.name} | ({statistics_of(self.name)} if self.statistics else set()))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(
+            name for source in self.sources for name in (*source.needs, self.residual) if name
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class DropIn:
@@ -101,20 +154,28 @@ class DropIn:
     layer: str
     conv: IntegerConv
 
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset()
+
 
 Record = Float | Statistics | Normalise | Encode | Convolve | DropIn
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The steps in order. `output`: tensor names in the structure that the network returns.
+    """The steps in order. `output`: the tensor that the network returns.
 
     `reason`: why the network could not be traced; then the records are single layers.
     """
 
     inputs: tuple[str, ...]
     records: tuple[Record, ...]
-    output: Any
+    output: str
     reason: str | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Plan:

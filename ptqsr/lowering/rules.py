@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,11 +42,14 @@ class Fusion:
 Rule = Callable[[Fusion, fx.Node, Traced], str | None]
 
 
-def absorb(fusion: Fusion, traced: Traced) -> None:
-    """Let a convolution take over its successors as long as it is all that they wait for."""
+def absorb(fusion: Fusion, traced: Traced, taken: Set[fx.Node]) -> None:
+    """Let a convolution take over its successors as long as nobody else reads what they do.
+
+    `taken`: what others have absorbed.
+    """
     while len(fusion.last.users) == 1:
         (user,) = fusion.last.users
-        if _uses(user, fusion.last) != 1:
+        if user in taken or _uses(user, fusion.last) != 1:
             return
         what = next((found for rule in RULES if (found := rule(fusion, user, traced))), None)
         if what is None:

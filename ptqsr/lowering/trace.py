@@ -23,11 +23,16 @@ SAMPLES, HEIGHT, WIDTH = 2, 48, 64
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """A graph of `network`'s steps. `shapes`: of the float32 tensors among its nodes."""
+    """A graph of `network`'s steps.
+
+    `shapes`: of the float32 tensors among its nodes. `splits`: for nodes that give several tensors
+    [N, C, H, W], the numbers of channels.
+    """
 
     graph: fx.Graph
     network: SRNetwork
     shapes: dict[fx.Node, tuple[int, ...]]
+    splits: dict[fx.Node, list[int]]
 
     def module(self, node: fx.Node) -> nn.Module | None:
         """Return the module that a node calls, if it does."""
@@ -60,7 +65,7 @@ def trace(network: SRNetwork, method: str) -> Traced:
         raise PtqsrError(one_line(f"{type(error).__name__}: {error}")) from error
     for node, changed in watch.changed.items():
         _check_change(graph, node, watch.storages, changed)
-    return Traced(graph, network, watch.shapes)
+    return Traced(graph, network, watch.shapes, watch.splits)
 
 
 class _Tracer(fx.Tracer):
@@ -86,6 +91,7 @@ class _Watch(fx.Interpreter):
     def __init__(self, network: SRNetwork, graph: fx.Graph) -> None:
         super().__init__(sketch(network), garbage_collect_values=False, graph=graph)
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+        self.splits: dict[fx.Node, list[int]] = {}
         self.storages: dict[fx.Node, set[int]] = {}
         self.changed: dict[fx.Node, set[int]] = {}
 
@@ -99,6 +105,8 @@ class _Watch(fx.Interpreter):
         self.storages[n] = {_storage(t) for t in _tensors(result)}
         if isinstance(result, torch.Tensor) and result.dtype == torch.float32:
             self.shapes[n] = tuple(result.shape)
+        elif isinstance(result, (list, tuple)) and all(t.ndim == 4 for t in _tensors(result)):
+            self.splits[n] = [t.shape[1] for t in _tensors(result)]
         return result
 
 

@@ -1,0 +1,6 @@
+"""Quantized networks in integers: a Plan, and the program that carries it out."""
+
+from ptqsr.deployment.network import DeployedNetwork, deploy, plan
+from ptqsr.deployment.program import Store, program
+
+__all__ = ["DeployedNetwork", "Store", "deploy", "plan", "program"]
