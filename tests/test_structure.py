@@ -14,12 +14,12 @@ PACKAGE = ROOT / "ptqsr"
 LAYERS = (
     "errors",
     "files",
-    "packing",
     "config",
     "images",
     "models",
     "native",
     "ops",
+    "packing",
     "points",
     "quantizers",
     "calibration",

@@ -28,6 +28,10 @@ void check(Status status, const char* operation);
 
 void bind_conv(py::module_& m);
 void bind_device(py::module_& m);
+void bind_histogram(py::module_& m);
+void bind_packing(py::module_& m);
+void bind_selection(py::module_& m);
 void bind_subset(py::module_& m);
+void bind_uniform(py::module_& m);
 
 }  // namespace ptqsr::bindings

@@ -40,5 +40,9 @@ PYBIND11_MODULE(_native, m) {
   m.attr("cuda_architectures") = PTQSR_CUDA_ARCHITECTURES;
   bind_conv(m);
   bind_device(m);
+  bind_histogram(m);
+  bind_packing(m);
+  bind_selection(m);
   bind_subset(m);
+  bind_uniform(m);
 }

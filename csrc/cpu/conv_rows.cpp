@@ -6,6 +6,7 @@
 
 #include "cpu/conv_weights.h"
 #include "cpu/subset_tables.h"
+#include "cpu/uniform.h"
 
 namespace ptqsr::cpu {
 namespace {
@@ -167,12 +168,15 @@ struct RowEncoder::Subset {
 };
 
 RowEncoder::RowEncoder(const QuantConv& args, Isa isa)
-    : args_(args), loops_(subset_loops(isa)), subsets_(args.part_count) {
+    : args_(args),
+      subset_(subset_loops(isa)),
+      uniform_(uniform_loops(isa)),
+      subsets_(args.part_count) {
   int64_t first = 0;
   for (int64_t p = 0; p < args.part_count; ++p) {
     const ConvPart& part = args.parts[p];
     if (args.encoding == Encoding::subset && !part.encoded) {
-      subsets_[p] = std::make_unique<Subset>(args, first, part.channels, loops_);
+      subsets_[p] = std::make_unique<Subset>(args, first, part.channels, subset_);
     }
     first += part.channels;
   }
@@ -198,17 +202,11 @@ void RowEncoder::encode(int64_t sample, int64_t y, int64_t part, uint8_t* out) c
   const auto* x = static_cast<const float*>(p.data) + at;
   if (args_.encoding == Encoding::subset) {
     const Subset& subset = *subsets_[part];
-    loops_.encode_pixels(x, s.w, subset.tables.view(), subset.scales.sample(sample), 0x80, out);
+    subset_.encode_pixels(x, s.w, subset.tables.view(), subset.scales.sample(sample), 0x80, out);
     return;
   }
-  for (int64_t i = 0; i < count; ++i) {
-    const UniformInput& u = args_.uniform;
-    const float level = std::nearbyint(x[i] / u.step);
-    const auto low = static_cast<float>(u.lowest);
-    const float high = low + static_cast<float>(u.levels - 1);
-    const float limited = !(level > low) ? low : level < high ? level : high;
-    out[i] = static_cast<uint8_t>(limited - low);
-  }
+  const UniformInput& u = args_.uniform;
+  uniform_.encode(x, count, {u.step, u.lowest, u.levels}, out);
 }
 
 }  // namespace ptqsr::cpu

@@ -6,6 +6,7 @@
 
 #include "cpu/conv.h"
 #include "cpu/subset.h"
+#include "cpu/uniform.h"
 #include "ptqsr/conv.h"
 
 namespace ptqsr::cpu {
@@ -21,7 +22,8 @@ class RowEncoder {
  private:
   struct Subset;
   const QuantConv& args_;
-  const SubsetLoops& loops_;
+  const SubsetLoops& subset_;
+  const UniformLoops& uniform_;
   std::vector<std::unique_ptr<Subset>> subsets_;  // of each part; null if it comes as codes
 };
 

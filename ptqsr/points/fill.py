@@ -19,8 +19,7 @@ def fill(
         sets = np.sort(
             np.concatenate((np.broadcast_to(chosen, (len(free), len(chosen))), free[:, None]), 1), 1
         )
-        inner = cost.between[channel][sets[:, :-1], sets[:, 1:]].sum(axis=1)
-        loss = inner + cost.below[channel][sets[:, 0]] + cost.above[channel][sets[:, -1]]
+        loss = cost.loss(sets, np.full(len(sets), channel))
         order = np.lexsort((-values[free], np.abs(values[free]), loss))
         chosen = sets[order[0]]
     return chosen

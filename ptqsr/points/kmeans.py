@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from ptqsr.points.fill import fill
-from ptqsr.points.loss import SubsetCost
+from ptqsr.points.loss import subset_cost
+from ptqsr.points.universal import UniversalSet
 
 INITIALISATIONS = 3  # DFSQ, section 3.2.3, Eq. 5
 
@@ -14,19 +20,32 @@ INITIALISATIONS = 3  # DFSQ, section 3.2.3, Eq. 5
 def kmeans(
     weights: np.ndarray,
     positions: np.ndarray,
-    values: np.ndarray,
-    cost: SubsetCost,
+    universal_set: UniversalSet,
     count: int,
     seed: int,
-) -> np.ndarray:
-    """Return subsets [C, count] of ascending indices into `values`."""
-    subsets = []
-    for channel, row in enumerate(weights):
-        seen = row > 0
-        centroids = _centroids(row[seen], positions[seen], count, seed)
-        chosen = np.unique(_nearest(values, centroids))
-        subsets.append(fill(chosen, count, values, cost, channel))
-    return np.stack(subsets)
+    threads: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (index [C, count], loss [C]), arguments and units as in `optimal`."""
+
+    def solve(channel: int) -> tuple[np.ndarray, np.ndarray]:
+        row = weights[channel : channel + 1]
+        cost = subset_cost(row, positions, universal_set)
+        index = np.arange(count)
+        if count < len(universal_set.integers):
+            seen = row[0] > 0
+            centroids = _centroids(row[0, seen], positions[seen], count, seed)
+            chosen = np.unique(_nearest(universal_set.values, centroids))
+            index = fill(chosen, count, universal_set.integers, cost, 0)
+        return index, cost.loss(index[None], np.zeros(1, np.int64))[0]
+
+    # OpenMP's thread count belongs to the calling thread, so that each worker sets its own: a
+    # k-means fit on several threads would depend on their number.
+    pool = ThreadPoolExecutor(threads, initializer=threadpool_limits, initargs=(1, "openmp"))
+    with pool, warnings.catch_warnings():
+        # Fewer distinct clusters than asked for: free places are filled.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        subsets, losses = zip(*pool.map(solve, range(len(weights))), strict=True)
+    return np.stack(subsets), np.stack(losses)
 
 
 def _centroids(weights: np.ndarray, positions: np.ndarray, count: int, seed: int) -> np.ndarray:

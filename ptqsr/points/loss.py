@@ -25,12 +25,16 @@ class SubsetCost:
     above: np.ndarray
     between: np.ndarray
 
-    def loss(self, index: np.ndarray) -> np.ndarray:
-        """Return the loss [C] of subsets [C, L] of ascending indices."""
-        channel = np.arange(len(index))[:, None]
-        inner = self.between[channel, index[:, :-1], index[:, 1:]].sum(axis=1)
-        outer = self.below[channel, index[:, :1]] + self.above[channel, index[:, -1:]]
-        return inner + outer[:, 0]
+    def loss(self, index: np.ndarray, channels: np.ndarray) -> np.ndarray:
+        """Return the loss [N] of subsets [N, L] of ascending indices, each in its channel [N]."""
+        channel = channels[:, None]
+        first, inner, last = (
+            self.below[channel, index[:, :1]],
+            self.between[channel, index[:, :-1], index[:, 1:]],
+            self.above[channel, index[:, -1:]],
+        )
+        # Added up from left to right, as native code does; `sum` has an order of its own.
+        return np.cumsum(np.concatenate((first, inner, last), axis=1), axis=1)[:, -1]
 
 
 def subset_cost(

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, get_args
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
 from ptqsr.errors import PtqsrError
 from ptqsr.points.kmeans import kmeans
-from ptqsr.points.loss import subset_cost
 from ptqsr.points.optimal import optimal
 from ptqsr.points.universal import UniversalSet
 
 Selector = Literal["kmeans", "optimal"]
 SELECTORS: tuple[str, ...] = get_args(Selector)
+
+# Times (2 * MAX_DENOMINATOR)^2 and the number of values it is still finite.
+LARGEST_WEIGHT = 2.0**900
 
 
 def select(
@@ -48,6 +46,8 @@ def select(
         raise PtqsrError(f"weights {weights.shape} and positions {positions.shape} must be [M]")
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
         raise PtqsrError("weights must be finite, non-negative and not all 0")
+    if not weights.sum() < LARGEST_WEIGHT:
+        raise PtqsrError(f"weights add up to {LARGEST_WEIGHT:g} or more; scale them down")
     if not (np.abs(positions) <= 1).all():
         raise PtqsrError("positions must lie in [-1, 1]")
     order = np.argsort(positions, kind="stable")
@@ -81,27 +81,9 @@ def select_channels(
         weights = weights.copy()
         # A tensor that was constant everywhere: any points do, those of a flat sample are sane.
         weights[unseen] = pooled if pooled.any() else 1.0
-    values, count = universal_set.values, universal_set.count(bits)
-
-    def solve(start: int) -> tuple[np.ndarray, np.ndarray]:
-        block = weights[start : start + size]
-        cost = subset_cost(block, positions, universal_set)
-        if count == len(values):
-            index = np.broadcast_to(np.arange(count), (len(block), count))
-        elif method == "optimal":
-            index = optimal(block, positions, values, cost, count)
-        else:
-            index = kmeans(block, positions, values, cost, count, seed)
-        return index, cost.loss(index)
-
-    # Blocks of channels whose U x U losses stay in a core's cache, or at least small.
-    size = max(1, min(8, (1 << 20) // len(values) ** 2))
-    # OpenMP's thread count belongs to the calling thread, so that each worker sets its own: a
-    # k-means fit on several threads would depend on their number.
-    pool = ThreadPoolExecutor(threads, initializer=threadpool_limits, initargs=(1, "openmp"))
-    with pool, warnings.catch_warnings():
-        # k-means with fewer distinct clusters than asked for: free places are filled.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        solved = list(pool.map(solve, range(0, len(weights), size)))
-    index, loss = (np.concatenate(parts) for parts in zip(*solved, strict=True))
+    count = universal_set.count(bits)
+    if method == "optimal":
+        index, loss = optimal(weights, positions, universal_set, count, threads)
+    else:
+        index, loss = kmeans(weights, positions, universal_set, count, seed, threads)
     return index, np.where(unseen, 0.0, loss / universal_set.denominator**2)

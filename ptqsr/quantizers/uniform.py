@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ptqsr import ops
 from ptqsr.config import MAX_BITS, MIN_BITS
 from ptqsr.quantizers.base import ActivationQuantizer
 
@@ -44,8 +45,7 @@ class UniformQuantizer(ActivationQuantizer):
         return cls(step, lowest, bits=bits)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        level = torch.round(x / self.step)
-        return level.clamp(self.lowest, self.lowest + ((1 << self.bits) - 1)) * self.step
+        return ops.uniform_fake_quant(x, self.step, self.lowest, self.bits)
 
     def check(self, channels: int) -> None:
         if (self.step.dtype, self.step.shape) != (torch.float32, ()):

@@ -121,6 +121,7 @@ def test_points_that_nothing_needs_follow_the_rule(method: str) -> None:
         ([1], [1.5], r"\[-1, 1\]"),
         ([1, 1], [0], r"\[M\]"),
         ([np.nan], [0], "finite"),
+        ([1e300], [0], "scale them down"),
     ],
 )
 def test_bad_samples(weights: list[float], positions: list[float], words: str) -> None:

@@ -8,6 +8,7 @@ enum class Status {
   points_not_ascending,
   points_out_of_range,
   levels_out_of_range,
+  code_out_of_range,
   out_of_memory,
   isa_not_available,
 };
@@ -22,6 +23,8 @@ constexpr const char* message(Status status) {
       return "points must lie in [-denominator, denominator]";
     case Status::levels_out_of_range:
       return "levels of the weights must lie in [-255, 255]";
+    case Status::code_out_of_range:
+      return "a code is too large: 2^bits, or the number of points, or more";
     case Status::out_of_memory:
       return "out of memory";
     case Status::isa_not_available:

@@ -37,4 +37,54 @@ struct SubsetFakeQuant {
 // A channel in which some |x| >= 2^120 or NaN comes out as NaN, with mean and scale NaN.
 Status subset_fake_quant(const SubsetFakeQuant& args, Isa isa, int threads);
 
+// Mean, min and max of every sample and channel of x, float32 [n][c]; DESIGN's contract 1, with the
+// sums of SubsetFakeQuant. All three are NaN where some |x| >= 2^120 or NaN, and 0 without pixels.
+struct ChannelStats {
+  const float* x;
+  float* mean;
+  float* low;
+  float* high;
+  ActivationShape shape;
+};
+
+Status channel_stats(const ChannelStats& args, Isa isa, int threads);
+
+// The points that SubsetFakeQuant finds, for given statistics.
+//
+//   x            float32, `shape`
+//   out          bits = 0: the point k, int8, in x's layout
+//                bits 2 to 8, channels_last: its index, [n][pixel][ceil(c * bits / 8)] (packing.h)
+//   points       int32 [c][levels], ascending, in units of 1 / denominator <= 127
+//   mean, scale  float32 [n][c]
+//
+// A NaN gives the first point.
+struct SubsetEncode {
+  const float* x;
+  uint8_t* out;
+  const int32_t* points;
+  const float* mean;
+  const float* scale;
+  ActivationShape shape;
+  int64_t levels;
+  int32_t denominator;
+  int bits;
+};
+
+Status subset_encode(const SubsetEncode& args, Isa isa, int threads);
+
+// y = k * (scale / D) + mean, each step rounded, of what subset_encode wrote.
+struct SubsetDecode {
+  const uint8_t* in;
+  float* y;
+  const int32_t* points;  // not read where bits = 0
+  const float* mean;
+  const float* scale;
+  ActivationShape shape;
+  int64_t levels;
+  int32_t denominator;
+  int bits;
+};
+
+Status subset_decode(const SubsetDecode& args, int threads);
+
 }  // namespace ptqsr

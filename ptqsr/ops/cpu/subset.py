@@ -7,37 +7,190 @@ import torch
 from ptqsr import native
 from ptqsr.ops.reference import subset as reference
 from ptqsr.ops.schema.library import layout, library
-from ptqsr.ops.schema.subset import check_subset
+from ptqsr.ops.schema.packing import packed_bytes
+from ptqsr.ops.schema.subset import (
+    check_decode,
+    check_decode_packed,
+    check_encode,
+    check_stats,
+    check_subset,
+)
 
 
 @torch.library.register_kernel("ptqsr::subset_fake_quant", "cpu", lib=library)
 def _subset_fake_quant(
     x: torch.Tensor, points: torch.Tensor, nonnegative: torch.Tensor, denominator: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    library_module = native.load()
-    if library_module is None:
+    kernels = native.load()
+    if kernels is None:
         return reference.subset_fake_quant(x, points, nonnegative, denominator)
     check_subset(x, points, nonnegative, denominator)
-    memory_format = layout(x)
-    x = x.contiguous(memory_format=memory_format)
+    x = x.contiguous(memory_format=layout(x))
     points, nonnegative = points.contiguous(), nonnegative.contiguous()
-    n, c, h, w = x.shape
     y = torch.empty_like(x)
-    mean, scale = x.new_zeros((n, c)), x.new_zeros((n, c))
-    library_module.subset_fake_quant(
+    mean, scale = x.new_zeros(x.shape[:2]), x.new_zeros(x.shape[:2])
+    kernels.subset_fake_quant(
         x.data_ptr(),
         y.data_ptr(),
         points.data_ptr(),
         nonnegative.data_ptr(),
         mean.data_ptr(),
         scale.data_ptr(),
-        n,
-        c,
-        h * w,
-        memory_format is torch.channels_last,
+        *_shape(x),
         points.shape[1],
         denominator,
         native.cpu_isa(),
         torch.get_num_threads(),
     )
     return y, mean, scale
+
+
+@torch.library.register_kernel("ptqsr::channel_stats", "cpu", lib=library)
+def _channel_stats(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    kernels = native.load()
+    if kernels is None:
+        return reference.channel_stats(x)
+    check_stats(x)
+    x = x.contiguous(memory_format=layout(x))
+    mean, low, high = (x.new_zeros(x.shape[:2]) for _ in range(3))
+    kernels.channel_stats(
+        x.data_ptr(),
+        mean.data_ptr(),
+        low.data_ptr(),
+        high.data_ptr(),
+        *_shape(x),
+        native.cpu_isa(),
+        torch.get_num_threads(),
+    )
+    return mean, low, high
+
+
+@torch.library.register_kernel("ptqsr::subset_encode", "cpu", lib=library)
+def _subset_encode(
+    x: torch.Tensor,
+    points: torch.Tensor,
+    denominator: int,
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+) -> torch.Tensor:
+    if native.load() is None:
+        return reference.subset_encode(x, points, denominator, mean, scale)
+    check_encode("subset_encode", x, points, denominator, mean, scale)
+    x = x.contiguous(memory_format=layout(x))
+    k = torch.empty_like(x, dtype=torch.int8)
+    _encode(x, k, points, denominator, mean, scale, 0)
+    return k
+
+
+@torch.library.register_kernel("ptqsr::subset_encode_packed", "cpu", lib=library)
+def _subset_encode_packed(
+    x: torch.Tensor,
+    points: torch.Tensor,
+    denominator: int,
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    bits: int,
+) -> torch.Tensor:
+    if native.load() is None:
+        return reference.subset_encode_packed(x, points, denominator, mean, scale, bits)
+    check_encode("subset_encode_packed", x, points, denominator, mean, scale, bits)
+    n, c, h, w = x.shape
+    x = x.contiguous(memory_format=torch.channels_last)
+    packed = x.new_empty((n, h, w, packed_bytes(c, bits)), dtype=torch.uint8)
+    _encode(x, packed, points, denominator, mean, scale, bits)
+    return packed
+
+
+def _encode(
+    x: torch.Tensor,
+    out: torch.Tensor,
+    points: torch.Tensor,
+    denominator: int,
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    bits: int,
+) -> None:
+    points, mean, scale = points.contiguous(), mean.contiguous(), scale.contiguous()
+    native.load().subset_encode(  # type: ignore[union-attr]
+        x.data_ptr(),
+        out.data_ptr(),
+        points.data_ptr(),
+        mean.data_ptr(),
+        scale.data_ptr(),
+        *(_shape(x) if bits == 0 else _pixels_last(x)),
+        points.shape[1],
+        denominator,
+        bits,
+        native.cpu_isa(),
+        torch.get_num_threads(),
+    )
+
+
+@torch.library.register_kernel("ptqsr::subset_decode", "cpu", lib=library)
+def _subset_decode(
+    k: torch.Tensor, denominator: int, mean: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
+    kernels = native.load()
+    if kernels is None:
+        return reference.subset_decode(k, denominator, mean, scale)
+    check_decode(k, denominator, mean, scale)
+    k = k.contiguous(memory_format=layout(k))
+    mean, scale = mean.contiguous(), scale.contiguous()
+    y = torch.empty_like(k, dtype=torch.float32)
+    kernels.subset_decode(
+        k.data_ptr(),
+        y.data_ptr(),
+        0,
+        mean.data_ptr(),
+        scale.data_ptr(),
+        *_shape(k),
+        0,
+        denominator,
+        0,
+        torch.get_num_threads(),
+    )
+    return y
+
+
+@torch.library.register_kernel("ptqsr::subset_decode_packed", "cpu", lib=library)
+def _subset_decode_packed(
+    packed: torch.Tensor,
+    points: torch.Tensor,
+    denominator: int,
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    bits: int,
+) -> torch.Tensor:
+    kernels = native.load()
+    if kernels is None:
+        return reference.subset_decode_packed(packed, points, denominator, mean, scale, bits)
+    check_decode_packed(packed, points, denominator, mean, scale, bits)
+    reference.check_ascending("subset_decode_packed", points, denominator)
+    packed, points = packed.contiguous(), points.contiguous()
+    mean, scale = mean.contiguous(), scale.contiguous()
+    n, h, w, _ = packed.shape
+    y = mean.new_empty((n, h, w, len(points))).permute(0, 3, 1, 2)
+    kernels.subset_decode(
+        packed.data_ptr(),
+        y.data_ptr(),
+        points.data_ptr(),
+        mean.data_ptr(),
+        scale.data_ptr(),
+        *_pixels_last(y),
+        points.shape[1],
+        denominator,
+        bits,
+        torch.get_num_threads(),
+    )
+    return y
+
+
+def _shape(x: torch.Tensor) -> tuple[int, int, int, bool]:
+    """Return what the kernels ask for: n, c, pixels, channels_last."""
+    n, c, h, w = x.shape
+    return n, c, h * w, layout(x) is torch.channels_last
+
+
+def _pixels_last(x: torch.Tensor) -> tuple[int, int, int, bool]:
+    """Return the same of x that is taken as channels_last, though it may be nchw just as well."""
+    return *_shape(x)[:3], True

@@ -1,5 +1,5 @@
 """The truth: every operation in plain PyTorch, its default on any device."""
 
-from ptqsr.ops.reference import conv, encoding, fused_conv, subset
+from ptqsr.ops.reference import conv, fused_conv, histogram, packing, subset, uniform
 
-__all__ = ["conv", "encoding", "fused_conv", "subset"]
+__all__ = ["conv", "fused_conv", "histogram", "packing", "subset", "uniform"]

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from ptqsr.ops.reference.conv import exact_conv, refold_weights
-from ptqsr.ops.reference.encoding import channel_stats, subset_encode, uniform_encode
+from ptqsr.ops.reference.subset import channel_stats, subset_encode
+from ptqsr.ops.reference.uniform import uniform_encode
 from ptqsr.ops.schema.fused_conv import (
     check_subset_conv,
     check_uniform_conv,

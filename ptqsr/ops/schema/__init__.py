@@ -1,6 +1,6 @@
 """Every operation: its schema, then its shapes. Kernels are registered per device elsewhere."""
 
-from ptqsr.ops.schema import conv, fused_conv, subset
+from ptqsr.ops.schema import conv, fused_conv, histogram, packing, subset, uniform
 from ptqsr.ops.schema.library import layout, library
 
-__all__ = ["conv", "fused_conv", "layout", "library", "subset"]
+__all__ = ["conv", "fused_conv", "histogram", "layout", "library", "packing", "subset", "uniform"]

@@ -1,0 +1,5 @@
+#include "cpu/uniform_loops.h"
+
+namespace ptqsr::cpu {
+const UniformLoops kUniformAvx512 = kLoops;
+}

@@ -1,0 +1,52 @@
+"""Operations of uniform quantization."""
+
+from __future__ import annotations
+
+import torch
+
+from ptqsr.ops.schema.library import check_bits, check_device, check_dtypes, layout, library
+
+# Up to here rounding to a level is exact in float32.
+LARGEST_LEVEL = 1 << 20
+
+library.define("uniform_fake_quant(Tensor x, Tensor step, Tensor lowest, int bits) -> Tensor")
+library.define("uniform_encode(Tensor x, Tensor step, Tensor lowest, int bits) -> Tensor")
+
+
+@torch.library.register_fake("ptqsr::uniform_fake_quant", lib=library)
+def _uniform_fake_quant(
+    x: torch.Tensor, step: torch.Tensor, lowest: torch.Tensor, bits: int
+) -> torch.Tensor:
+    check_uniform("uniform_fake_quant", x, step, lowest, bits)
+    return torch.empty_like(x, memory_format=layout(x))
+
+
+@torch.library.register_fake("ptqsr::uniform_encode", lib=library)
+def _uniform_encode(
+    x: torch.Tensor, step: torch.Tensor, lowest: torch.Tensor, bits: int
+) -> torch.Tensor:
+    check_uniform("uniform_encode", x, step, lowest, bits)
+    return torch.empty_like(x, dtype=torch.uint8, memory_format=layout(x))
+
+
+def check_uniform(
+    operation: str, x: torch.Tensor, step: torch.Tensor, lowest: torch.Tensor, bits: int
+) -> None:
+    """Raise ValueError or TypeError where dtypes, shapes, devices or values do not fit."""
+    if step.ndim != 0 or lowest.ndim != 0:
+        raise ValueError(
+            f"{operation}: step {tuple(step.shape)} and lowest {tuple(lowest.shape)} must be "
+            "scalars, shape ()"
+        )
+    check_dtypes(
+        operation, x=(x, torch.float32), step=(step, torch.float32), lowest=(lowest, torch.int32)
+    )
+    check_device(operation, x=x, step=step, lowest=lowest)
+    check_bits(operation, bits)
+    if type(x) is not torch.Tensor or x.device.type != "cpu":
+        return  # elsewhere the values would have to be waited for
+    if not 0 < step.item() < torch.inf or not -LARGEST_LEVEL <= lowest.item() <= LARGEST_LEVEL:
+        raise ValueError(
+            f"{operation}: step is {step.item()}, must be positive and finite; lowest is "
+            f"{lowest.item()}, must be from -{LARGEST_LEVEL} to {LARGEST_LEVEL}"
+        )
