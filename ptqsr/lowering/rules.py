@@ -151,7 +151,7 @@ def residual(fusion: Fusion, user: fx.Node, traced: Traced) -> str | None:
     if traced.shapes.get(others[0]) != traced.shapes[fusion.last]:
         return None
     fusion.residual = others[0]
-    return f"+ {others[0]}"
+    return "residual"
 
 
 def pixel_shuffle(fusion: Fusion, user: fx.Node, traced: Traced) -> str | None:

@@ -17,12 +17,11 @@ from torch.utils._pytree import tree_leaves
 
 # Besides convolutions, views and pointwise operations: what keeps every value near its place.
 LOCAL = {
-    f"aten.{name}"
-    for name in (
-        *("stack", "_to_copy", "_unsafe_view", "_prelu_kernel"),
-        *("pixel_shuffle", "channel_shuffle"),
-    )
-} | {"ptqsr.uniform_encode", "ptqsr.subset_encode"}  # given the statistics
+    *(f"aten.{name}" for name in ("stack", "_to_copy", "_unsafe_view", "_prelu_kernel")),
+    *(f"aten.{name}" for name in ("pixel_shuffle", "channel_shuffle")),
+    # Where a subset is encoded, whoever took the statistics has seen the whole picture.
+    *(f"ptqsr.{name}" for name in ("uniform_fake_quant", "uniform_encode", "subset_encode")),
+}
 PADDINGS = {f"aten.{name}" for name in ("constant_pad_nd", "reflection_pad2d", "replication_pad2d")}
 # How many pixels of their input these look at to either side, where they enlarge.
 RESIZE = {
