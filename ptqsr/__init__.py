@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ptqsr import models, points
     from ptqsr.checkpoint import load, save
     from ptqsr.config import Config
+    from ptqsr.deployment import deploy
     from ptqsr.errors import PtqsrError
     from ptqsr.evaluation import evaluate
     from ptqsr.methods import calibrate
@@ -23,6 +24,7 @@ __all__ = [
     "Config",
     "PtqsrError",
     "calibrate",
+    "deploy",
     "evaluate",
     "load",
     "models",
@@ -35,6 +37,7 @@ _HOMES = {
     "Config": "ptqsr.config",
     "PtqsrError": "ptqsr.errors",
     "calibrate": "ptqsr.methods",
+    "deploy": "ptqsr.deployment",
     "evaluate": "ptqsr.evaluation",
     "load": "ptqsr.checkpoint",
     "save": "ptqsr.checkpoint",

@@ -24,6 +24,8 @@ LAYERS = (
     "quantizers",
     "calibration",
     "modules",
+    "lowering",
+    "deployment",
     "methods",
     "evaluation",
     "training",

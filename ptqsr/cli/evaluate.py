@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ptqsr.cli.networks import Scale, open_network
+from ptqsr.cli.networks import Deploy, Scale, deployed, open_network
 from ptqsr.cli.output import JsonFile, bitops, check_json, parameters, progress_bar, report
 from ptqsr.evaluation import OUTPUT_SIZE, cost
 from ptqsr.evaluation import evaluate as measure
@@ -29,6 +29,7 @@ def evaluate(
         typer.Option(help="Folder with HR/ and LR/, or HR pictures alone; may be given again."),
     ],
     scale: Scale = None,
+    deploy: Deploy = False,
     per_image: Annotated[bool, typer.Option(help="Show every picture.")] = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -42,8 +43,10 @@ def evaluate(
     with progress_bar() as show:
         for name, network in loaded:
             spent = cost(network)
+            running = deployed(name, network) if deploy else network
             record: dict[str, Any] = {
                 "network": name,
+                "deployed": deploy,
                 "bitops": spent.bitops,
                 "storage": spent.storage,
                 "storage_bytes": spent.storage_bytes,
@@ -52,7 +55,7 @@ def evaluate(
             }
             for folder in data:
                 title = f"{Path(name).name}, {folder.resolve().name}"
-                result = measure(network, folder, progress=partial(show, title))
+                result = measure(running, folder, progress=partial(show, title))
                 record["data"][str(folder)] = result.to_json()
             records.append(record)
     report(_table(records, per_image), records, json_file)

@@ -1,19 +1,36 @@
-"""`ptqsr info`: what was built, and what was found."""
+"""`ptqsr info`: what was built, what was found, and how a network would run on it."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+import typer
 from rich.table import Table
 
 import ptqsr
-from ptqsr import models, native
-from ptqsr.cli.output import JsonFile, report
+from ptqsr import deployment, models, native
+from ptqsr.cli.networks import open_network
+from ptqsr.cli.output import JsonFile, check_json, report
+from ptqsr.errors import PtqsrError
 
 
-def info(json_file: JsonFile = None) -> None:
-    """Say what was built, what was found on this machine, and which path each operation takes."""
+def info(
+    network: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CHECKPOINT]",
+            help="Of `ptqsr calibrate`: say how --deploy runs it, layer by layer, and why.",
+        ),
+    ] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Say what was built and found on this machine, or how a quantized network runs on it."""
+    check_json(json_file)
+    if network is not None:
+        _show_plan(network, json_file)
+        return
     described = native.describe()
     figures: dict[str, Any] = {
         "ptqsr": ptqsr.__version__,
@@ -28,6 +45,41 @@ def info(json_file: JsonFile = None) -> None:
     table.add_column(overflow="fold")
     for name, value in figures.items():
         table.add_row(name.replace("_", " "), _text(value))
+    report(table, figures, json_file)
+
+
+def _show_plan(name: str, json_file: str | None) -> None:
+    network = open_network(name)
+    try:
+        plan = deployment.plan(network)
+    except PtqsrError as error:
+        raise PtqsrError(f"{name}: {error}") from None
+    path = native.describe().path
+    figures = {
+        "network": name,
+        "architecture": network.architecture,
+        "scale": network.scale,
+        "path": path,
+        "layers": deployment.describe(plan),
+        "other_steps": deployment.other_steps(plan),
+        "not_traced": plan.reason,
+    }
+    more = f"; besides them {figures['other_steps']} steps of PyTorch"
+    why = f"; not traced ({plan.reason}): nothing is fused" if plan.reason else more
+    table = Table(title=f"{Path(name).name} with --deploy", caption=f"integers: {path}{why}")
+    for title in ("layer", "shape", "how", "bits", "fused", "statistics", "remark"):
+        table.add_column(title, overflow="fold")
+    for row in deployment.describe(plan):
+        bits = f"W{row['weight_bits']} A{row['act_bits']}" if row["act_bits"] else ""
+        table.add_row(
+            row["layer"],
+            row["shape"] or "",
+            row["how"],
+            bits,
+            ", ".join(row["fused"]),
+            "given" if row["statistics"] else "",
+            row["remark"],
+        )
     report(table, figures, json_file)
 
 

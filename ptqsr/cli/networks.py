@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ptqsr import checkpoint, models
+from ptqsr import checkpoint, deployment, models
 from ptqsr.errors import PtqsrError
 
 Scale = Annotated[
@@ -18,6 +18,9 @@ Scale = Annotated[
     ),
 ]
 
+Deploy = Annotated[
+    bool, typer.Option("--deploy", help="Run in integers, not simulated in floating point.")
+]
 
 Settings = Annotated[
     list[str] | None,
@@ -60,3 +63,11 @@ def open_network(name: str, scale: int | None = None) -> models.SRNetwork:
     if scale not in (None, network.scale):
         raise PtqsrError(f"{name}: is for scale {network.scale}, not {scale}")
     return network
+
+
+def deployed(name: str, network: models.SRNetwork) -> models.SRNetwork:
+    """Return the network of that name in integers."""
+    try:
+        return deployment.deploy(network)
+    except PtqsrError as error:
+        raise PtqsrError(f"{name}: {error}") from None

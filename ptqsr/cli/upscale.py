@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ptqsr.cli.networks import Scale, open_network
+from ptqsr.cli.networks import Deploy, Scale, deployed, open_network
 from ptqsr.cli.output import (
     JsonFile,
     check_json,
@@ -64,6 +64,7 @@ def upscale(
         str | None,
         typer.Option(help="Limit for the whole process, as 2GB or 800MB; chooses the tile."),
     ] = None,
+    deploy: Deploy = False,
     overwrite: Annotated[bool, typer.Option(help="Replace pictures that are there.")] = False,
     skip_existing: Annotated[
         bool, typer.Option(help="Leave out pictures that are there: go on with a folder.")
@@ -85,6 +86,8 @@ def upscale(
         jobs = [job for job in jobs if job.target not in there]
         stderr.print(f"{len(there)} pictures are there already, {len(jobs)} to make")
     network = open_network(checkpoint, scale)
+    if deploy:
+        network = deployed(checkpoint, network)
     planner = Planner(network, tile=tile, statistics=stats, memory=memory)  # type: ignore[arg-type]
     records: list[dict[str, Any]] = []
     for number, job in enumerate(jobs, 1):

@@ -1,6 +1,18 @@
 """Quantized convolutions, and the surgery that puts them into a network."""
 
+from ptqsr.modules.deployed import QuantConv2d
 from ptqsr.modules.fake import FakeQuantConv2d
+from ptqsr.modules.integer import Codes, IntegerConv, SubsetCodes, UniformCodes, integer_conv
 from ptqsr.modules.surgery import quantizable, replace
 
-__all__ = ["FakeQuantConv2d", "quantizable", "replace"]
+__all__ = [
+    "Codes",
+    "FakeQuantConv2d",
+    "IntegerConv",
+    "QuantConv2d",
+    "SubsetCodes",
+    "UniformCodes",
+    "integer_conv",
+    "quantizable",
+    "replace",
+]

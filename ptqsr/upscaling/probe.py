@@ -17,11 +17,10 @@ from torch.utils._pytree import tree_leaves
 
 # Besides convolutions, views and pointwise operations: what keeps every value near its place.
 LOCAL = {
-    f"aten.{name}"
-    for name in (
-        *("stack", "_to_copy", "_unsafe_view", "_prelu_kernel"),
-        *("pixel_shuffle", "channel_shuffle"),
-    )
+    *(f"aten.{name}" for name in ("stack", "_to_copy", "_unsafe_view", "_prelu_kernel")),
+    *(f"aten.{name}" for name in ("pixel_shuffle", "channel_shuffle")),
+    # Where a subset is encoded, whoever took the statistics has seen the whole picture.
+    *(f"ptqsr.{name}" for name in ("uniform_fake_quant", "uniform_encode", "subset_encode")),
 }
 PADDINGS = {f"aten.{name}" for name in ("constant_pad_nd", "reflection_pad2d", "replication_pad2d")}
 # How many pixels of their input these look at to either side, where they enlarge.
@@ -98,6 +97,9 @@ class _Watch(TorchDispatchMode):
         name = str(func.overloadpacket)
         if name == "aten.convolution":
             self._convolution(*args[:7])
+        elif name == "ptqsr.uniform_conv2d":
+            x, weight, stride, padding, dilation = args[0][0], args[4], *args[7:10]
+            self._convolution(x, weight, None, stride, padding, dilation, False)
         elif name == "aten.native_batch_norm":
             self.whole_picture |= args[5]  # else with statistics of its training
         elif name in RESIZE:

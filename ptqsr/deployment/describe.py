@@ -1,0 +1,108 @@
+"""A Plan in words: what runs how, and why."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Any
+
+from torch import nn
+
+from ptqsr.lowering import Convolve, DropIn, Encode, Float, Plan, Record, Statistics
+from ptqsr.modules import FakeQuantConv2d, IntegerConv
+
+FLOAT_BITS = 32
+# What AVX-512's integer products take at once: so many output channels, four inputs of each.
+LANES, WORD = 16, 4
+
+
+def describe(plan: Plan) -> list[dict[str, Any]]:
+    """Return a row for every layer, and for every pass over a tensor besides the layers.
+
+    Keys: layer, shape, how, weight_bits, act_bits, fused (what the layer took over, in order),
+    statistics (whether it gives those of its result), remark.
+    """
+    return [row for record in plan.records if (row := _row(record)) is not None]
+
+
+def other_steps(plan: Plan) -> int:
+    """Return how many of the steps, all of PyTorch's own, `describe` leaves out."""
+    return sum(isinstance(r, Float) and _row(r) is None for r in plan.records)
+
+
+def _row(record: Record) -> dict[str, Any] | None:
+    if isinstance(record, Convolve):
+        codes = sum(source.is_codes for source in record.sources)
+        remarks = [
+            f"reads {len(record.sources)} parts" if len(record.sources) > 1 else "",
+            "reads codes" if codes else "",
+            "gives codes" if record.out is not None else "",
+            _lanes(record.conv),
+        ]
+        return _integers(
+            record.layer, record.conv, list(record.absorbed), record.statistics, remarks
+        )
+    if isinstance(record, DropIn):
+        return _integers(record.layer, record.conv, [], False, ["by itself", _lanes(record.conv)])
+    if isinstance(record, Statistics):
+        return _pass(f"statistics of {record.tensor}", "what makes it cannot give them")
+    if isinstance(record, Encode):
+        return _pass(f"codes of {record.tensor}", "encoded once, read by several layers")
+    if isinstance(record, Float) and isinstance(record.module, (nn.Conv2d, nn.ConvTranspose2d)):
+        return _float(record, record.module)
+    return None
+
+
+def _integers(
+    layer: str, conv: IntegerConv, fused: list[str], statistics: bool, remarks: list[str]
+) -> dict[str, Any]:
+    return {
+        "layer": layer,
+        "shape": _shape(tuple(conv.levels.shape), conv.stride, conv.dilation, conv.groups),
+        "how": f"int8 {conv.codes.kind}",
+        "weight_bits": conv.weight_bits,
+        "act_bits": conv.codes.bits,
+        "fused": fused,
+        "statistics": statistics,
+        "remark": "; ".join(remark for remark in remarks if remark),
+    }
+
+
+def _float(record: Float, layer: nn.Conv2d | nn.ConvTranspose2d) -> dict[str, Any]:
+    fake = isinstance(layer, FakeQuantConv2d)
+    shape = tuple(layer.weight.shape)
+    what = "simulated in PyTorch float32" if fake else "PyTorch float32"
+    return {
+        "layer": str(record.node.target),
+        "shape": _shape(shape, layer.stride, layer.dilation, layer.groups),
+        "how": "float",
+        "weight_bits": layer.weight_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
+        "act_bits": layer.act_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
+        "fused": [],
+        "statistics": False,
+        "remark": f"{record.why}: {what}",
+    }
+
+
+def _pass(what: str, remark: str) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(("layer", "shape", "how", "weight_bits", "act_bits"))
+    return {**row, "layer": what, "how": "pass", "fused": [], "statistics": False, "remark": remark}
+
+
+def _shape(
+    weight: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], groups: int
+) -> str:
+    parts = ["x".join(map(str, weight))]
+    parts += [f"stride {'x'.join(map(str, stride))}"] if max(stride) > 1 else []
+    parts += [f"dilation {'x'.join(map(str, dilation))}"] if max(dilation) > 1 else []
+    parts += [f"{groups} groups"] if groups > 1 else []
+    return ", ".join(parts)
+
+
+def _lanes(conv: IntegerConv) -> str:
+    """Return how full the channels of a group make a processor's vectors, where they do not."""
+    kernels, channels = conv.levels.shape[0] // conv.groups, conv.levels.shape[1]
+    full = kernels / (LANES * ceil(kernels / LANES)) * channels / (WORD * ceil(channels / WORD))
+    if full == 1:
+        return ""
+    each = " per group" if conv.groups > 1 else ""
+    return f"{channels} to {kernels} channels{each}: {full:.0%} of the lanes".replace("%", " %")

@@ -1,0 +1,155 @@
+"""Deployed networks: what a quantized network computes, in integers."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from ptqsr.deployment.program import Program, Store, program
+from ptqsr.errors import PtqsrError
+from ptqsr.lowering import DropIn, Float, Plan, lower, trace
+from ptqsr.models import SRNetwork, check_network
+from ptqsr.modules import FakeQuantConv2d, IntegerConv, QuantConv2d, integer_conv, replace
+
+METHODS = ("forward", "features", "reconstruct")
+
+log = logging.getLogger("ptqsr")
+
+
+class DeployedNetwork(SRNetwork):
+    """A quantized network that runs in integers. `plan` says what of it, and how.
+
+    `store` holds its constants and float layers; a program carries out the Plan of one method.
+    """
+
+    def __init__(
+        self, network: SRNetwork, plan: Plan, store: nn.Module, programs: Mapping[str, Program]
+    ) -> None:
+        super().__init__(scale=network.scale, colours=network.colours)
+        self.architecture = network.architecture  # type: ignore[misc]
+        self.hyperparameters = dict(network.hyperparameters)
+        self.quantized_layers = network.quantized_layers
+        self.calibration = network.calibration
+        self.plan = plan
+        self.store = store
+        self._programs = dict(programs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the enlarged picture: both halves as one, so that fusion crosses them."""
+        return self._programs["forward"](self.store, x)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return self._programs["features"](self.store, x)
+
+    def reconstruct(self, x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        return self._programs["reconstruct"](self.store, x, features)
+
+
+def deploy(network: SRNetwork, device: str | torch.device = "cpu") -> DeployedNetwork:
+    """Return a calibrated network as one that runs in integers; it stays as it is.
+
+    A network whose steps cannot be traced gets integer convolutions in the places of its quantized
+    ones, and a warning says so. Layers that have no integer form stay simulated in floating point;
+    `.plan` and `ptqsr info` name them. Raises PtqsrError for a network that is not quantized or of
+    which no layer has an integer form, and for other devices than the CPU.
+    """
+    if torch.device(device).type != "cpu":
+        raise PtqsrError(f"device {device}: deployed networks run on the CPU; CUDA comes later")
+    ours = _deployable(network)
+    store = Store()
+    try:
+        plans = plan_methods(ours)
+    except PtqsrError as reason:
+        log.warning(
+            "the network cannot be traced (%s): its quantized convolutions run in integers one by "
+            "one, nothing is fused",
+            reason,
+        )
+        return _drop_in(ours, str(reason))
+    _check_integers(plans["forward"])
+    programs = {method: program(plan, store) for method, plan in plans.items()}
+    return DeployedNetwork(ours, plans["forward"], store, programs).eval()
+
+
+def plan(network: SRNetwork) -> Plan:
+    """Return how `deploy` would run a quantized network; raises PtqsrError where it would."""
+    ours = _deployable(network)
+    try:
+        return plan_methods(ours)["forward"]
+    except PtqsrError as reason:
+        return _drop_in_plan(ours, str(reason))
+
+
+def plan_methods(network: SRNetwork) -> dict[str, Plan]:
+    """Return the Plan of each of a network's methods, which share their tensors."""
+    as_integers = lru_cache(maxsize=None)(integer_conv)
+    return {method: lower(trace(network, method), as_integers) for method in METHODS}
+
+
+def _deployable(network: SRNetwork) -> SRNetwork:
+    """Return a copy that may be changed, for running on the CPU."""
+    check_network(network)
+    if isinstance(network, DeployedNetwork):
+        raise PtqsrError("the network is deployed already")
+    if not any(isinstance(layer, FakeQuantConv2d) for layer in network.modules()):
+        raise PtqsrError("the network is not quantized; calibrate it first")
+    return copy.deepcopy(network).eval().requires_grad_(False).to("cpu")
+
+
+def _check_integers(found: Plan) -> None:
+    """Raise PtqsrError where nothing would run in integers."""
+    if any(True for _ in found.convolutions):
+        return
+    reasons = [
+        f"layer {record.node.target}: {record.why}"
+        for record in found.records
+        if isinstance(record, Float) and isinstance(record.module, FakeQuantConv2d)
+    ]
+    raise PtqsrError(f"no layer can run in integers: {reasons[0] if reasons else 'none is used'}")
+
+
+def _integer_convs(network: SRNetwork) -> dict[FakeQuantConv2d, tuple[str, IntegerConv]]:
+    """Return the layers that have an integer form; raises PtqsrError where there is none."""
+    found, reason = {}, ""
+    for name, layer in network.named_modules():
+        if isinstance(layer, FakeQuantConv2d):
+            try:
+                found[layer] = name, integer_conv(layer)
+            except PtqsrError as error:
+                reason = reason or f"layer {name}: {error}"
+    if not found:
+        raise PtqsrError(f"no layer can run in integers: {reason}")
+    return found
+
+
+def _drop_in_plan(network: SRNetwork, reason: str) -> Plan:
+    layers = _integer_convs(network).values()
+    return Plan(("x",), tuple(DropIn(name, conv) for name, conv in layers), "y", reason)
+
+
+def _drop_in(network: SRNetwork, reason: str) -> DeployedNetwork:
+    made = _drop_in_plan(network, reason)
+    replace(network, {layer: QuantConv2d.from_fake(layer) for layer in _integer_convs(network)})
+    programs: dict[str, Program] = {
+        "forward": _forward,
+        "features": _features,
+        "reconstruct": _reconstruct,
+    }
+    return DeployedNetwork(network, made, network, programs).eval()
+
+
+def _forward(network: SRNetwork, x: torch.Tensor) -> torch.Tensor:
+    return network(x)
+
+
+def _features(network: SRNetwork, x: torch.Tensor) -> torch.Tensor:
+    return network.features(x)
+
+
+def _reconstruct(network: SRNetwork, x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    return network.reconstruct(x, features)

@@ -1,0 +1,206 @@
+"""From a Plan to a function that PyTorch runs, compiles and exports.
+
+The function calls operations of ptqsr, whose kernels PyTorch's dispatcher chooses by device; it
+forgets every tensor after its last use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+from collections.abc import Callable
+from functools import singledispatchmethod
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from ptqsr import ops
+from ptqsr.lowering import (
+    Convolve,
+    DropIn,
+    Encode,
+    Float,
+    Normalise,
+    Plan,
+    Record,
+    Statistics,
+    statistics_of,
+)
+from ptqsr.modules import SubsetCodes
+
+# Takes the store, then what the Plan's inputs are.
+Program = Callable[..., torch.Tensor]
+
+
+class Store(nn.Module):
+    """The constants and float layers that programs of one network share, by flat names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: dict[object, str] = {}
+
+    def constant(self, tensor: torch.Tensor, hint: str) -> str:
+        """Return the name of a buffer with these values; equal ones are kept once."""
+        data = tensor.detach().contiguous()
+        digest = hashlib.sha256(data.reshape(-1).view(torch.uint8).numpy().data).digest()
+        key = (data.dtype, tuple(data.shape), digest)
+        if key not in self._names:
+            self._names[key] = self._free(hint)
+            self.register_buffer(self._names[key], data.clone())
+        return self._names[key]
+
+    def layer(self, module: nn.Module, hint: str) -> str:
+        """Return the name of a module."""
+        if module not in self._names:
+            self._names[module] = self._free(hint)
+            self.add_module(self._names[module], module)
+        return self._names[module]
+
+    def _free(self, hint: str) -> str:
+        stem = "".join(c if c.isidentifier() or c.isdigit() else "_" for c in hint)
+        name = stem = stem if stem.isidentifier() else f"_{stem}"
+        number = 2
+        while hasattr(self, name):
+            name, number = f"{stem}_{number}", number + 1
+        return name
+
+
+def program(plan: Plan, store: Store) -> Program:
+    """Return the function that carries a Plan out; its constants go to the store."""
+    return _Writer(plan, store).program()
+
+
+class _Writer:
+    """Writes a graph of the Plan's steps."""
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self.plan, self.store = plan, store
+        self.graph = fx.Graph()
+        self.made: dict[str, Any] = {}  # a node, or a tuple of them
+        self.constants: dict[str, fx.Node] = {}
+
+    def program(self) -> Program:
+        for name in self.plan.inputs:
+            self.made[name] = self.graph.placeholder(name)
+        for record in self.plan.records:
+            self.write(record)
+        self.graph.output(self.made[self.plan.output])
+        self.graph.lint()
+        code = self.graph.python_code("self")
+        names = dict(code.globals)
+        exec(compile(code.src, "<a plan of ptqsr>", "exec"), names)
+        return names["forward"]
+
+    @singledispatchmethod
+    def write(self, record: Record) -> None:
+        raise TypeError(f"no program for {record}")
+
+    @write.register
+    def _(self, record: Float) -> None:
+        node = self.graph.node_copy(record.node, lambda given: self.made[given.name])
+        if record.module is not None:
+            node.target = self.store.layer(record.module, str(node.target))
+        elif record.tensor is not None:
+            node.target = self.store.constant(record.tensor, str(node.target))
+        self.made[record.name] = node
+
+    @write.register
+    def _(self, record: Statistics) -> None:
+        triple = self.graph.call_function(ops.channel_stats, (self.made[record.tensor],))
+        self.made[statistics_of(record.tensor)] = self._unpack(triple, 3)
+
+    @write.register
+    def _(self, record: Normalise) -> None:
+        columns = []
+        for i in range(3):
+            cut = [
+                statistic if piece.whole else self._channels(statistic, piece.start, piece.stop)
+                for piece in record.pieces
+                for statistic in (self.made[statistics_of(piece.tensor)][i],)
+            ]
+            columns.append(self._joined(cut))
+        flags = self._constant(record.nonnegative, f"{record.name}_nonnegative")
+        pair = self.graph.call_function(ops.normalisation, (*columns, flags))
+        self.made[record.name] = self._unpack(pair, 2)
+
+    @write.register
+    def _(self, record: Encode) -> None:
+        x, codes = self.made[record.tensor], record.codes
+        function: Callable[..., Any]
+        arguments: tuple[Any, ...]
+        if isinstance(codes, SubsetCodes):
+            assert record.normalised is not None
+            points = self._constant(codes.points, f"{record.name}_points")
+            mean, scale = self.made[record.normalised]
+            function, arguments = ops.subset_encode, (x, points, codes.denominator, mean, scale)
+        else:
+            step = self._constant(codes.step, f"{record.name}_step")
+            lowest = self._constant(codes.lowest, f"{record.name}_lowest")
+            function, arguments = ops.uniform_encode, (x, step, lowest, codes.bits)
+        self.made[record.name] = self.graph.call_function(function, arguments)
+
+    @write.register
+    def _(self, record: Convolve) -> None:
+        conv, codes, hint = record.conv, record.conv.codes, record.layer
+        x = [self.made[source.tensor] for source in record.sources]
+        geometry: list[Any] = [
+            list(conv.stride),
+            list(conv.padding),
+            list(conv.dilation),
+            conv.groups,
+        ]
+        weight = (
+            self._constant(conv.levels, f"{hint}_levels"),
+            self._constant(conv.step, f"{hint}_step"),
+            None if conv.bias is None else self._constant(conv.bias, f"{hint}_bias"),
+        )
+        slope = None if record.slope is None else self._constant(record.slope, f"{hint}_slope")
+        residual = None if record.residual is None else self.made[record.residual]
+        last = (record.last_activation, record.shuffle)
+        if isinstance(codes, SubsetCodes):
+            pairs = [self.made[str(source.normalised)] for source in record.sources]
+            mean, scale = (self._joined([pair[i] for pair in pairs]) for i in (0, 1))
+            points = self._constant(codes.points, f"{hint}_points")
+            result = self.graph.call_function(
+                torch.ops.ptqsr.subset_conv2d.default,
+                (x, points, mean, scale, codes.denominator, *weight, *geometry,
+                 record.activation, slope, residual, *last, record.statistics),
+            )  # fmt: skip
+            made = self._unpack(result, 4 if record.statistics else 1)
+            self.made[record.name] = made[0]
+            self.made[statistics_of(record.name)] = made[1:]
+            return
+        step = self._constant(codes.step, f"{hint}_in_step")
+        lowest = self._constant(codes.lowest, f"{hint}_in_lowest")
+        out: tuple[Any, ...] = (None, None, 8)
+        if record.out is not None:
+            out_step = self._constant(record.out.step, f"{hint}_out_step")
+            out_lowest = self._constant(record.out.lowest, f"{hint}_out_lowest")
+            out = (out_step, out_lowest, record.out.bits)
+        self.made[record.name] = self.graph.call_function(
+            torch.ops.ptqsr.uniform_conv2d.default,
+            (x, step, lowest, codes.bits, *weight, *geometry,
+             record.activation, slope, residual, None, None, *last, *out),
+        )  # fmt: skip
+
+    @write.register
+    def _(self, record: DropIn) -> None:
+        raise TypeError("a network that was not traced has no program")
+
+    def _constant(self, tensor: torch.Tensor, hint: str) -> fx.Node:
+        name = self.store.constant(tensor, hint)
+        if name not in self.constants:
+            self.constants[name] = self.graph.create_node("get_attr", name)
+        return self.constants[name]
+
+    def _unpack(self, node: fx.Node, count: int) -> tuple[fx.Node, ...]:
+        return tuple(self.graph.call_function(operator.getitem, (node, i)) for i in range(count))
+
+    def _joined(self, nodes: list[fx.Node]) -> fx.Node:
+        if len(nodes) == 1:
+            return nodes[0]
+        return self.graph.call_function(torch.cat, (nodes, 1))
+
+    def _channels(self, node: fx.Node, start: int, stop: int) -> fx.Node:
+        return self.graph.call_function(torch.narrow, (node, 1, start, stop - start))

@@ -1,0 +1,186 @@
+"""The Plan: what a network computes, step by step; no model and no device in it.
+
+Tensors have names, statistics and normalisations too. A step knows the names that it makes and
+those that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from ptqsr.modules import Codes, IntegerConv, UniformCodes
+
+
+def statistics_of(tensor: str) -> str:
+    """Return the name of a tensor's statistics."""
+    return f"statistics of {tensor}"
+
+
+@dataclass(frozen=True, eq=False)
+class Float:
+    """A step as PyTorch does it: `node` of the traced graph; `module`: what it calls, if it does.
+
+    `why`: for convolutions, why no integers.
+    """
+
+    name: str
+    node: fx.Node
+    module: nn.Module | None
+    tensor: torch.Tensor | None
+    why: str | None
+
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset({self.name})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(node.name for node in self.node.all_input_nodes)
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Mean, low and high of each sample and channel of a tensor."""
+
+    tensor: str
+
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset({statistics_of(self.tensor)})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.tensor})
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Channels start to stop of a tensor; `whole`: that is all of them."""
+
+    tensor: str
+    start: int
+    stop: int
+    whole: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Normalise:
+    """Mean and scale for encoding, from the statistics of what a tensor is made of."""
+
+    name: str
+    pieces: tuple[Piece, ...]
+    nonnegative: torch.Tensor
+
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset({self.name})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(statistics_of(piece.tensor) for piece in self.pieces)
+
+
+@dataclass(frozen=True, eq=False)
+class Encode:
+    """From a float tensor to codes that several convolutions read. `normalised`: for subsets."""
+
+    name: str
+    tensor: str
+    codes: Codes
+    normalised: str | None
+
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset({self.name})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(name for name in (self.tensor, self.normalised) if name)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A part of the concatenation that a convolution reads: float, encoded there, or codes."""
+
+    tensor: str
+    normalised: str | None
+    is_codes: bool
+
+    @property
+    def needs(self) -> tuple[str | None, ...]:
+        return self.tensor, self.normalised
+
+
+@dataclass(frozen=True, eq=False)
+class Convolve:
+    """An integer convolution with all that is fused into it, in the order of `absorbed`.
+
+    `conv` has what was folded into steps and bias; it has `out` where the result is codes.
+    """
+
+    name: str
+    layer: str
+    conv: IntegerConv
+    sources: tuple[Source, ...]
+    activation: str
+    slope: torch.Tensor | None
+    residual: str | None
+    last_activation: str
+    shuffle: int
+    statistics: bool
+    out: UniformCodes | None
+    absorbed: tuple[str, ...]
+
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset({self.name} | ({statistics_of(self.name)} if self.statistics else set()))
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(
+            name for source in self.sources for name in (*source.needs, self.residual) if name
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class DropIn:
+    """A layer that runs in integers by itself, in a network that could not be traced."""
+
+    layer: str
+    conv: IntegerConv
+
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset()
+
+
+Record = Float | Statistics | Normalise | Encode | Convolve | DropIn
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The steps in order. `output`: the tensor that the network returns.
+
+    `reason`: why the network could not be traced; then the records are single layers.
+    """
+
+    inputs: tuple[str, ...]
+    records: tuple[Record, ...]
+    output: str
+    reason: str | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
+        return self  # nothing in it changes
+
+    @property
+    def convolutions(self) -> Iterator[Convolve]:
+        return (record for record in self.records if isinstance(record, Convolve))

@@ -1,0 +1,74 @@
+"""The drop-in integer convolution: float in, float out, anywhere in a network."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ptqsr import ops
+from ptqsr.errors import PtqsrError
+from ptqsr.modules.fake import FakeQuantConv2d
+from ptqsr.modules.integer import IntegerConv, SubsetCodes, integer_conv
+
+
+class QuantConv2d(nn.Module):
+    """Encodes its input, convolves integers and gives floats: what FakeQuantConv2d simulates.
+
+    Maps float32 [N, C, H, W] to float32 [N, O, H', W'] in channels_last.
+    """
+
+    levels: torch.Tensor
+    step: torch.Tensor
+    bias: torch.Tensor | None
+    points: torch.Tensor
+    nonnegative: torch.Tensor
+    in_step: torch.Tensor
+    in_lowest: torch.Tensor
+
+    def __init__(self, conv: IntegerConv) -> None:
+        super().__init__()
+        codes = conv.codes
+        self.kind, self.bits, self.weight_bits = codes.kind, codes.bits, conv.weight_bits
+        self.register_buffer("levels", conv.levels)
+        self.register_buffer("step", conv.step)
+        self.register_buffer("bias", conv.bias)
+        self.geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        if isinstance(codes, SubsetCodes):
+            self.denominator = codes.denominator
+            self.register_buffer("points", codes.points)
+            self.register_buffer("nonnegative", codes.nonnegative)
+        else:
+            self.register_buffer("in_step", codes.step)
+            self.register_buffer("in_lowest", codes.lowest)
+
+    @classmethod
+    def from_fake(cls, layer: FakeQuantConv2d) -> QuantConv2d:
+        """Return the layer in integers, with memory of its own.
+
+        Raises PtqsrError where there is no such layer: where the universal set does not fit int8,
+        or the padding is not zero.
+        """
+        try:
+            conv = integer_conv(layer)
+        except PtqsrError as reason:
+            raise PtqsrError(f"cannot be deployed: {reason}") from None
+        made = cls(conv)
+        for name, tensor in made.named_buffers():
+            setattr(made, name, tensor.clone())
+        return made.train(layer.training)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.kind == "uniform":
+            return ops.uniform_conv2d(
+                [x], self.in_step, self.in_lowest, self.bits,
+                self.levels, self.step, self.bias, *self.geometry,
+            )  # fmt: skip
+        mean, scale = ops.normalisation(*ops.channel_stats(x), self.nonnegative)
+        return ops.subset_conv2d(
+            [x], self.points, mean, scale, self.denominator,
+            self.levels, self.step, self.bias, *self.geometry,
+        )[0]  # fmt: skip
+
+    def extra_repr(self) -> str:
+        shape, groups = tuple(self.levels.shape), self.geometry[-1]
+        return f"{shape}, groups={groups}, {self.kind}, {self.bits} bits, {self.weight_bits} weight"
