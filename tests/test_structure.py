@@ -29,6 +29,7 @@ LAYERS = (
     "training",
     "upscaling",
     "checkpoint",
+    "benchmarking",
     "cli",
 )
 
