@@ -103,12 +103,13 @@ class Int8EDSR(nn.Module):
 
     def __init__(self, network: SRNetwork, x: torch.Tensor) -> None:
         super().__init__()
-        if not isinstance(network, EDSR) or not all(map(_is_plain, network.body[:-1])):
-            raise Unavailable("written for EDSR without batch_norm and res_scale alone")
+        if not isinstance(network, EDSR):
+            raise Unavailable("written for EDSR alone")
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.end = network.body[-1]
+        *blocks, self.end = network.body.children()
+        pairs = [_convolutions(block) for block in blocks]
         with torch.inference_mode():
-            self.blocks = Int8Blocks(convolutions(network), self.head(x))
+            self.blocks = Int8Blocks(pairs, self.head(x))
 
     def head(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.network.head(self.network.sub_mean(x * RGB_RANGE))
@@ -123,13 +124,10 @@ class Int8EDSR(nn.Module):
         return y
 
 
-def convolutions(network: EDSR) -> list[tuple[nn.Conv2d, nn.Conv2d]]:
-    """Return the two convolutions of every residual block."""
-    convs = [
-        [m for m in block.modules() if isinstance(m, nn.Conv2d)] for block in network.body[:-1]
-    ]
-    return [(first, second) for first, second in convs]
-
-
-def _is_plain(block: nn.Module) -> bool:
-    return isinstance(block, ResBlock) and len(block.body) == 3 and block.res_scale == 1
+def _convolutions(block: nn.Module) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """Return the two convolutions of a residual block that is nothing more than those."""
+    if not isinstance(block, ResBlock) or len(block.body) != 3 or block.res_scale != 1:
+        raise Unavailable("written for EDSR without batch_norm and res_scale alone")
+    first, _, second = block.body.children()
+    assert isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)
+    return first, second

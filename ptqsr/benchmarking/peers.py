@@ -75,6 +75,7 @@ def openvino_run(path: str, x: torch.Tensor, threads: int, precision: str = "f32
     """Return one inference of an ONNX file by OpenVINO.
 
     `precision` is that of what is not int8: by itself it would take bf16 where the CPU has it.
+    The output lies in memory of the function's own: it is valid until the next call.
     """
     import openvino as ov
 
@@ -84,8 +85,15 @@ def openvino_run(path: str, x: torch.Tensor, threads: int, precision: str = "f32
         "PERFORMANCE_HINT": "LATENCY",
     }
     request = ov.Core().compile_model(path, "CPU", settings).create_infer_request()
-    request.set_input_tensor(ov.Tensor(x.numpy(), shared_memory=True))
-    return request.infer
+    picture = x.numpy()  # read where it is: it must live as long as the request
+    request.set_input_tensor(ov.Tensor(picture, shared_memory=True))
+
+    def run() -> Any:
+        assert picture is not None
+        request.infer()
+        return request.get_output_tensor().data
+
+    return run
 
 
 def export(task: Task, folder: Path) -> dict[str, str]:

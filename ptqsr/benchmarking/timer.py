@@ -19,16 +19,20 @@ from ptqsr import native
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one candidate over all rounds; `ratio` is its time over the first's."""
+    """Milliseconds of one candidate over all rounds; `ratio` is its time over the first's.
+
+    `low` and `high` are quartiles, ratios are taken round by round.
+    """
 
     name: str
     median_ms: float
-    low_ms: float  # quartiles
+    low_ms: float
     high_ms: float
     ratio: float
     ratio_low: float
     ratio_high: float
     gigabytes_per_second: float | None
+    rounds_ms: tuple[float, ...]
 
     def line(self, op: str, shape: str) -> str:
         speed = (
@@ -78,6 +82,7 @@ def compare(
                 ratio_low,
                 ratio_high,
                 speed,
+                tuple(round(second * 1e3, 4) for second in times),
             )
         )
     return timings

@@ -11,16 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ptqsr import models
-from ptqsr.benchmarking import (
-    Record,
-    check_chart,
-    machine,
-    measure,
-    task_of,
-    write_chart,
-)
-from ptqsr.cli.networks import Scale, open_network
+from ptqsr.benchmarking import Record, check_chart, machine, measure, task_of, write_chart
+from ptqsr.cli.networks import Scale, open_or_build
 from ptqsr.cli.output import JsonFile, check_json, progress_bar, report, stderr
 from ptqsr.errors import PtqsrError
 
@@ -76,7 +68,7 @@ def benchmark(
         raise PtqsrError(f"--batch {batch}: must be 1 to {LARGEST}")
     sizes = [_size(text) for text in size or ["180x320"]]
     numbers = _threads(threads)
-    opened = [(name, _open(name, scale)) for name in networks]
+    opened = [(name, open_or_build(name, scale)) for name in networks]
     groups: list[Group] = []
     with progress_bar() as show:
         for name, network in opened:
@@ -112,16 +104,6 @@ def benchmark(
 
 def _prefixed(show: Any, name: str, what: str, done: int, total: int) -> None:
     show(f"{name} {what}", done, total)
-
-
-def _open(name: str, scale: int | None) -> models.SRNetwork:
-    """Return a network as `open_network` does, or an untrained one by its name."""
-    found = re.fullmatch(r"(\w+)_x(\d)", name)
-    if found and found[1] in models.ARCHITECTURES and not Path(name).exists():
-        if scale not in (None, int(found[2])):
-            raise PtqsrError(f"{name}: is for scale {found[2]}, not {scale}")
-        return models.build(found[1], scale=int(found[2]), weights=None)
-    return open_network(name, scale)
 
 
 def _size(text: str) -> tuple[int, int]:
