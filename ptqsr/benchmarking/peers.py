@@ -85,11 +85,11 @@ def openvino_run(path: str, x: torch.Tensor, threads: int, precision: str = "f32
         "PERFORMANCE_HINT": "LATENCY",
     }
     request = ov.Core().compile_model(path, "CPU", settings).create_infer_request()
-    picture = x.numpy()  # read where it is: it must live as long as the request
-    request.set_input_tensor(ov.Tensor(picture, shared_memory=True))
+    picture = x.numpy()
 
     def run() -> Any:
-        assert picture is not None
+        # Read where it is: the picture must live as long as the request, hence in here.
+        request.set_input_tensor(ov.Tensor(picture, shared_memory=True))
         request.infer()
         return request.get_output_tensor().data
 
