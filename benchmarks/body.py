@@ -6,7 +6,8 @@
 with ReLU, 4.247 GOP. Every candidate is run once a round, in one process. PyTorch's int8 goes from
 codes to codes; ONNX Runtime's and OpenVINO's also quantize the input and dequantize the output
 (about a hundredth of the body). OpenVINO in float32 is held to it: of itself it takes bf16 where
-the CPU has it, which is a row of its own.
+the CPU has it, which is a row of its own. "CPU" is the time on processors: with one thread it holds
+still where others use the machine; with more it counts threads that wait busily.
 
 Ours are added where benchmarks/body_ours.py is there: `candidates(threads)` in it returns a dict
 from names that begin "conv: " or "body: " to functions that run once.
@@ -84,12 +85,15 @@ def ours(threads: int) -> Candidates:
 def show(part: str, timings: list[Timing], own: set[str]) -> None:
     """Print GOP/s, and how many times as fast as the others, round by round."""
     base = timings[0]
-    print(f"{'':<34}{'ms':>9} {'quartiles':>20} {'GOP/s':>8}  speed over {base.name}")
+    heads = f"{'ms':>9} {'quartiles':>20} {'best':>9} {'GOP/s':>8} {'CPU ms':>9} {'GOP/s':>8}"
+    print(f"{'':<30}{heads}  speed over {base.name}")
     for timing in timings:
         spread = f"[{timing.low_ms:.2f}, {timing.high_ms:.2f}]"
         speed = GOP[part] / timing.median_ms * 1e3
         print(
-            f"{timing.name:<34}{timing.median_ms:>9.2f} {spread:>20} {speed:>8.1f}  "
+            f"{timing.name:<30}{timing.median_ms:>9.2f} {spread:>20} "
+            f"{min(timing.rounds_ms):>9.2f} {speed:>8.1f} "
+            f"{timing.cpu_ms:>9.2f} {GOP[part] / timing.cpu_ms * 1e3:>8.1f}  "
             f"{speed_over(timing, base)}"
         )
     for timing in timings:

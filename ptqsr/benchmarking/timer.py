@@ -21,7 +21,9 @@ from ptqsr import native
 class Timing:
     """Milliseconds of one candidate over all rounds; `ratio` is its time over the first's.
 
-    `low` and `high` are quartiles, ratios are taken round by round.
+    `low` and `high` are quartiles, ratios are taken round by round. `cpu_ms` is the
+    median processor time of all threads of the process: on one thread it holds still on a machine
+    that others use too; on several it counts threads that wait busily.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Timing:
     ratio_low: float
     ratio_high: float
     gigabytes_per_second: float | None
+    cpu_ms: float
     rounds_ms: tuple[float, ...]
 
     def line(self, op: str, shape: str) -> str:
@@ -58,12 +61,15 @@ def compare(
     least 2, for quartiles; `bytes_moved` by one run gives GB/s.
     """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    cpu: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds + 1):
         for name, run in candidates.items():
-            start = time.perf_counter()
+            cpu_start, start = time.process_time(), time.perf_counter()
             run()
+            end, cpu_end = time.perf_counter(), time.process_time()
             if number:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(end - start)
+                cpu[name].append(cpu_end - cpu_start)
         progress(number)
     first = next(iter(seconds.values()))
     timings = []
@@ -82,6 +88,7 @@ def compare(
                 ratio_low,
                 ratio_high,
                 speed,
+                median(cpu[name]) * 1e3,
                 tuple(round(second * 1e3, 4) for second in times),
             )
         )

@@ -25,6 +25,7 @@ def test_turns_warm_up_and_ratios() -> None:
     )
     assert calls == ["a", "b"] * 6 and seen == list(range(6))
     assert len(first.rounds_ms) == 5 and min(first.rounds_ms) >= 2
+    assert 0 <= first.cpu_ms < second.median_ms  # asleep, not at work
     assert first.ratio == first.ratio_low == first.ratio_high == 1
     assert 1 < second.ratio_low <= second.ratio <= second.ratio_high
     assert first.gigabytes_per_second == pytest.approx(1e-6 / first.median_ms * 1e3)
