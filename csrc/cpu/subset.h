@@ -72,7 +72,7 @@ struct SampleScales {
 struct SubsetLoops {
   int64_t lanes;           // floats in a vector
   int64_t compare_levels;  // up to here, comparing with every threshold beats a table (measured)
-  int64_t step_levels;     // the same of ByteSearch::steps
+  int64_t step_levels;     // the same of ByteSearch::steps, at most 64
   // One channel of one sample, x[pixels]. Writes sum, min and max.
   void (*plane_statistics)(const float* x, int64_t pixels, double* sum, float* lo, float* hi);
   // All channels of some pixels, x[pixels][c]. Writes sum, min and max [c].

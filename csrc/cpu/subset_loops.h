@@ -342,7 +342,7 @@ void quantize_pixels(const float* x, float* y, int64_t pixels, const SubsetTable
   }
 }
 
-constexpr SubsetLoops kLoops = {kLanes,           kLanes == 16 ? 16 : 8, 16,
+constexpr SubsetLoops kLoops = {kLanes,           kLanes == 16 ? 16 : 8, kLanes == 4 ? 32 : 64,
                                 plane_statistics, pixel_statistics,      quantize_plane,
                                 quantize_pixels,  encode_plane,          encode_pixels};
 
