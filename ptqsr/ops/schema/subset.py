@@ -93,7 +93,8 @@ def check_normalisation(
 ) -> None:
     """Raise ValueError or TypeError where dtypes, shapes or devices do not fit."""
     shapes = [tuple(tensor.shape) for tensor in (mean, low, high)]
-    if mean.ndim != 2 or len(set(shapes)) > 1 or tuple(nonnegative.shape) != shapes[0][1:]:
+    alike = shapes[0] == shapes[1] == shapes[2]
+    if mean.ndim != 2 or not alike or tuple(nonnegative.shape) != shapes[0][1:]:
         raise ValueError(
             f"normalisation: mean, low, high {shapes} must be [N, C] and nonnegative "
             f"{tuple(nonnegative.shape)} [C]"
