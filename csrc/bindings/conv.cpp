@@ -84,7 +84,7 @@ void quant_conv2d(const char* operation, const py::dict& values, const std::stri
 
 void refold_weights(std::uintptr_t levels, std::uintptr_t step, std::uintptr_t scale,
                     std::uintptr_t weight, std::uintptr_t out_scale, int64_t n, int64_t o,
-                    int64_t c, int64_t taps, int64_t groups, int threads) {
+                    int64_t c, int64_t taps, int64_t groups, const std::string& isa, int threads) {
   const Refold args{n,
                     o,
                     c,
@@ -95,10 +95,11 @@ void refold_weights(std::uintptr_t levels, std::uintptr_t step, std::uintptr_t s
                     pointer<const float>(scale),
                     pointer<int8_t>(weight),
                     pointer<float>(out_scale)};
+  const Isa chosen = isa_named(isa);
   Status status;
   {
     py::gil_scoped_release release;
-    status = ptqsr::refold_weights(args, threads);
+    status = ptqsr::refold_weights(args, chosen, threads);
   }
   check(status, "refold_weights");
 }

@@ -15,13 +15,8 @@
 
 namespace ptqsr {
 namespace cpu {
-namespace {
 
-// Pixels of a row whose values are added in float32 before their sum goes on in float64, the same
-// for every instruction set. Whole tiles of 6, 8, 12 and 16.
-constexpr int64_t kSegment = 96;
-
-const ConvLoops& loops_for(Isa isa) {
+const ConvLoops& conv_loops(Isa isa) {
 #ifdef PTQSR_X86
   if (isa == Isa::avx512_vnni) return kConvAvx512Vnni;
   if (isa == Isa::avx512) return kConvAvx512;
@@ -30,6 +25,12 @@ const ConvLoops& loops_for(Isa isa) {
   static_cast<void>(isa);
   return kConvPortable;
 }
+
+namespace {
+
+// Pixels of a row whose values are added in float32 before their sum goes on in float64, the same
+// for every instruction set. Whole tiles of 6, 8, 12 and 16.
+constexpr int64_t kSegment = 96;
 
 // Sums of each output row and channel, and extremes of each channel and band of rows.
 struct Statistics {
@@ -47,6 +48,7 @@ class Convolution {
       : args_(args),
         s_(args.shape),
         loops_(loops),
+        operands_(args, loops),
         list_(args, loops),
         rows_(s_.h, s_.out_h, s_.kh, s_.stride_h, s_.padding_h, s_.dilation_h),
         columns_(s_.w, s_.out_w, s_.kw, s_.stride_w, s_.padding_w, s_.dilation_w),
@@ -60,7 +62,7 @@ class Convolution {
     const bool per_sample = args_.encoding == Encoding::subset;
     std::vector<PackedWeights> packed(per_sample ? s_.n : 1);
     for (size_t i = 0; i < packed.size(); ++i) {
-      packed[i] = pack_weights(args_, list_, loops_, rows_, columns_, i);
+      packed[i] = pack_weights(args_, list_, loops_, operands_, rows_, columns_, i);
     }
     Statistics statistics(s_, args_.mean == nullptr ? 0 : bands_, lanes_);
     std::vector<Scratch> scratch;  // here, since a task must not throw
@@ -77,7 +79,7 @@ class Convolution {
   // What a band needs beside its input and output.
   struct Scratch {
     explicit Scratch(const Convolution& conv)
-        : rows(conv.args_, conv.encoder_, conv.loops_.operand_bytes),
+        : rows(conv.args_, conv.encoder_, conv.operands_),
           acc(kMaxTilePixels * kMaxBlockLanes),
           sum(conv.lanes_),
           runs(conv.s_.kh * conv.s_.kw),
@@ -113,7 +115,8 @@ class Convolution {
                  0,
                  s_.stride_w * pixel_bytes,
                  packed.words.data() + packed.block_at[number],
-                 packed.start.data() + block.first};
+                 packed.start.data() + block.first,
+                 operands_.exact_words};
     TileOutput out = output(sample, y, block, packed);
     double* sums = nullptr;
     if (args_.mean != nullptr) {
@@ -132,7 +135,7 @@ class Convolution {
         const int64_t x = left + t * size / tiles;
         out.pixels = left + (t + 1) * size / tiles - x;
         in.offset = block.group * scratch.rows.group_bytes() + x * in.stride;
-        loops_.tile(block.vectors, static_cast<int>(out.pixels), in, scratch.acc.data());
+        operands_.tile(block.vectors, static_cast<int>(out.pixels), in, scratch.acc.data());
         out.at = start + x * out.step;
         out.classes = columns_.of.data() + x;
         out.acc = scratch.acc.data();
@@ -231,6 +234,7 @@ class Convolution {
   const QuantConv& args_;
   const ConvShape& s_;
   const ConvLoops& loops_;
+  Operands operands_;
   BlockList list_;
   BorderClasses rows_, columns_;
   RowEncoder encoder_;
@@ -257,7 +261,7 @@ Status quant_conv2d(const QuantConv& args, Isa isa, int threads) {
   if (s.n * s.out_h * s.out_w == 0) return Status::ok;
   const cpu::FloatMode ieee;
   try {
-    cpu::Convolution(args, cpu::loops_for(isa), isa, threads).run();
+    cpu::Convolution(args, cpu::conv_loops(isa), isa, threads).run();
     return Status::ok;
   } catch (const std::bad_alloc&) {
     return Status::out_of_memory;

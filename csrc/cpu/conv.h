@@ -2,12 +2,15 @@
 
 #include <stdint.h>
 
+#include "ptqsr/isa.h"
+
 // The inner loops of a quantized convolution, one set of them per instruction set.
 //
 // Sources compiled for an instruction set include C headers only (see subset.h).
 //
 // Operands come in words of 32 bits: four input channels as u8 times s8 where the processor has
-// VNNI, else two as int16 times int16, which is exact everywhere. A tile is some pixels of a row
+// VNNI, or where both are so small that nothing saturates (4-bit weights), else two as int16 times
+// int16, which is exact everywhere. A tile is some pixels of a row
 // times a block of output channels, whose sums stay in registers.
 namespace ptqsr::cpu {
 
@@ -27,6 +30,7 @@ struct TileInput {
   int64_t stride;          // bytes from a pixel to the next
   const uint8_t* weights;  // [words of all runs][vectors][lanes] words
   const int32_t* start;    // [vectors * lanes], what the sums start from
+  int64_t exact_words;     // of narrow_tile: how many words' products 16 bits hold the sum of
 };
 
 // What is done to a tile's sums, acc[pixels][vectors * lanes]. Tables are those of the block.
@@ -59,13 +63,22 @@ struct ConvLoops {
   int max_vectors;    // of a block
   int max_pixels[5];  // of a tile, by its vectors
   void (*tile)(int vectors, int pixels, const TileInput& in, int32_t* acc);
+  // Of u8 times s8 so small that sums of 16 bits hold several words; null where it gains nothing.
+  void (*narrow_tile)(int vectors, int pixels, const TileInput& in, int32_t* acc);
   void (*store_floats)(const TileOutput& out);
   void (*store_codes)(const TileOutput& out);
+  // max |m|, m = levels * step * scales, each product rounded; no NaN.
+  float (*largest_folded)(const int16_t* levels, float step, const float* scales, int64_t count);
+  // weight = rint(m / out) within [-127, 127].
+  void (*refold)(const int16_t* levels, float step, const float* scales, float out, int64_t count,
+                 int8_t* weight);
 };
 
 extern const ConvLoops kConvPortable;
 extern const ConvLoops kConvAvx2;
 extern const ConvLoops kConvAvx512;
 extern const ConvLoops kConvAvx512Vnni;
+
+const ConvLoops& conv_loops(Isa isa);
 
 }  // namespace ptqsr::cpu

@@ -92,33 +92,95 @@ constexpr int kMaxVectors = 2;
 constexpr int kMaxPixels[5] = {0, 8, 6, 0, 0};
 #endif
 
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+#if defined(__AVX512F__)
+typedef __m512i Pairs;  // of int16, whose sum belongs to one output channel
+INLINE Pairs products(IVec x, const uint8_t* w) {
+  return _mm512_maddubs_epi16(reinterpret_cast<__m512i>(x), load_as<__m512i>(w));
+}
+INLINE Pairs sum16(Pairs a, Pairs b) { return _mm512_add_epi16(a, b); }
+INLINE IVec widened(Pairs a) {
+  return reinterpret_cast<IVec>(_mm512_madd_epi16(a, _mm512_set1_epi16(1)));
+}
+#else
+typedef __m256i Pairs;
+INLINE Pairs products(IVec x, const uint8_t* w) {
+  return _mm256_maddubs_epi16(reinterpret_cast<__m256i>(x), load_as<__m256i>(w));
+}
+INLINE Pairs sum16(Pairs a, Pairs b) { return _mm256_add_epi16(a, b); }
+INLINE IVec widened(Pairs a) {
+  return reinterpret_cast<IVec>(_mm256_madd_epi16(a, _mm256_set1_epi16(1)));
+}
+#endif
+
+// As tile, in sums of 16 bits, which go on in 32 bits after every `exact_words`.
+template <int kVectors, int kPixels>
+void narrow_tile(const TileInput& in, int32_t* out) {
+  for (int i = 0; i < kPixels; ++i) {
+    memcpy(out + i * kVectors * kLanes, in.start, kVectors * sizeof(IVec));
+  }
+  const uint8_t* w = in.weights;
+  for (int64_t r = 0; r < in.count; ++r) {
+    const uint8_t* x = in.runs[r].from + in.offset;
+    for (int64_t left = in.runs[r].words; left > 0; left -= in.exact_words) {
+      const int64_t words = left < in.exact_words ? left : in.exact_words;
+      Pairs acc[kPixels][kVectors] = {};
+      for (const uint8_t* end = x + 4 * words; x < end; x += 4, w += kVectors * sizeof(IVec)) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kPixels; ++i) {
+          const IVec word = IVec{} + load_as<int32_t>(x + i * in.stride);
+#pragma GCC unroll 4
+          for (int v = 0; v < kVectors; ++v) {
+            acc[i][v] = sum16(acc[i][v], products(word, w + v * sizeof(IVec)));
+          }
+        }
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < kPixels; ++i) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          int32_t* to = out + (i * kVectors + v) * kLanes;
+          store_as(to, load_as<IVec>(to) + widened(acc[i][v]));
+        }
+      }
+    }
+  }
+}
+#define PTQSR_NARROW
+#endif
+
 using TileLoop = void (*)(const TileInput&, int32_t*);
 
-// tile<kVectors, 1> .. tile<kVectors, kMaxPixels[kVectors]>, the rest null.
-template <int kVectors>
-struct TileRow {
-  TileLoop loops[kMaxTilePixels + 1] = {};
-  constexpr TileRow() { fill<kMaxPixels[kVectors]>(); }
-  template <int kPixels>
+// Loops<kVectors, 1> .. <kVectors, kMaxPixels[kVectors]>, for every kVectors.
+template <bool kNarrow>
+struct TileTable {
+  TileLoop loops[kMaxVectors + 1][kMaxTilePixels + 1] = {};
+
+  constexpr TileTable() { fill<kMaxVectors, kMaxPixels[kMaxVectors]>(); }
+
+  template <int kVectors, int kPixels>
   constexpr void fill() {
     if constexpr (kPixels > 0) {
-      loops[kPixels] = tile<kVectors, kPixels>;
-      fill<kPixels - 1>();
+#if defined(PTQSR_NARROW)
+      if constexpr (kNarrow) {
+        loops[kVectors][kPixels] = narrow_tile<kVectors, kPixels>;
+      } else {
+        loops[kVectors][kPixels] = tile<kVectors, kPixels>;
+      }
+#else
+      loops[kVectors][kPixels] = tile<kVectors, kPixels>;
+#endif
+      fill<kVectors, kPixels - 1>();
+    } else if constexpr (kVectors > 1) {
+      fill<kVectors - 1, kMaxPixels[kVectors - 1]>();
     }
   }
 };
 
+template <bool kNarrow>
 void any_tile(int vectors, int pixels, const TileInput& in, int32_t* acc) {
-  static constexpr TileRow<1> one;
-  static constexpr TileRow<2> two;
-#if defined(__AVX512F__)
-  static constexpr TileRow<3> three;
-  static constexpr TileRow<4> four;
-  if (vectors == 4) return four.loops[pixels](in, acc);
-  if (vectors == 3) return three.loops[pixels](in, acc);
-#endif
-  if (vectors == 2) return two.loops[pixels](in, acc);
-  one.loops[pixels](in, acc);
+  static constexpr TileTable<kNarrow> table;
+  table.loops[vectors][pixels](in, acc);
 }
 
 // ---- what becomes of them
@@ -251,6 +313,41 @@ void store_codes(const TileOutput& out) {
   out.leaky ? with_rest<true, false, true>(out) : with_rest<false, false, true>(out);
 }
 
+// ---- weights
+
+typedef int16_t SVec __attribute__((vector_size(2 * kLanes)));
+typedef int8_t CVec __attribute__((vector_size(kLanes)));
+
+INLINE Vec folded(SVec levels, float step, Vec scales) {
+  return __builtin_convertvector(levels, Vec) * step * scales;
+}
+
+float largest_folded(const int16_t* levels, float step, const float* scales, int64_t count) {
+  Vec largest{};
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int64_t n = count - i < kLanes ? count - i : kLanes;
+    const Vec m = n == kLanes
+                      ? folded(load_as<SVec>(levels + i), step, load_as<Vec>(scales + i))
+                      : folded(part_as<SVec>(levels + i, n), step, part_as<Vec>(scales + i, n));
+    largest = larger(largest, larger(m, -m));
+  }
+  float result = 0;
+  for (int i = 0; i < kLanes; ++i) result = largest[i] > result ? largest[i] : result;
+  return result;
+}
+
+void refold(const int16_t* levels, float step, const float* scales, float out, int64_t count,
+            int8_t* weight) {
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int64_t n = count - i < kLanes ? count - i : kLanes;
+    const Vec m = n == kLanes
+                      ? folded(load_as<SVec>(levels + i), step, load_as<Vec>(scales + i))
+                      : folded(part_as<SVec>(levels + i, n), step, part_as<Vec>(scales + i, n));
+    const IVec w = rounded(smaller(larger(m / out, all(-127.0f)), all(127.0f)));
+    store_part_as(weight + i, n, __builtin_convertvector(w, CVec));
+  }
+}
+
 constexpr ConvLoops kLoops = {
 #if defined(__AVX512VNNI__)
     1,
@@ -260,9 +357,16 @@ constexpr ConvLoops kLoops = {
     kLanes,
     kMaxVectors,
     {kMaxPixels[0], kMaxPixels[1], kMaxPixels[2], kMaxPixels[3], kMaxPixels[4]},
-    any_tile,
+    any_tile<false>,
+#if defined(PTQSR_NARROW)
+    any_tile<true>,
+#else
+    nullptr,
+#endif
     store_floats,
-    store_codes};
+    store_codes,
+    largest_folded,
+    refold};
 
 }  // namespace
 }  // namespace ptqsr::cpu

@@ -9,33 +9,20 @@
 #include "cpu/uniform.h"
 
 namespace ptqsr::cpu {
-namespace {
-
-// Whether some weight needs the sums of the integers under it; see pack_weights.
-bool wants_sums(const QuantConv& args, int operand_bytes) {
-  const ConvShape& s = args.shape;
-  const int64_t count = s.o * (s.c / s.groups) * s.kh * s.kw;
-  return operand_bytes == 1 &&
-         std::any_of(args.weight_levels, args.weight_levels + count,
-                     [](int16_t level) { return level < -128 || level > 127; });
-}
-
-}  // namespace
-
-PaddedRows::PaddedRows(const QuantConv& args, const RowEncoder& encoder, int operand_bytes)
+PaddedRows::PaddedRows(const QuantConv& args, const RowEncoder& encoder, const Operands& operands)
     : args_(args),
       s_(args.shape),
       encoder_(encoder),
-      operand_bytes_(operand_bytes),
+      operand_bytes_(operands.bytes),
       zero_(zero_code(args)),
       group_channels_((s_.c / s_.groups + 3) / 4 * 4),
-      group_bytes_(group_channels_ * operand_bytes),
+      group_bytes_(group_channels_ * operands.bytes),
       pixel_bytes_(group_bytes_ * s_.groups),
       row_bytes_(pixel_bytes_ * (s_.w + 2 * s_.padding_w)),
       depth_((s_.kh - 1) * s_.dilation_h + 1),
-      sums_wanted_(args.encoding != Encoding::subset && wants_sums(args, operand_bytes)) {
+      sums_wanted_(operands.window_sums) {
   // Int16 operands are the integers themselves, bytes lie `zero_` higher.
-  ring_.assign(row_bytes_ * (depth_ + 1), operand_bytes == 1 ? static_cast<uint8_t>(zero_) : 0);
+  ring_.assign(row_bytes_ * (depth_ + 1), operands.bytes == 1 ? static_cast<uint8_t>(zero_) : 0);
   int64_t channel = 0, widest = 0;
   for (int64_t p = 0; p < args.part_count; ++p) {
     const int64_t per_group = s_.c / s_.groups, end = channel + args.parts[p].channels;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/conv.h"
+#include "cpu/conv_weights.h"
 #include "cpu/subset.h"
 #include "cpu/uniform.h"
 #include "ptqsr/conv.h"
@@ -33,7 +34,7 @@ class RowEncoder {
 //   row = [left padding][w pixels][right padding], pixel = [groups][channels of one, padded]
 class PaddedRows {
  public:
-  PaddedRows(const QuantConv& args, const RowEncoder& encoder, int operand_bytes);
+  PaddedRows(const QuantConv& args, const RowEncoder& encoder, const Operands& operands);
 
   // Windows that begin at input row `top`, of a sample; `top` grows within a sample.
   void move_to(int64_t sample, int64_t top);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <new>
 
 #include "cpu/parallel.h"
 
@@ -10,15 +11,30 @@ namespace ptqsr {
 namespace cpu {
 namespace {
 
-// Of a word's operands, the one of input channel c of a window's tap.
-void put(uint8_t* words, int64_t lane, int64_t operand, int bytes, int32_t value) {
-  uint8_t* at = words + lane * 4 + operand * bytes;
-  if (bytes == 1) {
-    *at = static_cast<uint8_t>(value);
-  } else {
-    const auto wide = static_cast<int16_t>(value);
-    std::memcpy(at, &wide, sizeof wide);
+// From so many words between two widenings on, sums of 16 bits are faster (u8 times s4: 8).
+constexpr int64_t kNarrowWords = 8;
+
+// The words of one lane, `width` words apart: operands levels[c][tap] - zero, the channels of a
+// window's tap in a row, 0 where the last word has more. Returns the operands' sum.
+template <class Operand>
+int32_t place(const int16_t* levels, int64_t channels, int64_t taps, int32_t zero, int64_t width,
+              uint8_t* words) {
+  constexpr int64_t kInWord = 4 / sizeof(Operand);
+  const int64_t padded = (channels + 3) / 4 * 4;
+  int32_t total = 0;
+  for (int64_t t = 0; t < taps; ++t) {
+    for (int64_t c = 0; c < padded; c += kInWord) {
+      Operand word[kInWord];
+      for (int64_t i = 0; i < kInWord; ++i) {
+        const int32_t value = c + i < channels ? levels[(c + i) * taps + t] - zero : 0;
+        word[i] = static_cast<Operand>(value);
+        total += value;
+      }
+      std::memcpy(words, word, sizeof word);
+      words += 4 * width;
+    }
   }
+  return total;
 }
 
 // t of one output channel: the bias, and the means over the taps inside the picture.
@@ -49,7 +65,38 @@ void border_terms(const QuantConv& args, const BorderClasses& rows, const Border
   }
 }
 
+// Of every channel, for each of its taps.
+std::vector<float> repeated(const float* values, int64_t channels, int64_t taps) {
+  std::vector<float> result(channels * taps);
+  for (int64_t i = 0; i < channels * taps; ++i) result[i] = values[i / taps];
+  return result;
+}
+
 }  // namespace
+
+Operands::Operands(const QuantConv& args, const ConvLoops& loops)
+    : tile(loops.tile), bytes(loops.operand_bytes), centred(false), exact_words(0) {
+  const ConvShape& s = args.shape;
+  const int64_t count = s.c / s.groups * s.kh * s.kw;
+  int32_t widest = 0, farthest = 0;  // range of a kernel's levels; distance of one from 0
+  for (int64_t o = 0; o < s.o; ++o) {
+    const int16_t* levels = args.weight_levels + o * count;
+    const auto [least, most] = std::minmax_element(levels, levels + count);
+    widest = std::max(widest, *most - *least);
+    farthest = std::max({farthest, -1 - *least, *most + 0});
+  }
+  if (loops.narrow_tile != nullptr && args.encoding == Encoding::uniform) {
+    // A word adds two products to either of two sums.
+    const int32_t largest = 2 * (args.uniform.levels - 1) * std::max((widest + 1) / 2, 1);
+    if (INT16_MAX / std::max(largest, 1) >= kNarrowWords) {
+      tile = loops.narrow_tile;
+      bytes = 1;
+      centred = true;
+      exact_words = INT16_MAX / std::max(largest, 1);
+    }
+  }
+  window_sums = bytes == 1 && args.encoding != Encoding::subset && (centred || farthest > 127);
+}
 
 BlockList::BlockList(const QuantConv& args, const ConvLoops& loops) {
   const ConvShape& s = args.shape;
@@ -107,38 +154,25 @@ int zero_code(const QuantConv& args) {
   }
 }
 
-float refold_channel(const int16_t* levels, float step, const float* scale, int64_t channels,
-                     int64_t taps, int8_t* weight) {
-  const auto folded = [&](int64_t c, int64_t t) {
-    const float w = static_cast<float>(levels[c * taps + t]) * step;
-    return w * scale[c];
-  };
-  float largest = 0;
-  bool nan = false;
-  for (int64_t c = 0; c < channels; ++c) {
-    for (int64_t t = 0; t < taps; ++t) largest = std::max(largest, std::fabs(folded(c, t)));
-    nan = nan || std::isnan(scale[c]);
-  }
-  const float out = nan ? NAN : largest / 127.0f;
-  for (int64_t c = 0; c < channels; ++c) {
-    for (int64_t t = 0; t < taps; ++t) {
-      // Adding 1.5 * 2^23 leaves no place for fractions: half to even.
-      const float ratio = out > 0 ? folded(c, t) / out : 0;
-      const float limited = std::min(std::max(ratio, -127.0f), 127.0f);
-      weight[c * taps + t] =
-          static_cast<int8_t>(static_cast<int32_t>((limited + 0x1.8p23f) - 0x1.8p23f));
-    }
+float refold_channel(const ConvLoops& loops, const int16_t* levels, float step, const float* scales,
+                     int64_t count, int8_t* weight) {
+  const bool nan = std::any_of(scales, scales + count, [](float s) { return std::isnan(s); });
+  const float out = nan ? NAN : loops.largest_folded(levels, step, scales, count) / 127.0f;
+  if (out > 0) {
+    loops.refold(levels, step, scales, out, count, weight);
+  } else {
+    std::fill_n(weight, count, 0);
   }
   return out;
 }
 
 PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const ConvLoops& loops,
-                           const BorderClasses& rows, const BorderClasses& columns,
-                           int64_t sample) {
+                           const Operands& operands, const BorderClasses& rows,
+                           const BorderClasses& columns, int64_t sample) {
   const ConvShape& s = args.shape;
-  const int bytes = loops.operand_bytes, in_word = 4 / bytes;
+  const int bytes = operands.bytes;
   const int64_t channels = s.c / s.groups, taps = s.kh * s.kw;
-  const int64_t words_per_tap = (channels + 3) / 4 * 4 / in_word;
+  const int64_t words_per_tap = (channels + 3) / 4 * bytes;
   const int64_t lanes = list.channels.size(), classes = rows.inside.size() * columns.inside.size();
   const bool subset = args.encoding == Encoding::subset;
   PackedWeights packed;
@@ -150,8 +184,9 @@ PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const C
   if (args.activation == Activation::leaky) packed.slope.resize(lanes);
   std::vector<int8_t> weight(channels * taps);
   std::vector<int16_t> levels(channels * taps);
+  std::vector<float> scales;
+  int64_t group = -1, at = 0;
   bool zero_points = false;
-  int64_t at = 0;
   for (const Block& block : list.blocks) {
     packed.block_at.push_back(at);
     const int64_t width = block.vectors * loops.lanes;
@@ -159,9 +194,12 @@ PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const C
       const int64_t lane = block.first + i, o = list.channels[lane];
       const int16_t* from = args.weight_levels + o * channels * taps;
       if (subset) {
-        const float* scale = args.subset.scale + sample * s.c + block.group * channels;
-        const float out =
-            refold_channel(from, args.weight_step[o], scale, channels, taps, weight.data());
+        if (group != block.group) {
+          group = block.group;
+          scales = repeated(args.subset.scale + sample * s.c + group * channels, channels, taps);
+        }
+        const float out = refold_channel(loops, from, args.weight_step[o], scales.data(),
+                                         channels * taps, weight.data());
         packed.scale[lane] = out / static_cast<float>(args.subset.denominator);
         std::copy(weight.begin(), weight.end(), levels.begin());
         border_terms(args, rows, columns, sample, o, lane, lanes, packed.terms.data());
@@ -178,22 +216,22 @@ PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const C
       }
       if (!packed.slope.empty()) packed.slope[lane] = args.slope[args.slopes == 1 ? 0 : o];
       int32_t zero = 0;
-      if (bytes == 1) {
-        // Levels that int8 does not hold: the least becomes -128, the rest is a sum over pixels.
+      if (operands.window_sums) {
+        // To the middle, or, of levels that int8 does not hold, the least to -128; what is missing
+        // is the sum over the window times `zero`.
         const auto [least, most] = std::minmax_element(levels.begin(), levels.end());
-        if (*least < -128 || *most > 127) zero = *least + 128;
+        if (operands.centred) {
+          zero = *least + (*most - *least + 1) / 2;
+        } else if (*least < -128 || *most > 127) {
+          zero = *least + 128;
+        }
       }
       packed.zero_points[lane] = zero;
       zero_points = zero_points || zero != 0;
-      int32_t total = 0;
-      for (int64_t c = 0; c < channels; ++c) {
-        for (int64_t t = 0; t < taps; ++t) {
-          const int32_t value = levels[c * taps + t] - zero;
-          const int64_t word = t * words_per_tap + c / in_word;
-          put(packed.words.data() + at + word * width * 4, i, c % in_word, bytes, value);
-          total += value;
-        }
-      }
+      uint8_t* words = packed.words.data() + at + i * 4;
+      const int32_t total = bytes == 1
+                                ? place<int8_t>(levels.data(), channels, taps, zero, width, words)
+                                : place<int16_t>(levels.data(), channels, taps, zero, width, words);
       packed.start[lane] = bytes == 1 ? -zero_code(args) * total : 0;
     }
     at += taps * words_per_tap * width * 4;
@@ -204,16 +242,24 @@ PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const C
 
 }  // namespace cpu
 
-Status refold_weights(const Refold& args, int threads) {
+Status refold_weights(const Refold& args, Isa isa, int threads) {
+  if (!isa_available(isa)) return Status::isa_not_available;
   const int64_t channels = args.c / args.groups, count = channels * args.taps;
-  cpu::parallel_for(args.n * args.o, threads, [&](int64_t task) {
-    const int64_t n = task / args.o, o = task % args.o;
-    const int64_t first = o / (args.o / args.groups) * channels;
-    args.out_scale[task] =
-        cpu::refold_channel(args.levels + o * count, args.step[o], args.scale + n * args.c + first,
-                            channels, args.taps, args.weight + task * count);
-  });
-  return Status::ok;
+  try {
+    std::vector<float> scales(args.n * args.c * args.taps);
+    for (size_t i = 0; i < scales.size(); ++i) scales[i] = args.scale[i / args.taps];
+    const cpu::ConvLoops& loops = cpu::conv_loops(isa);
+    cpu::parallel_for(args.n * args.o, threads, [&](int64_t task) {
+      const int64_t n = task / args.o, o = task % args.o;
+      const int64_t first = n * args.c + o / (args.o / args.groups) * channels;
+      args.out_scale[task] =
+          cpu::refold_channel(loops, args.levels + o * count, args.step[o],
+                              scales.data() + first * args.taps, count, args.weight + task * count);
+    });
+    return Status::ok;
+  } catch (const std::bad_alloc&) {
+    return Status::out_of_memory;
+  }
 }
 
 }  // namespace ptqsr

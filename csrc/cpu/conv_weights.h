@@ -8,6 +8,16 @@
 
 namespace ptqsr::cpu {
 
+// How the operands lie in their words, and which loop multiplies them.
+struct Operands {
+  Operands(const QuantConv& args, const ConvLoops& loops);
+  void (*tile)(int vectors, int pixels, const TileInput& in, int32_t* acc);
+  int bytes;            // of one
+  bool centred;         // weights are moved to the middle of their range, see PackedWeights
+  bool window_sums;     // some weights are moved, so that the sums under a window are wanted
+  int64_t exact_words;  // see TileInput
+};
+
 // A block of output channels that a tile computes at once. They lie next to each other in y.
 struct Block {
   int64_t group;
@@ -45,13 +55,15 @@ struct BorderClasses {
 
 // `sample` matters for Encoding::subset alone.
 PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const ConvLoops& loops,
-                           const BorderClasses& rows, const BorderClasses& columns, int64_t sample);
+                           const Operands& operands, const BorderClasses& rows,
+                           const BorderClasses& columns, int64_t sample);
 
 // The value that stands for 0 among the bytes that a row is encoded to.
 int zero_code(const QuantConv& args);
 
-// m = w^ s; scale = max|m| / 127; weight = rint(m / scale): one output channel.
-float refold_channel(const int16_t* levels, float step, const float* scale, int64_t channels,
-                     int64_t taps, int8_t* weight);
+// m = w^ s; scale = max|m| / 127; weight = rint(m / scale), of the `count` weights of one output
+// channel, each with its own s. Returns the scale.
+float refold_channel(const ConvLoops& loops, const int16_t* levels, float step, const float* scales,
+                     int64_t count, int8_t* weight);
 
 }  // namespace ptqsr::cpu

@@ -10,7 +10,7 @@
 namespace ptqsr::cpu {
 
 constexpr int kPadding = 16;    // per-channel tables hold a multiple of this: the widest vector
-constexpr int kMaxSlots = 126;  // of ByteTables
+constexpr int kMaxSlots = 126;  // of ByteTables: levels - 1, or twice as many at the worst
 
 // How the point of a normalised value u is found.
 enum class Search {
@@ -23,23 +23,30 @@ enum class Search {
 // would lie below u; so u > t exactly where v >= 2t (2t of the ideal threshold, a tie).
 enum class ByteSearch {
   none,    // D > 127: points are no bytes
-  steps,   // compare v with every threshold and add the step to the next point; few levels
+  steps,   // compare v with every threshold and change to the next point; few levels
   dense,   // every integer of [-D, D] is a point: round
   lookup,  // a table of all v
 };
 
 // What is emitted for u is a byte: the point, or its index.
 //
-// `steps`, for a group of channels: the byte of u = 0-, then per slot a threshold and a step, each
-// a vector of one byte per lane. Thresholds >= 1/2 fill `up` slots, compared with v - 128; the
-// others `down` slots, compared with -128 - v, so that both fit a byte. A channel with fewer has
-// slots that nothing passes.
+// `steps` compares bytes, though v has more bits: it looks at v through two windows of 255
+// half-steps, sat(v - offset), placed for every channel. Its lower thresholds are compared in the
+// first, the others in the second. A channel with fewer has slots that nothing passes. For a group
+// of channels, with vectors of one entry per lane, W = 4 * lanes bytes:
+//
+//   offsets   int16, of the first window 2 W, of the second 2 W
+//   start     the byte below all thresholds
+//   slots     `first`, then `second` times: a threshold, and what to exclusive-or with above it
 struct ByteTables {
   ByteSearch search;
   bool wide;  // a group is 4 vectors of channels of one pixel; else 1 vector of 4 pixels
-  int64_t up, down;
-  const int8_t* steps;   // nchw: [c][1 + 2 (up + down)]; else [group][same][4 * lanes]
+  int64_t first, second;
+  const int8_t* steps;   // nchw: [c] as above with W = 1 (offsets of one int16); else [group]
   const int8_t* lookup;  // [c][4 D], entry v + 2D
+
+  // Bytes of `steps` for each of W.
+  int64_t entries() const { return 5 + 2 * (first + second); }
 };
 
 // Everything about the channels that the loops need. `padded` is c rounded up to kPadding.

@@ -14,21 +14,24 @@ constexpr int kSets = 4;  // vectors of bytes in flight, which share what is loa
 // The largest integer v for which a threshold at v/2 would lie below u: u > t for t > 0, u >= t
 // for t < 0, but u > -2^-126 for t = 0. In [-reach, reach - 1]; NaN is below everything.
 //
-// The product is the float next to 2u on the side of zero, so that truncation takes a positive
-// integer for the one below it.
+// The product is the float next to 2u on the side of zero, so that truncation takes an integer for
+// the one below it: |2u| rounded up, less one. Where u < 0, all bits flipped negate and add one.
 INLINE IVec half_steps(Vec u, float reach) {
   const float limit = reach - 0.5f;
-  Vec w = u * 0x1.fffffep0f;
-  w = w > -limit ? w : all(-limit);  // NaN too
-  w = w < limit ? w : all(limit);
-#if defined(__AVX512F__)
+  const Vec w = u * 0x1.fffffep0f;
+#if defined(__AVX512DQ__)
+  // min(|w|, limit), which is limit for NaN.
+  const __m512 size = _mm512_range_ps(reinterpret_cast<__m512>(w), _mm512_set1_ps(limit), 0b1010);
   const __mmask16 below =
       _mm512_cmp_ps_mask(reinterpret_cast<__m512>(u), _mm512_set1_ps(-0x1p-126f), _CMP_NGT_UQ);
-  const __m512i i = _mm512_cvttps_epi32(reinterpret_cast<__m512>(w));
-  return reinterpret_cast<IVec>(_mm512_mask_sub_epi32(i, below, i, _mm512_set1_epi32(1)));
+  const __m512i v = _mm512_cvttps_epi32(size);
+  return reinterpret_cast<IVec>(_mm512_mask_xor_epi32(v, below, v, _mm512_set1_epi32(-1)));
 #else
-  const IVec above = u > -0x1p-126f;  // -1 where it holds
-  return __builtin_convertvector(w, IVec) + ~above;
+  const IVec magnitude = reinterpret_cast<IVec>(w) & 0x7FFFFFFF;
+  Vec size = reinterpret_cast<Vec>(magnitude);
+  size = size < limit ? size : all(limit);  // NaN too
+  const IVec above = u > -0x1p-126f;        // -1 where it holds
+  return __builtin_convertvector(size, IVec) ^ ~above;
 #endif
 }
 
@@ -92,29 +95,37 @@ struct Normalised {
 // A finder fills kCount sets of packed bytes.
 
 struct Steps {
-  const int8_t* table;  // of a group, a vector an entry
-  int64_t up, down;
+  const int8_t* table;  // of a group
+  int64_t first, second;
 
-  template <Group group, int kCount, class U>
+  template <Group, int kCount, class U>
   INLINE void find(const U& u, Bytes (&k)[kCount]) const {
-    Bytes above[kCount], below[kCount];
+    Part v[2][kCount][kParts], found[kCount][kParts];
     for (int j = 0; j < kCount; ++j) {
       const Packed a = pack32(half_steps(u(j, 0), 512), half_steps(u(j, 1), 512));
       const Packed b = pack32(half_steps(u(j, 2), 512), half_steps(u(j, 3), 512));
-      above[j] = pack16(minus16(a, all16(128)), minus16(b, all16(128)));
-      below[j] = pack16(minus16(all16(-128), a), minus16(all16(-128), b));
+      for (int i = 0; i < 2; ++i) {
+        const int8_t* offsets = table + i * 2 * kBytes;
+        split(pack16(minus16(a, load_as<Packed>(offsets)),
+                     minus16(b, load_as<Packed>(offsets + kBytes))),
+              v[i][j]);
+      }
+      split(load_as<Bytes>(table + 4 * kBytes), found[j]);
     }
-    const int8_t* entry = table;
-    for (int j = 0; j < kCount; ++j) k[j] = load_bytes(entry);
-    entry += kBytes;
-    for (int64_t i = 0; i < up; ++i, entry += 2 * kBytes) step(k, above, entry);
-    for (int64_t i = 0; i < down; ++i, entry += 2 * kBytes) step(k, below, entry);
+    const int8_t* slot = table + 5 * kBytes;
+    for (int64_t i = 0; i < first; ++i, slot += 2 * kBytes) step(found, v[0], slot);
+    for (int64_t i = 0; i < second; ++i, slot += 2 * kBytes) step(found, v[1], slot);
+    for (int j = 0; j < kCount; ++j) k[j] = joined(found[j]);
   }
 
   template <int kCount>
-  static INLINE void step(Bytes (&k)[kCount], const Bytes (&v)[kCount], const int8_t* entry) {
-    const Bytes threshold = load_bytes(entry), delta = load_bytes(entry + kBytes);
-    for (int j = 0; j < kCount; ++j) k[j] = add_where_above(k[j], v[j], threshold, delta);
+  static INLINE void step(Part (&k)[kCount][kParts], const Part (&v)[kCount][kParts],
+                          const int8_t* slot) {
+    for (int i = 0; i < kParts; ++i) {
+      const Part threshold = load_as<Part>(slot + i * kPartBytes);
+      const Part change = load_as<Part>(slot + kBytes + i * kPartBytes);
+      for (int j = 0; j < kCount; ++j) k[j][i] = changed_above(k[j][i], v[j][i], threshold, change);
+    }
   }
 };
 
@@ -158,7 +169,7 @@ struct Lookup {
           bytes[lane / 4 * 16 + s * 4 + lane % 4] = table[channel * size + v[lane]];
         }
       }
-      k[j] = load_bytes(bytes);
+      k[j] = load_as<Bytes>(bytes);
     }
   }
 };
@@ -282,10 +293,10 @@ INLINE void bytes_of_pixels(const float* x, int64_t pixels, const SubsetTables& 
     case ByteSearch::none:
       return;
     case ByteSearch::steps: {
-      const int64_t size = (1 + 2 * (b.up + b.down)) * kBytes;
+      const int64_t size = b.entries() * kBytes;
       return byte_pixels(
           x, pixels, t, s,
-          [&](int64_t c) { return Steps{b.steps + c / channels * size, b.up, b.down}; }, sink);
+          [&](int64_t c) { return Steps{b.steps + c / channels * size, b.first, b.second}; }, sink);
     }
     case ByteSearch::dense:
       return byte_pixels(
@@ -308,12 +319,11 @@ INLINE void bytes_of_plane(const float* x, int64_t pixels, int64_t c, const Subs
     case ByteSearch::none:
       return;
     case ByteSearch::steps: {
-      const int64_t entries = 1 + 2 * (b.up + b.down);
-      int8_t table[(1 + 2 * kMaxSlots) * kBytes];
-      for (int64_t i = 0; i < entries; ++i) {
-        memset(table + i * kBytes, b.steps[c * entries + i], kBytes);
-      }
-      return byte_plane(x, pixels, c, s, Steps{table, b.up, b.down}, sink);
+      int8_t table[(5 + 2 * kMaxSlots) * kBytes];
+      const int8_t* entry = b.steps + c * b.entries();
+      for (int i = 0; i < 4 * kBytes; ++i) table[i] = entry[i / (2 * kBytes) * 2 + i % 2];
+      for (int64_t i = 4; i < b.entries(); ++i) memset(table + i * kBytes, entry[i], kBytes);
+      return byte_plane(x, pixels, c, s, Steps{table, b.first, b.second}, sink);
     }
     case ByteSearch::dense:
       return byte_plane(x, pixels, c, s, Dense{t.denominator, b.lookup[0]}, sink);

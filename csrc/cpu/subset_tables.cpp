@@ -31,12 +31,47 @@ void fill_lookup(const Points& points, int64_t channel, const ValueOf& set) {
   }
 }
 
-// How many of a channel's thresholds are at most 0.
-int64_t thresholds_below(const Points& points, int64_t channel) {
+// A threshold in half-steps: v >= half_step exactly where u is sent to the point above.
+int32_t half_step(const Points& points, int64_t channel, int64_t i) {
   const int32_t* row = points.points + channel * points.levels;
+  return row[i] + row[i + 1];
+}
+
+constexpr int32_t kWindow = 254;  // between the thresholds of one window of ByteTables, at most
+
+// How many of a channel's thresholds the first window takes if it has `slots`: as many as lie
+// close enough to each other.
+int64_t in_first(const Points& points, int64_t channel, int64_t slots) {
   int64_t count = 0;
-  while (count + 1 < points.levels && row[count] + row[count + 1] <= 0) ++count;
+  while (count < std::min(slots, points.levels - 1) &&
+         half_step(points, channel, count) - half_step(points, channel, 0) <= kWindow) {
+    ++count;
+  }
   return count;
+}
+
+// Sets the slots of both windows to the smallest sum for which all channels have room.
+void share_slots(const Points& points, ByteTables& bytes) {
+  const int64_t gaps = points.levels - 1;
+  int64_t least = 0;  // what the second window cannot hold in some channel
+  for (int64_t i = 0; i < points.c; ++i) {
+    int64_t count = 0;
+    while (half_step(points, i, gaps - 1) - half_step(points, i, count) > kWindow) ++count;
+    least = std::max(least, count);
+  }
+  int64_t best = 2 * gaps + 1;
+  for (int64_t first = least; first <= gaps; ++first) {
+    int64_t second = 0;
+    for (int64_t i = 0; i < points.c; ++i) {
+      second = std::max(second, gaps - in_first(points, i, first));
+    }
+    if (first + second < best) {
+      best = first + second;
+      bytes.first = first;
+      bytes.second = second;
+    }
+    if (best == gaps) return;
+  }
 }
 
 int8_t wrapped(int64_t value) { return static_cast<int8_t>(static_cast<uint8_t>(value & 0xFF)); }
@@ -130,33 +165,28 @@ void Tables::make_steps(const Points& points, Layout layout, const SubsetLoops& 
   const int64_t c = points.c, levels = points.levels;
   ByteTables& bytes = view_.bytes;
   bytes.search = ByteSearch::steps;
-  for (int64_t i = 0; i < c; ++i) {
-    const int64_t below = thresholds_below(points, i);
-    bytes.down = std::max(bytes.down, below);
-    bytes.up = std::max(bytes.up, levels - 1 - below);
-  }
-  // Of a channel: the byte of u = 0-, then thresholds and steps.
-  const int64_t entries = 1 + 2 * (bytes.up + bytes.down);
-  std::vector<int8_t> rows(c * entries);
+  if (levels > 1) share_slots(points, bytes);
+  const int64_t entries = bytes.entries();
+  std::vector<int8_t> rows(c * entries);  // with W = 1
   for (int64_t i = 0; i < c; ++i) {
     const int32_t* row = points.points + i * levels;
-    const auto value = [&](int64_t code) { return codes ? code : row[code]; };
-    const int64_t below = thresholds_below(points, i);
+    const auto value = [&](int64_t code) { return codes ? code : int64_t{row[code]}; };
+    const int64_t first = in_first(points, i, bytes.first);
     int8_t* entry = rows.data() + i * entries;
-    *entry++ = wrapped(value(below));
-    // v >= 2t, that is v - 128 > 2t - 129.
-    for (int64_t slot = 0; slot < bytes.up; ++slot, entry += 2) {
-      const int64_t code = below + slot;
-      const bool there = code + 1 < levels;
-      entry[0] = there ? wrapped(row[code] + row[code + 1] - 129) : 127;
-      entry[1] = there ? wrapped(value(code + 1) - value(code)) : 0;
-    }
-    // v < 2t, that is -128 - v > -128 - 2t.
-    for (int64_t slot = 0; slot < bytes.down; ++slot, entry += 2) {
-      const int64_t code = below - 1 - slot;
-      const bool there = code >= 0;
-      entry[0] = there ? wrapped(-128 - row[code] - row[code + 1]) : 127;
-      entry[1] = there ? wrapped(value(code) - value(code + 1)) : 0;
+    entry[4] = wrapped(value(0));
+    for (int64_t window = 0; window < 2; ++window) {
+      const int64_t start = window == 0 ? 0 : first, stop = window == 0 ? first : levels - 1;
+      // v >= half_step, that is v - offset > half_step - 1 - offset, from -128 to 126.
+      const int32_t offset = start < stop ? half_step(points, i, start) + 127 : 0;
+      entry[2 * window] = wrapped(offset & 0xFF);
+      entry[2 * window + 1] = wrapped(offset >> 8);
+      int8_t* slot = entry + 5 + 2 * window * bytes.first;
+      for (int64_t j = 0; j < (window == 0 ? bytes.first : bytes.second); ++j, slot += 2) {
+        const int64_t code = start + j;
+        const bool there = code < stop;
+        slot[0] = there ? wrapped(half_step(points, i, code) - 1 - offset) : 127;
+        slot[1] = there ? wrapped(value(code + 1) ^ value(code)) : 0;
+      }
     }
   }
   if (layout == Layout::nchw) {
@@ -165,11 +195,16 @@ void Tables::make_steps(const Points& points, Layout layout, const SubsetLoops& 
     const int64_t lanes = loops.lanes, width = 4 * lanes, channels = bytes.wide ? width : lanes;
     const int64_t groups = rounded_up(c, channels) / channels;
     steps_.resize(groups * entries * width);
+    // As vectors.h packs: byte 16 l + 4 s + j is lane 4 l + j of vector s; 16 bits wide, vectors
+    // 0 and 1 come first and are word 8 l + 4 s + j, then 2 and 3 the same.
     for (int64_t i = 0; i < groups * entries * width; ++i) {
-      // As vectors.h packs: byte 16 l + 4 s + j is lane 4 l + j of vector s.
-      const int64_t byte = i % width, entry = i / width % entries, group = i / width / entries;
-      const int64_t lane = byte / 16 * 4 + byte % 4, vector = bytes.wide ? byte / 4 % 4 : 0;
-      const int64_t channel = group * channels + vector * lanes + lane;
+      const int64_t group = i / (entries * width), at = i % (entries * width);
+      const bool offsets = at < 4 * width;
+      const int64_t unit = offsets ? at % width / 2 : at % width, half = at / width % 2;
+      const int64_t lane = (offsets ? unit / 8 : unit / 16) * 4 + unit % 4;
+      const int64_t vector = offsets ? 2 * half + unit / 4 % 2 : unit / 4 % 4;
+      const int64_t channel = group * channels + (bytes.wide ? vector * lanes : 0) + lane;
+      const int64_t entry = offsets ? at / (2 * width) * 2 + at % 2 : at / width;
       if (channel < c) steps_[i] = rows[channel * entries + entry];
     }
   }

@@ -40,8 +40,10 @@ INLINE Vec load(const float* p) {
 
 INLINE void store(float* p, Vec v) { memcpy(p, &v, sizeof v); }
 
-INLINE Bytes load_bytes(const int8_t* p) {
-  Bytes v;
+// Any other vector.
+template <class V>
+INLINE V load_as(const int8_t* p) {
+  V v;
   memcpy(&v, p, sizeof v);
   return v;
 }
@@ -160,19 +162,37 @@ INLINE Vec unpacked(Bytes v, int s) {
 #endif
 }
 
-// k + step where v > threshold. [bytes, wrapping]
-INLINE Bytes add_where_above(Bytes k, Bytes v, Bytes threshold, Bytes step) {
+// ---- bytes compared
+//
+// In parts of at most 32 bytes: comparing 64 leaves a mask register, which is slower to use.
+
+constexpr int kParts = kBytes > 32 ? 2 : 1;
+constexpr int kPartBytes = kBytes / kParts;
+typedef int8_t Part __attribute__((vector_size(kPartBytes)));
+
 #if defined(__AVX512BW__)
-  const __mmask64 above =
-      _mm512_cmpgt_epi8_mask(reinterpret_cast<__m512i>(v), reinterpret_cast<__m512i>(threshold));
-  const __m512i sum = reinterpret_cast<__m512i>(k);
-  return reinterpret_cast<Bytes>(
-      _mm512_mask_add_epi8(sum, above, sum, reinterpret_cast<__m512i>(step)));
-#else
-  return reinterpret_cast<Bytes>(reinterpret_cast<Unsigned>(k) +
-                                 reinterpret_cast<Unsigned>((v > threshold) & step));
-#endif
+INLINE void split(Bytes v, Part (&parts)[kParts]) {
+  parts[0] = reinterpret_cast<Part>(_mm512_castsi512_si256(reinterpret_cast<__m512i>(v)));
+  parts[1] = reinterpret_cast<Part>(_mm512_extracti64x4_epi64(reinterpret_cast<__m512i>(v), 1));
 }
+INLINE Bytes joined(const Part (&parts)[kParts]) {
+  const __m512i low = _mm512_castsi256_si512(reinterpret_cast<__m256i>(parts[0]));
+  return reinterpret_cast<Bytes>(_mm512_inserti64x4(low, reinterpret_cast<__m256i>(parts[1]), 1));
+}
+// k ^ change where v > threshold.
+INLINE Part changed_above(Part k, Part v, Part threshold, Part change) {
+  const __m256i above =
+      _mm256_cmpgt_epi8(reinterpret_cast<__m256i>(v), reinterpret_cast<__m256i>(threshold));
+  return reinterpret_cast<Part>(_mm256_ternarylogic_epi64(reinterpret_cast<__m256i>(k), above,
+                                                          reinterpret_cast<__m256i>(change), 0x78));
+}
+#else
+INLINE void split(Bytes v, Part (&parts)[kParts]) { parts[0] = v; }
+INLINE Bytes joined(const Part (&parts)[kParts]) { return parts[0]; }
+INLINE Part changed_above(Part k, Part v, Part threshold, Part change) {
+  return k ^ ((v > threshold) & change);
+}
+#endif
 
 }  // namespace
 }  // namespace ptqsr::cpu

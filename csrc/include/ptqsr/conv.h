@@ -104,6 +104,6 @@ struct Refold {
   int8_t* weight;
   float* out_scale;
 };
-Status refold_weights(const Refold& args, int threads);
+Status refold_weights(const Refold& args, Isa isa, int threads);
 
 }  // namespace ptqsr

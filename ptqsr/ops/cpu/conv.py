@@ -59,6 +59,7 @@ def refold_weights(
         channels,
         height * width,
         groups,
+        native.cpu_isa(),
         torch.get_num_threads(),
     )
     return weight, out_scale
