@@ -1,116 +1,27 @@
-"""The one timer of every benchmark: interleaved rounds, medians, ratios round by round."""
+"""The package's timer for the scripts here, and their result files."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median, quantiles
 from typing import Any
 
-import torch
-
-from ptqsr import native
+from ptqsr.benchmarking.timer import Timing, as_json, compare, machine
 from ptqsr.files import replacing
 
-
-@dataclass(frozen=True)
-class Timing:
-    """Milliseconds of one candidate over all rounds; `ratio` is its time over the first's."""
-
-    name: str
-    median_ms: float
-    low_ms: float  # quartiles
-    high_ms: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    gigabytes_per_second: float | None
-
-    def line(self, op: str, shape: str) -> str:
-        speed = (
-            "" if self.gigabytes_per_second is None else f"{self.gigabytes_per_second:8.1f} GB/s"
-        )
-        return (
-            f"{op:<18} {shape:<16} {self.name:<22} {self.median_ms:9.3f} ms "
-            f"[{self.low_ms:.3f}, {self.high_ms:.3f}] {speed:<13} "
-            f"{self.ratio:8.2f} x [{self.ratio_low:.2f}, {self.ratio_high:.2f}]"
-        )
-
-
-def compare(
-    candidates: dict[str, Callable[[], object]], *, rounds: int = 25, bytes_moved: int | None = None
-) -> list[Timing]:
-    """Time the candidates in turn, every one once a round, after one warm-up round.
-
-    Interleaved, since these machines' clocks drift: a ratio is taken inside its round.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for number in range(rounds + 1):
-        for name, run in candidates.items():
-            start = time.perf_counter()
-            run()
-            if number:
-                seconds[name].append(time.perf_counter() - start)
-    first = next(iter(seconds.values()))
-    timings = []
-    for name, times in seconds.items():
-        ratios = [a / b for a, b in zip(times, first, strict=True)]
-        low, middle, high = quantiles(times, n=4)
-        ratio_low, _, ratio_high = quantiles(ratios, n=4)
-        speed = None if bytes_moved is None else bytes_moved / middle / 1e9
-        timings.append(
-            Timing(
-                name,
-                middle * 1e3,
-                low * 1e3,
-                high * 1e3,
-                median(ratios),
-                ratio_low,
-                ratio_high,
-                speed,
-            )
-        )
-    return timings
-
-
-def machine() -> dict[str, Any]:
-    """Return what a figure must be traced to: machine, versions, commit, command."""
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = {line.split(":")[0].strip(): line.split(":", 1)[-1].strip() for line in lines}
-        model = f"{names.get('model name')}, model {names.get('model')}"
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    described = native.describe()
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "instruction_set": described.cpu_instruction_set_used,
-        "gpus": [gpu["name"] for gpu in described.gpus],
-        "driver": described.cuda_driver,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "commit": commit,
-        "command": " ".join(["python", *sys.argv]),
-    }
+__all__ = ["Timing", "as_json", "compare", "write"]
 
 
 def write(path: str | None, figures: Any) -> None:
-    """Write figures with their machine as JSON, if a path is given."""
-    if path is not None:
-        with replacing(Path(path)) as temporary:
-            text = json.dumps({"machine": machine(), "figures": figures}, indent=1)
-            temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def as_json(timings: list[Timing]) -> list[dict[str, Any]]:
-    return [asdict(timing) for timing in timings]
+    """Write figures with their machine and commit as JSON, if a path is given."""
+    if path is None:
+        return
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    origin = {**machine(), "commit": commit, "command": " ".join(["python", *sys.argv])}
+    with replacing(Path(path)) as temporary:
+        text = json.dumps({"machine": origin, "figures": figures}, indent=1)
+        temporary.write_text(text + "\n", encoding="utf-8")

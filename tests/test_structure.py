@@ -31,6 +31,7 @@ LAYERS = (
     "training",
     "upscaling",
     "checkpoint",
+    "benchmarking",
     "cli",
 )
 

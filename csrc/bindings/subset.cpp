@@ -45,6 +45,18 @@ void channel_stats(std::uintptr_t x, std::uintptr_t mean, std::uintptr_t low, st
   check(status, "channel_stats");
 }
 
+void normalisation(std::uintptr_t mean, std::uintptr_t low, std::uintptr_t high,
+                   std::uintptr_t nonnegative, std::uintptr_t out_mean, std::uintptr_t out_scale,
+                   int64_t n, int64_t c) {
+  for (int64_t i = 0; i < n * c; ++i) {
+    const Normalisation found = ptqsr::normalisation(
+        pointer<const float>(mean)[i], pointer<const float>(low)[i], pointer<const float>(high)[i],
+        pointer<const uint8_t>(nonnegative)[i % c] != 0);
+    pointer<float>(out_mean)[i] = found.mean;
+    pointer<float>(out_scale)[i] = found.scale;
+  }
+}
+
 void subset_encode(std::uintptr_t x, std::uintptr_t out, std::uintptr_t points, std::uintptr_t mean,
                    std::uintptr_t scale, int64_t n, int64_t c, int64_t pixels, bool channels_last,
                    int64_t levels, int32_t denominator, int bits, const std::string& isa,
@@ -91,6 +103,7 @@ void subset_decode(std::uintptr_t in, std::uintptr_t y, std::uintptr_t points, s
 
 void bind_subset(py::module_& m) {
   m.def("channel_stats", &channel_stats);
+  m.def("normalisation", &normalisation);
   m.def("subset_decode", &subset_decode);
   m.def("subset_encode", &subset_encode);
   m.def("subset_fake_quant", &subset_fake_quant);

@@ -15,6 +15,7 @@ struct Operands {
   int bytes;            // of one
   bool centred;         // weights are moved to the middle of their range, see PackedWeights
   bool window_sums;     // some weights are moved, so that the sums under a window are wanted
+  bool few;             // the lanes are input channels, see ConvLoops
   int64_t exact_words;  // see TileInput
 };
 

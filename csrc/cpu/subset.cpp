@@ -31,15 +31,17 @@ struct Found {
   double sum;
   float low, high;
 
-  // Whether |x| < 2^120 throughout, without NaN.
-  bool sound() const {
-    return std::max(std::fabs(low), std::fabs(high)) < 0x1p120f && !std::isnan(sum);
-  }
-
+  // NaN if some value is.
   float mean(int64_t pixels) const {
-    return low == high ? low : static_cast<float>(sum / static_cast<double>(pixels));
+    return low == high && !std::isnan(sum) ? low
+                                           : static_cast<float>(sum / static_cast<double>(pixels));
   }
 };
+
+// Whether |x| < 2^120 throughout, without NaN.
+bool sound(float mean, float low, float high) {
+  return low > -0x1p120f && high < 0x1p120f && !std::isnan(mean);
+}
 
 // body(task, sample, first value, pixels) of channels_last, some pixels a task.
 template <class Body>
@@ -94,12 +96,8 @@ void pixel_statistics(const SubsetLoops& loops, const float* x, const Activation
 // Writes mean and scale of a channel of a sample, and sets them.
 void normalise(const SubsetFakeQuant& args, Scales& scales, int64_t n, int64_t c,
                const Found& found) {
-  float mean = NAN, scale = NAN;
-  if (found.sound()) {
-    mean = args.nonnegative[c] == 0 ? found.mean(args.shape.pixels) : 0;
-    scale = std::max(found.high - mean, mean - found.low);
-    if (scale < 0x1p-100f) scale = 0;
-  }
+  const auto [mean, scale] =
+      normalisation(found.mean(args.shape.pixels), found.low, found.high, args.nonnegative[c] != 0);
   args.mean[n * args.shape.c + c] = mean;
   args.scale[n * args.shape.c + c] = scale;
   scales.set(n, c, mean, scale);
@@ -183,6 +181,14 @@ Status subset_fake_quant(const SubsetFakeQuant& args, Isa isa, int threads) {
   }
 }
 
+Normalisation normalisation(float mean, float low, float high, bool nonnegative) {
+  if (!sound(mean, low, high)) return {NAN, NAN};
+  if (low == high) mean = low;
+  if (nonnegative) mean = 0;
+  const float scale = std::max(high - mean, mean - low);
+  return {mean, scale < 0x1p-100f ? 0 : scale};
+}
+
 Status channel_stats(const ChannelStats& args, Isa isa, int threads) {
   if (!isa_available(isa)) return Status::isa_not_available;
   const ActivationShape& shape = args.shape;
@@ -191,10 +197,11 @@ Status channel_stats(const ChannelStats& args, Isa isa, int threads) {
   const SubsetLoops& loops = cpu::subset_loops(isa);
   const auto write = [&](int64_t n, int64_t c, const Found& found) {
     const int64_t i = n * shape.c + c;
-    const bool sound = found.sound();
-    args.mean[i] = sound ? found.mean(shape.pixels) : NAN;
-    args.low[i] = sound ? found.low : NAN;
-    args.high[i] = sound ? found.high : NAN;
+    const float mean = found.mean(shape.pixels);
+    const bool all = sound(mean, found.low, found.high);
+    args.mean[i] = all ? mean : NAN;
+    args.low[i] = all ? found.low : NAN;
+    args.high[i] = all ? found.high : NAN;
   };
   if (shape.layout == Layout::nchw) {
     for_planes(shape, threads, [&](int64_t n, int64_t c, int64_t start) {

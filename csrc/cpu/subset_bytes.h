@@ -321,7 +321,12 @@ INLINE void bytes_of_plane(const float* x, int64_t pixels, int64_t c, const Subs
     case ByteSearch::steps: {
       int8_t table[(5 + 2 * kMaxSlots) * kBytes];
       const int8_t* entry = b.steps + c * b.entries();
-      for (int i = 0; i < 4 * kBytes; ++i) table[i] = entry[i / (2 * kBytes) * 2 + i % 2];
+      for (int i = 0; i < 4; ++i) {
+        int16_t offset;
+        memcpy(&offset, entry + i / 2 * 2, sizeof offset);
+        const Packed offsets = all16(offset);
+        memcpy(table + i * kBytes, &offsets, kBytes);
+      }
       for (int64_t i = 4; i < b.entries(); ++i) memset(table + i * kBytes, entry[i], kBytes);
       return byte_plane(x, pixels, c, s, Steps{table, b.first, b.second}, sink);
     }

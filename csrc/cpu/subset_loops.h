@@ -342,9 +342,19 @@ void quantize_pixels(const float* x, float* y, int64_t pixels, const SubsetTable
   }
 }
 
-constexpr SubsetLoops kLoops = {kLanes,           kLanes == 16 ? 16 : 8, 16,
-                                plane_statistics, pixel_statistics,      quantize_plane,
-                                quantize_pixels,  encode_plane,          encode_pixels};
+constexpr SubsetLoops kLoops = {
+    kLanes,
+    kLanes == 16 ? 16 : 8,
+    kLanes == 4 ? 32 : 64,
+    kLanes,  // Permute16 where there are 16
+    kLanes == 4 ? 4 : 8,
+    plane_statistics,
+    pixel_statistics,
+    quantize_plane,
+    quantize_pixels,
+    encode_plane,
+    encode_pixels,
+};
 
 }  // namespace
 }  // namespace ptqsr::cpu

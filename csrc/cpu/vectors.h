@@ -155,10 +155,18 @@ INLINE Vec unpacked(Bytes v, int s) {
       _mm256_broadcastsi128_si256(_mm_set_epi32(0x03808080, 0x02808080, 0x01808080, 0x00808080)));
   const __m256i bytes = _mm256_shuffle_epi8(reinterpret_cast<__m256i>(v), top);
   return reinterpret_cast<Vec>(_mm256_cvtepi32_ps(_mm256_srai_epi32(bytes, 24)));
+#elif defined(__SSE2__)
+  const __m128i b = reinterpret_cast<__m128i>(v);
+  const __m128i words = s < 2 ? _mm_unpacklo_epi8(b, b) : _mm_unpackhi_epi8(b, b);
+  const __m128i top =
+      s % 2 == 0 ? _mm_unpacklo_epi16(words, words) : _mm_unpackhi_epi16(words, words);
+  return reinterpret_cast<Vec>(_mm_cvtepi32_ps(_mm_srai_epi32(top, 24)));
 #else
-  Vec f;
-  for (int i = 0; i < kLanes; ++i) f[i] = static_cast<float>(v[4 * s + i]);
-  return f;
+  int8_t bytes[kBytes];
+  memcpy(bytes, &v, sizeof v);
+  IVec k;
+  for (int i = 0; i < kLanes; ++i) k[i] = bytes[4 * s + i];
+  return __builtin_convertvector(k, Vec);
 #endif
 }
 

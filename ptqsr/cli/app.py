@@ -7,6 +7,7 @@ from collections.abc import Callable
 import typer
 
 import ptqsr
+from ptqsr.cli.benchmark import benchmark
 from ptqsr.cli.calibrate import calibrate
 from ptqsr.cli.evaluate import evaluate
 from ptqsr.cli.info import info
@@ -25,6 +26,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate,
     "evaluate": evaluate,
     "upscale": upscale,
+    "benchmark": benchmark,
     "train": train,
     "models": list_models,
     "info": info,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,3 +72,13 @@ def deployed(name: str, network: models.SRNetwork) -> models.SRNetwork:
         return deployment.deploy(network)
     except PtqsrError as error:
         raise PtqsrError(f"{name}: {error}") from None
+
+
+def open_or_build(name: str, scale: int | None = None) -> models.SRNetwork:
+    """Return a network as `open_network` does, or with random weights by a name as `rdn_x2`."""
+    found = re.fullmatch(r"(\w+)_x([234])", name)
+    if not found or found[1] not in models.ARCHITECTURES or Path(name).exists():
+        return open_network(name, scale)
+    if scale not in (None, int(found[2])):
+        raise PtqsrError(f"{name}: is for scale {found[2]}, not {scale}")
+    return models.build(found[1], scale=int(found[2]), weights=None)

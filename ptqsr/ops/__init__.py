@@ -14,7 +14,6 @@ from ptqsr.ops.convolutions import (
 )
 from ptqsr.ops.reference.subset import (
     channel_statistics,
-    normalisation,
     quantize_given,
     thresholds,
 )
@@ -81,11 +80,23 @@ def channel_stats(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     """Return (mean, low, high), float32 [N, C]: mean, min and max of every sample and channel.
 
     x: float32 [N, C, H, W], any layout. Min and max are exact; |mean - exact mean| <= 2^-16 max |x|
-    (contract 1), and low where low = high. The result depends on x and its layout alone. All three
+    and low where low = high. The result depends on x and its layout alone. All three
     are NaN for a channel with NaN, Inf or |x| >= 2^120, and 0 where there are no pixels.
     `normalisation` makes the quantizer's mean and scale of them.
     """
     return torch.ops.ptqsr.channel_stats(x)
+
+
+def normalisation(
+    mean: torch.Tensor, low: torch.Tensor, high: torch.Tensor, nonnegative: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the quantizer's (mean, scale), float32 [N, C], of what `channel_stats` gives.
+
+    nonnegative: bool [C]. The mean becomes 0 where `nonnegative`, else low where low = high; scale
+    = max |x - mean| = max(high - mean, mean - low), 0 where below 2^-100. Both are NaN where
+    the mean is NaN, low <= -2^120 or high >= 2^120.
+    """
+    return torch.ops.ptqsr.normalisation(mean, low, high, nonnegative)
 
 
 def subset_encode(

@@ -49,6 +49,13 @@ struct ChannelStats {
 
 Status channel_stats(const ChannelStats& args, Isa isa, int threads);
 
+// SubsetFakeQuant's mean and scale of one channel: mean 0 if `nonnegative`, low if low = high.
+struct Normalisation {
+  float mean, scale;
+};
+
+Normalisation normalisation(float mean, float low, float high, bool nonnegative);
+
 // The points that SubsetFakeQuant finds, for given statistics.
 //
 //   x            float32, `shape`

@@ -12,6 +12,7 @@ from ptqsr.ops.schema.subset import (
     check_decode,
     check_decode_packed,
     check_encode,
+    check_normalisation,
     check_stats,
     check_subset,
 )
@@ -63,6 +64,29 @@ def _channel_stats(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.T
         torch.get_num_threads(),
     )
     return mean, low, high
+
+
+@torch.library.register_kernel("ptqsr::normalisation", "cpu", lib=library)
+def _normalisation(
+    mean: torch.Tensor, low: torch.Tensor, high: torch.Tensor, nonnegative: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    kernels = native.load()
+    if kernels is None:
+        return reference.normalisation(mean, low, high, nonnegative)
+    check_normalisation(mean, low, high, nonnegative)
+    mean, low, high = mean.contiguous(), low.contiguous(), high.contiguous()
+    nonnegative = nonnegative.contiguous()
+    out, scale = mean.new_empty(mean.shape), mean.new_empty(mean.shape)
+    kernels.normalisation(
+        mean.data_ptr(),
+        low.data_ptr(),
+        high.data_ptr(),
+        nonnegative.data_ptr(),
+        out.data_ptr(),
+        scale.data_ptr(),
+        *mean.shape,
+    )
+    return out, scale
 
 
 @torch.library.register_kernel("ptqsr::subset_encode", "cpu", lib=library)

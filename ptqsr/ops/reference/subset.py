@@ -10,6 +10,7 @@ from ptqsr.ops.schema.subset import (
     check_decode,
     check_decode_packed,
     check_encode,
+    check_normalisation,
     check_stats,
     check_subset,
 )
@@ -37,11 +38,7 @@ def channel_stats(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
 def normalisation(
     mean: torch.Tensor, low: torch.Tensor, high: torch.Tensor, nonnegative: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (mean, scale), float32 [N, C], of what `channel_stats` gives (DESIGN, section 1).
-
-    nonnegative: bool [C]. The mean is 0 where `nonnegative`, and low where low = high; the scale
-    is max |x - mean|, 0 where below 2^-100. Both are NaN for a channel with NaN or |x| >= 2^120.
-    """
+    check_normalisation(mean, low, high, nonnegative)
     sound = (low > -LARGEST_VALUE) & (high < LARGEST_VALUE) & ~mean.isnan()
     mean = torch.where(low == high, low, mean)
     mean = torch.where(nonnegative, torch.zeros_like(mean), mean)
@@ -200,6 +197,7 @@ def subset_decode_packed(
 # Calls, not decorators: those would leave None in place of the functions.
 for _function in (
     channel_stats,
+    normalisation,
     subset_decode,
     subset_decode_packed,
     subset_encode,

@@ -75,6 +75,41 @@ def check_stats(x: torch.Tensor) -> None:
 
 
 library.define(
+    "normalisation(Tensor mean, Tensor low, Tensor high, Tensor nonnegative)"
+    " -> (Tensor mean, Tensor scale)"
+)
+
+
+@torch.library.register_fake("ptqsr::normalisation", lib=library)
+def _normalisation(
+    mean: torch.Tensor, low: torch.Tensor, high: torch.Tensor, nonnegative: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    check_normalisation(mean, low, high, nonnegative)
+    return mean.new_empty(mean.shape), mean.new_empty(mean.shape)
+
+
+def check_normalisation(
+    mean: torch.Tensor, low: torch.Tensor, high: torch.Tensor, nonnegative: torch.Tensor
+) -> None:
+    """Raise ValueError or TypeError where dtypes, shapes or devices do not fit."""
+    shapes = [tuple(tensor.shape) for tensor in (mean, low, high)]
+    alike = shapes[0] == shapes[1] == shapes[2]
+    if mean.ndim != 2 or not alike or tuple(nonnegative.shape) != shapes[0][1:]:
+        raise ValueError(
+            f"normalisation: mean, low, high {shapes} must be [N, C] and nonnegative "
+            f"{tuple(nonnegative.shape)} [C]"
+        )
+    check_dtypes(
+        "normalisation",
+        mean=(mean, torch.float32),
+        low=(low, torch.float32),
+        high=(high, torch.float32),
+        nonnegative=(nonnegative, torch.bool),
+    )
+    check_device("normalisation", mean=mean, low=low, high=high, nonnegative=nonnegative)
+
+
+library.define(
     "subset_encode(Tensor x, Tensor points, int denominator, Tensor mean, Tensor scale) -> Tensor"
 )
 
