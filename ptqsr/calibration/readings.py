@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -49,11 +49,16 @@ class Readings:
 @torch.inference_mode(False)  # tensors of that mode have no version
 @torch.no_grad()
 def readings(
-    network: SRNetwork, layers: Mapping[str, nn.Conv2d], x: torch.Tensor, *, per_channel: bool
+    network: SRNetwork,
+    layers: Mapping[str, nn.Conv2d],
+    x: torch.Tensor,
+    *,
+    per_channel: bool,
+    rules: Mapping[str, Hashable] | None = None,
 ) -> Readings:
     """Return what every layer reads, found by running the network once on x.
 
-    Layers that read one tensor share a part; so do the tensors that one layer reads in several
+    Layers that read one tensor share a part if they have the same rule (by default all do); so do the tensors that one layer reads in several
     calls. With `per_channel` a concatenation is the list of its parts, and channels that were
     split off are parts, so that a channel is measured once however often it is read; otherwise a
     tensor is one part as it is read. Raises PtqsrError for a layer that does not run.
@@ -66,9 +71,14 @@ def readings(
     for name, calls in reads.items():
         if not calls:
             raise PtqsrError(f"layer {name}: the network never runs it; exclude it")
-    root = _unite(channels.count, reads)
+    # For the readers of each rule, every channel is another one.
+    rules = rules or dict.fromkeys(layers)
+    kinds = list(dict.fromkeys(rules.values()))
+    for name, calls in reads.items():
+        reads[name] = [call + kinds.index(rules[name]) * channels.count for call in calls]
+    root = _unite(len(kinds) * channels.count, reads)
     rows = {name: root[calls[0]] for name, calls in reads.items()}
-    cuts = _cuts(rows, channels.source)
+    cuts = _cuts(rows, lambda number: channels.source(number % channels.count))
     numbers: dict[int, int] = {}
     sightings: list[list[Sighting]] = []
     widths: list[int] = []
