@@ -50,8 +50,9 @@ class Cost:
 
     `storage` is in units of float32 parameters, weighted by bits / 32, as ODM's Table 4 has it;
     `storage_bytes` counts all that a deployed network must keep: also steps, zero points, points
-    and flags. `fqr` is the mean bit-width of the inputs of the body's quantized convolutions (32 where none
-    is): of a dynamic method's bits it says how far they went down, and edges are always 8.
+    and flags. `fqr` is the mean bit-width of the inputs of the body's quantized convolutions (32
+    where none is). The papers, which keep the edges in floating point, leave them out of it, and so
+    does this: at a constant 8 bits they would only blur the comparison.
     """
 
     layers: tuple[LayerCost, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ptqsr.calibration import ChannelRanges, Statistics
+from ptqsr.calibration import ChannelRanges, Part, Statistics
 from ptqsr.config import Config, Rule
 from ptqsr.quantizers import ActivationQuantizer
 
@@ -28,9 +28,9 @@ class Method:
         return None
 
     def quantizer(
-        self, ranges: ChannelRanges, statistics: Statistics | None
+        self, part: Part, ranges: ChannelRanges, statistics: Statistics | None
     ) -> ActivationQuantizer:
-        """Return the tensor's quantizer."""
+        """Return the part's quantizer."""
         raise NotImplementedError
 
     def notice(self) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ptqsr.calibration import ChannelRanges, NormalisedHistogram, Statistics
+from ptqsr.calibration import ChannelRanges, NormalisedHistogram, Part, Statistics
 from ptqsr.config import Config, Rule
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
@@ -35,7 +35,14 @@ class DFSQ(Method):
             return None
         return NormalisedHistogram(ranges.nonnegative, self.universal_set.denominator)
 
-    def quantizer(self, ranges: ChannelRanges, statistics: Statistics | None) -> SubsetQuantizer:
+    def quantizer(
+        self, part: Part, ranges: ChannelRanges, statistics: Statistics | None
+    ) -> SubsetQuantizer:
+        nonnegative = ranges.nonnegative
+        if part.of_picture and self.rule.whole_range:
+            # Of a ReLU's output 0 must come out exactly; of a picture it is one level like any
+            # other, and without its mean half of the levels would be idle.
+            nonnegative = torch.zeros_like(nonnegative)
         bits, integers = self.rule.act_bits, self.universal_set.integers
         if self.takes_all:
             chosen = np.tile(integers, (len(ranges.low), 1))
@@ -53,7 +60,7 @@ class DFSQ(Method):
             chosen = integers[index]
         return SubsetQuantizer(
             torch.from_numpy(chosen.astype("int32")),
-            ranges.nonnegative,
+            nonnegative,
             universal_set=self.universal_set,
             bits=bits,
         )

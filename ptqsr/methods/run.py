@@ -37,8 +37,8 @@ def calibrate(
 
     `images` are network inputs, that is, low-resolution pictures: paths, a folder, arrays
     [H, W, C] or tensors [N, C, H, W] (uint8, or float in [0, 1]), or an iterable of them. They
-    are gone through twice, whole, where the method needs it. Raises PtqsrError where an input, a weight or an activation is
-    not usable, and names it.
+    are gone through once, or twice where the method chooses points or percentiles. Raises
+    PtqsrError where an input, a weight or an activation is not usable, and names it.
     """
     config = config or Config()
     check_network(model)
@@ -90,7 +90,7 @@ def calibrate(
     quantizers = []
     for number in parts:
         progress("quantizers", number, len(parts))
-        quantizer = recipe[number].quantizer(ranges[number], details[number])
+        quantizer = recipe[number].quantizer(parts[number], ranges[number], details[number])
         quantizers.append(quantizer.to(inputs.device))
     progress("quantizers", len(parts), len(parts))
     joined: dict[tuple[int, ...], ActivationQuantizer] = {}

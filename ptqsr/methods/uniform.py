@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ptqsr.calibration import ChannelRanges, Statistics, ValueHistogram
+from ptqsr.calibration import ChannelRanges, Part, Statistics, ValueHistogram
 from ptqsr.methods.base import Method
 from ptqsr.quantizers import UniformQuantizer
 
@@ -12,7 +12,9 @@ class MinMax(Method):
 
     name = "minmax"
 
-    def quantizer(self, ranges: ChannelRanges, statistics: Statistics | None) -> UniformQuantizer:
+    def quantizer(
+        self, part: Part, ranges: ChannelRanges, statistics: Statistics | None
+    ) -> UniformQuantizer:
         low, high = float(ranges.low.min()), float(ranges.high.max())
         return UniformQuantizer.from_range(low, high, self.rule.act_bits)
 
@@ -31,9 +33,11 @@ class Percentile(MinMax):
             return None
         return ValueHistogram(float(ranges.low.min()), float(ranges.high.max()))
 
-    def quantizer(self, ranges: ChannelRanges, statistics: Statistics | None) -> UniformQuantizer:
+    def quantizer(
+        self, part: Part, ranges: ChannelRanges, statistics: Statistics | None
+    ) -> UniformQuantizer:
         if self.rule.whole_range:
-            return super().quantizer(ranges, statistics)
+            return super().quantizer(part, ranges, statistics)
         assert isinstance(statistics, ValueHistogram)
         tail = self.config.percentile
         low, high = statistics.percentile(tail), statistics.percentile(100 - tail)

@@ -129,7 +129,9 @@ def test_degenerate_channels(isa: str, layout: str) -> None:
     assert (y[0, 3] == 0).all() and scale[0, 3] == 0
     assert y[0, 4:].isnan().all() and mean[0, 4:].isnan().all() and scale[0, 4:].isnan().all()
     for ours, reference in zip(
-        (y, mean, scale), ops.reference.subset.subset_fake_quant(x, points, nonnegative, 104), strict=True
+        (y, mean, scale),
+        ops.reference.subset.subset_fake_quant(x, points, nonnegative, 104),
+        strict=True,
     ):
         assert torch.equal(ours.nan_to_num(-1), reference.nan_to_num(-1))
 
