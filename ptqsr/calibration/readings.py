@@ -62,9 +62,10 @@ def readings(
     """Return what every layer reads, found by running the network once on x.
 
     Layers that read one tensor share a part if they have the same rule (by default all do); so do
-    the tensors that one layer reads in several calls. With `per_channel` a concatenation is the list of its parts, and channels that were
-    split off are parts, so that a channel is measured once however often it is read; otherwise a
-    tensor is one part as it is read. Raises PtqsrError for a layer that does not run.
+    the tensors that one layer reads in several calls. With `per_channel` a concatenation is the
+    list of its parts, and channels that were split off are parts, so that a channel is measured
+    once however often it is read; otherwise a tensor is one part as it is read. Raises PtqsrError
+    for a layer that does not run.
     """
     channels = _Channels()
     reads: dict[str, list[np.ndarray]] = {name: [] for name in layers}
