@@ -55,8 +55,9 @@ def main() -> None:
 def line(row: dict) -> str:
     edges = "float" if row["edges"] is None else f"{row['edges']} bits"
     layers = f"{row['quantized_layers']} of {row['layers']}"
+    quality = f"{row['psnr']:.3f} | {row['ssim']:.4f}"
     cost = f"{row['bitops'] / 1e12:.1f}T | {row['storage'] / 1e3:.1f}K"
-    return f"| {row['network']} | {edges} | {row['psnr']:.3f} | {row['ssim']:.4f} | {layers} | {cost} |"
+    return f"| {row['network']} | {edges} | {quality} | {layers} | {cost} |"
 
 
 if __name__ == "__main__":
