@@ -20,6 +20,8 @@ from ptqsr.modules import FakeQuantConv2d, quantizable
 from ptqsr.quantizers import SubsetQuantizer, UniformQuantizer
 from ptqsr.upscaling import Planner
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 METHODS = ("dfsq", "minmax", "percentile")
 EDGES = ["head.0", "body.2", "tail.0.0", "tail.1"]
 
@@ -70,10 +72,14 @@ def test_what_stays_in_floating_point(pictures: list[np.ndarray]) -> None:
     assert [name for name in ("fea_conv", "c.0", "LR_conv", "upsampler.0") if name in found]
     left = {n for n, m in imdn.named_modules() if isinstance(m, nn.Conv2d)} - found.keys()
     assert left == {"IMDB1.cca.conv_du.0", "IMDB1.cca.conv_du.2"}
-    included = ptqsr.calibrate(imdn, pictures, Config(include=("*.cca.*",), edges=8))
+    included = ptqsr.calibrate(
+        imdn, pictures, Config(method="minmax", include=("*.cca.*",), edges=8)
+    )
     assert quantized_layers(included)["IMDB1.cca.conv_du.0"].act_bits == 4
     idn = models.build("idn", scale=2, weights=None, width=16)
-    quantized = ptqsr.calibrate(idn, pictures, Config(exclude=("conv1", "conv3_1"), edges=8))
+    quantized = ptqsr.calibrate(
+        idn, pictures, Config(bits=8, exclude=("conv1", "conv3_1"), edges=8)
+    )
     assert type(quantized.upsample) is nn.ConvTranspose2d
     assert type(quantized.conv1) is type(quantized.conv3_1) is nn.Conv2d
     assert {f"down{i}" for i in range(1, 5)} | {"conv2"} < quantized_layers(quantized).keys()
@@ -126,10 +132,10 @@ def test_pictures_keep_their_mean_and_relu_its_zero(pictures: list[np.ndarray]) 
     """IDN reads [0, 1] as it is: with mean 0, half of the levels would be idle."""
     torch.manual_seed(0)
     carn = models.build("carn_m", scale=2, weights=None, width=16)
-    layers = quantized_layers(ptqsr.calibrate(carn, pictures, Config(edges=8)))
+    layers = quantized_layers(ptqsr.calibrate(carn, pictures, Config(bits=8, edges=8)))
     assert subset(layers["exit"]).nonnegative.all()  # reads a ReLU's output
     idn = models.build("idn", scale=2, weights=None, width=16)
-    layers = quantized_layers(ptqsr.calibrate(idn, pictures, Config(edges=8)))
+    layers = quantized_layers(ptqsr.calibrate(idn, pictures, Config(bits=8, edges=8)))
     assert not subset(layers["conv1"]).nonnegative.any()
 
 
@@ -203,7 +209,7 @@ def test_little_is_lost(edsr: models.SRNetwork) -> None:
     crops = [downscale(photograph(96, 96, seed), 4)[0] for seed in range(4)]
 
     def psnr(edges: int | None) -> float:
-        config = Config(bits=6, selector="optimal", edges=edges)
+        config = Config(bits=8, edges=edges)
         return ptqsr.evaluate(ptqsr.calibrate(edsr, crops, config), pairs).psnr
 
     assert psnr(8) >= psnr(None) - 0.05
