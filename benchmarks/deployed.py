@@ -2,8 +2,8 @@
 
     python -m benchmarks.deployed --data ../shared/data --weights ../shared/weights
 
-The networks, their calibration pictures and the measure are those of benchmarks/psnr.py. The
-contract: within 0.02 dB with weights of up to 6 bits, 0.05 dB at 8. Exits with 1 where it is broken.
+The networks and their calibration pictures are those of benchmarks/psnr.py. The contract: within
+0.02 dB with weights of up to 6 bits, 0.05 dB at 8. Exits with 1 where it is broken.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from pathlib import Path
 import torch
 
 import ptqsr
-from benchmarks.psnr import AUTHORS, BUNDLED, METHODS, crops
+from benchmarks.psnr import METHODS, crops, sources
 from benchmarks.timer import write
-from ptqsr import models
 from ptqsr.evaluation import find_pairs, read_pairs
-from ptqsr.images import list_images, sample_photographs
 
 ROWS = [("DFSQ, optimal", bits) for bits in (8, 6, 4, 3)] + [("MinMax", 8), ("MinMax", 4)]
 
@@ -33,13 +31,10 @@ def main() -> None:
     parser.add_argument("--json")
     arguments = parser.parse_args()
     pairs = list(read_pairs(find_pairs(arguments.data / "Set5", 4), 4))
-    networks = {BUNDLED: (models.build("edsr", scale=4), sample_photographs(), 32)}
-    for name, file in AUTHORS.items():
-        training = list_images(arguments.data / "train")
-        networks[name] = (models.load(arguments.weights / file, scale=4), training, 16)
+    networks = sources(arguments.data, arguments.weights)
     rows, broken = [], False
-    for name, (network, paths, count) in networks.items():
-        pictures = crops(paths, count, 4)
+    for name, (build, paths, count) in networks.items():
+        network, pictures = build(), crops(paths, count, 4)
         for method, bits in ROWS:
             config = replace(
                 METHODS[method], bits=bits, weight_bits=bits, act_bits=bits, edges=arguments.edges

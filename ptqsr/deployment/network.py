@@ -99,7 +99,9 @@ def _deployable(network: SRNetwork) -> SRNetwork:
         raise PtqsrError("the network is deployed already")
     if not any(isinstance(layer, FakeQuantConv2d) for layer in network.modules()):
         raise PtqsrError("the network is not quantized; calibrate it first")
-    return copy.deepcopy(network).eval().requires_grad_(False).to("cpu")
+    # Tensors of inference mode cannot be traced.
+    with torch.inference_mode(False):
+        return copy.deepcopy(network).eval().requires_grad_(False).to("cpu")
 
 
 def _check_integers(found: Plan) -> None:
