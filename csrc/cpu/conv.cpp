@@ -248,10 +248,13 @@ class Convolution {
 Status quant_conv2d(const QuantConv& args, Isa isa, int threads) {
   if (!isa_available(isa)) return Status::isa_not_available;
   const ConvShape& s = args.shape;
-  const int16_t* levels = args.weight_levels;
-  if (std::any_of(levels, levels + s.o * (s.c / s.groups) * s.kh * s.kw,
-                  [](int16_t level) { return level < -255 || level > 255; })) {
-    return Status::levels_out_of_range;
+  const int64_t kernel = s.c / s.groups * s.kh * s.kw;
+  for (int64_t o = 0; o < s.o; ++o) {
+    const int16_t* levels = args.weight_levels + o * kernel;
+    const auto [least, most] = std::minmax_element(levels, levels + kernel);
+    // Uniform weights are 8 bits beside a zero point; those of subsets are quantized again.
+    const bool wide = args.encoding != Encoding::subset && *most - *least > 255;
+    if (*least < -255 || *most > 255 || wide) return Status::levels_out_of_range;
   }
   if (args.encoding == Encoding::subset) {
     const SubsetInput& in = args.subset;

@@ -245,6 +245,14 @@ def test_levels_out_of_range(level: int) -> None:
         torch.ops.ptqsr.subset_conv2d(*arguments)
 
 
+def test_levels_too_far_apart() -> None:
+    arguments = list(uniform_arguments(0))
+    arguments[4] = torch.zeros_like(arguments[4])
+    arguments[4][0].view(-1)[:2] = torch.tensor([-200, 100], dtype=torch.int16)
+    with pytest.raises(ValueError, match="within 255 steps"):
+        torch.ops.ptqsr.uniform_conv2d(*arguments)
+
+
 def test_points_out_of_range() -> None:
     arguments = list(subset_arguments(0))
     arguments[1] = arguments[1].clone()
