@@ -107,13 +107,8 @@ def subset_conv2d(
 
         T is the bias plus, summed in float64, mean * weight over the taps inside the picture. Then
         (mean, low, high), float32 [N, O / shuffle^2], of y as stored, for `normalisation`, with
-    <<<<<<< HEAD
         `statistics`; else three tensors of no elements. NaN in mean or scale comes out as NaN wherever
         the channel is read.
-    =======
-        `statistics`; else three tensors of no elements. NaN in mean or scale
-        comes out as NaN wherever the channel is read.
-    >>>>>>> lowering
     """
     return torch.ops.ptqsr.subset_conv2d(
         list(x), points, mean, scale, denominator, levels, step, bias,
