@@ -83,11 +83,12 @@ class Convolution {
           acc(kMaxTilePixels * kMaxBlockLanes),
           sum(conv.lanes_),
           runs(conv.s_.kh * conv.s_.kw),
+          direct_runs(conv.s_.kh * conv.s_.kw),
           window_sums(conv.s_.groups * conv.s_.out_w) {}
     PaddedRows rows;
     std::vector<int32_t> acc;
     std::vector<float> sum;
-    std::vector<Run> runs;
+    std::vector<Run> runs, direct_runs;
     std::vector<int32_t> window_sums;
   };
 
@@ -97,7 +98,8 @@ class Convolution {
     for (int64_t y = first; y < last; ++y) {
       scratch.rows.move_to(sample, y * s_.stride_h - s_.padding_h);
       if (!packed.zero_points.empty()) scratch.rows.window_sums(scratch.window_sums.data());
-      const int64_t runs = scratch.rows.runs(scratch.runs.data());
+      const int64_t runs = scratch.rows.runs(scratch.runs.data(), false);
+      if (scratch.rows.direct()) scratch.rows.runs(scratch.direct_runs.data(), true);
       for (size_t b = 0; b < list_.blocks.size(); ++b) {
         block_row(sample, y, number, b, runs, packed, statistics, scratch);
       }
@@ -134,6 +136,8 @@ class Convolution {
         // Tiles of about the same width: a narrow one wastes the loads of the weights.
         const int64_t x = left + t * size / tiles;
         out.pixels = left + (t + 1) * size / tiles - x;
+        in.runs = scratch.rows.lies_inside(x, out.pixels) ? scratch.direct_runs.data()
+                                                          : scratch.runs.data();
         in.offset = block.group * scratch.rows.group_bytes() + x * in.stride;
         operands_.tile(block.vectors, static_cast<int>(out.pixels), in, scratch.acc.data());
         out.at = start + x * out.step;
@@ -248,11 +252,11 @@ class Convolution {
 Status quant_conv2d(const QuantConv& args, Isa isa, int threads) {
   if (!isa_available(isa)) return Status::isa_not_available;
   const ConvShape& s = args.shape;
-  const int16_t* levels = args.weight_levels;
-  if (std::any_of(levels, levels + s.o * (s.c / s.groups) * s.kh * s.kw,
-                  [](int16_t level) { return level < -255 || level > 255; })) {
-    return Status::levels_out_of_range;
+  int out_of_range = 0;  // counted, not sought: that becomes vectors
+  for (int64_t i = 0; i < s.o * (s.c / s.groups) * s.kh * s.kw; ++i) {
+    out_of_range |= args.weight_levels[i] < -255 || args.weight_levels[i] > 255;
   }
+  if (out_of_range) return Status::levels_out_of_range;
   if (args.encoding == Encoding::subset) {
     const SubsetInput& in = args.subset;
     const Status status = cpu::Points{in.points, s.c, in.levels, in.denominator}.check();
