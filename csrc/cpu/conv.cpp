@@ -84,11 +84,12 @@ class Convolution {
           acc(kMaxTilePixels * kMaxBlockLanes),
           sum(conv.lanes_),
           runs(conv.s_.kh * conv.s_.kw),
+          direct_runs(conv.s_.kh * conv.s_.kw),
           window_sums(conv.s_.groups * conv.s_.out_w) {}
     PaddedRows rows;
     std::vector<int32_t> acc;
     std::vector<float> sum;
-    std::vector<Run> runs;
+    std::vector<Run> runs, direct_runs;
     std::vector<int32_t> window_sums;
   };
 
@@ -98,7 +99,8 @@ class Convolution {
     for (int64_t y = first; y < last; ++y) {
       scratch.rows.move_to(sample, y * s_.stride_h - s_.padding_h);
       if (!packed.zero_points.empty()) scratch.rows.window_sums(scratch.window_sums.data());
-      const int64_t runs = scratch.rows.runs(scratch.runs.data());
+      const int64_t runs = scratch.rows.runs(scratch.runs.data(), false);
+      if (scratch.rows.direct()) scratch.rows.runs(scratch.direct_runs.data(), true);
       for (size_t b = 0; b < list_.blocks.size(); ++b) {
         block_row(sample, y, number, b, runs, packed, statistics, scratch);
       }
@@ -135,6 +137,8 @@ class Convolution {
         // Tiles of about the same width: a narrow one wastes the loads of the weights.
         const int64_t x = left + t * size / tiles;
         out.pixels = left + (t + 1) * size / tiles - x;
+        in.runs = scratch.rows.lies_inside(x, out.pixels) ? scratch.direct_runs.data()
+                                                          : scratch.runs.data();
         in.offset = block.group * scratch.rows.group_bytes() + x * in.stride;
         operands_.tile(block.vectors, static_cast<int>(out.pixels), in, scratch.acc.data());
         out.at = start + x * out.step;
@@ -251,11 +255,10 @@ Status quant_conv2d(const QuantConv& args, Isa isa, int threads) {
   const ConvShape& s = args.shape;
   const int64_t kernel = s.c / s.groups * s.kh * s.kw;
   for (int64_t o = 0; o < s.o; ++o) {
-    const int16_t* levels = args.weight_levels + o * kernel;
-    const auto [least, most] = std::minmax_element(levels, levels + kernel);
+    const auto [least, most] = cpu::range_of(args.weight_levels + o * kernel, kernel);
     // Uniform weights are 8 bits beside a zero point; those of subsets are quantized again.
-    const bool wide = args.encoding != Encoding::subset && *most - *least > 255;
-    if (*least < -255 || *most > 255 || wide) return Status::levels_out_of_range;
+    const bool wide = args.encoding != Encoding::subset && most - least > 255;
+    if (least < -255 || most > 255 || wide) return Status::levels_out_of_range;
   }
   if (args.encoding == Encoding::subset) {
     const SubsetInput& in = args.subset;

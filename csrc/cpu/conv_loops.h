@@ -272,6 +272,19 @@ INLINE IVec rounded(Vec v) {
 #endif
 }
 
+// GCC 12 takes __builtin_convertvector of bytes apart, one by one.
+INLINE IVec widened(BVec bytes) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<IVec>(
+      _mm512_maskz_cvtepu8_epi32(0xFFFF, reinterpret_cast<__m128i>(bytes)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<IVec>(
+      _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(reinterpret_cast<int64_t>(bytes))));
+#else
+  return __builtin_convertvector(bytes, IVec);
+#endif
+}
+
 enum class Rest { nothing, floats, codes };
 
 // One vector of output channels of all pixels of a tile. `kWhole`: all its channels exist.
@@ -285,7 +298,11 @@ INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
   const int64_t pixels = out.pixels, lanes = out.lanes, step = out.step;
   const int32_t *acc = out.acc + lane, *classes = out.classes;
   const int32_t* window_sums = out.window_sums;
-  const float* terms = out.terms + lane;
+  const int32_t residual_lowest = out.residual_lowest, lowest_level = out.lowest_level;
+  const int64_t terms_stride = out.terms_stride;
+  const float *terms = out.terms + lane, *residual = out.residual;
+  const uint8_t* residual_codes = out.residual_codes;
+  void* y = out.y;
   int64_t at = out.at + lane;
   Vec sum{}, low{}, high{};
   if (kStatistics) {
@@ -297,26 +314,26 @@ INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
     IVec sums = load_as<IVec>(acc + i * lanes);
     if (window_sums != nullptr) sums += load_as<IVec>(out.zero_points + lane) * window_sums[i];
     Vec v = __builtin_convertvector(sums, Vec) * scale +
-            load_as<Vec>(terms + classes[i] * out.terms_stride);
+            load_as<Vec>(terms + classes[i] * terms_stride);
     v = kLeaky ? (v < 0.0f ? v * slope : v) : larger(floor, v);
     if (kRest == Rest::floats) {
-      const float* from = out.residual + at;
+      const float* from = residual + at;
       v += (kWhole ? load_as<Vec>(from) : part_as<Vec>(from, count)) * rest_scale;
     } else if (kRest == Rest::codes) {
-      const uint8_t* from = out.residual_codes + at;
+      const uint8_t* from = residual_codes + at;
       const BVec bytes = kWhole ? load_as<BVec>(from) : part_as<BVec>(from, count);
-      const IVec levels = __builtin_convertvector(bytes, IVec) + out.residual_lowest;
+      const IVec levels = widened(bytes) + residual_lowest;
       v += __builtin_convertvector(levels, Vec) * rest_scale;
     }
     v = larger(last_floor, v);
     if (kCodes) {
       // Limits are whole numbers, so that they may come first; NaN becomes the lowest.
       const IVec level = rounded(smaller(larger(v, lowest), highest));
-      const BVec bytes = __builtin_convertvector(level - out.lowest_level, BVec);
-      uint8_t* to = static_cast<uint8_t*>(out.y) + at;
+      const BVec bytes = __builtin_convertvector(level - lowest_level, BVec);
+      uint8_t* to = static_cast<uint8_t*>(y) + at;
       kWhole ? store_as(to, bytes) : store_part_as(to, count, bytes);
     } else {
-      float* to = static_cast<float*>(out.y) + at;
+      float* to = static_cast<float*>(y) + at;
       kWhole ? store_as(to, v) : store_part_as(to, count, v);
     }
     if (kStatistics) {
@@ -359,7 +376,63 @@ void store_floats(const TileOutput& out) {
   out.leaky ? with_rest<true, false, false>(out) : with_rest<false, false, false>(out);
 }
 
+#if defined(__AVX512F__)
+// As vector() for a block of four whole vectors: pixel by pixel, whose codes are one vector of
+// bytes. Without `kFloors` the lowest level is no lower than the floors.
+template <bool kLeaky, Rest kRest, bool kFloors>
+void pixels_of_codes(TileOutput out) {  // a copy, since y might alias it
+  const Vec floor = all(out.floor), last_floor = all(out.last_floor);
+  const Vec highest = all(out.highest), rest_scale = all(out.residual_scale);
+  const Packed lowest = all16(out.lowest_level);
+  for (int64_t i = 0; i < out.pixels; ++i, out.acc += 4 * kLanes, out.at += out.step) {
+    const float* terms = out.terms + out.classes[i] * out.terms_stride;
+    IVec levels[4];
+#pragma GCC unroll 4
+    for (int s = 0; s < 4; ++s) {
+      const int64_t lane = s * kLanes;
+      Vec v = __builtin_convertvector(load_as<IVec>(out.acc + lane), Vec) *
+                  load_as<Vec>(out.scale + lane) +
+              load_as<Vec>(terms + lane);
+      if (kLeaky) v = v < 0.0f ? v * load_as<Vec>(out.slope + lane) : v;
+      if (kFloors) v = larger(floor, v);
+      if (kRest == Rest::floats) {
+        v += load_as<Vec>(out.residual + out.at + lane) * rest_scale;
+      } else if (kRest == Rest::codes) {
+        const BVec bytes = load_as<BVec>(out.residual_codes + out.at + lane);
+        v += __builtin_convertvector(widened(bytes) + out.residual_lowest, Vec) * rest_scale;
+      }
+      if (kFloors) v = larger(last_floor, v);
+      levels[s] = rounded(smaller(highest, v));  // NaN becomes the least integer
+    }
+    // Packing saturates: at 0, which is the lowest level.
+    const __m512i codes = _mm512_packus_epi16(minus16(pack32(levels[0], levels[1]), lowest),
+                                              minus16(pack32(levels[2], levels[3]), lowest));
+    store_as(static_cast<uint8_t*>(out.y) + out.at, in_order(reinterpret_cast<Bytes>(codes)));
+  }
+}
+
+template <bool kLeaky, Rest kRest>
+void whole_codes(const TileOutput& out) {
+  // What is added after the first floor may lead below it.
+  const float limit = kRest == Rest::nothing ? out.lowest : -INFINITY;
+  const bool floors = out.floor > limit || out.last_floor > out.lowest;
+  floors ? pixels_of_codes<kLeaky, kRest, true>(out) : pixels_of_codes<kLeaky, kRest, false>(out);
+}
+
+template <bool kLeaky>
+void whole_codes(const TileOutput& out) {
+  if (out.residual != nullptr) return whole_codes<kLeaky, Rest::floats>(out);
+  if (out.residual_codes != nullptr) return whole_codes<kLeaky, Rest::codes>(out);
+  whole_codes<kLeaky, Rest::nothing>(out);
+}
+#endif
+
 void store_codes(const TileOutput& out) {
+#if defined(__AVX512F__)
+  if (out.channels == 4 * kLanes && out.window_sums == nullptr) {
+    return out.leaky ? whole_codes<true>(out) : whole_codes<false>(out);
+  }
+#endif
   out.leaky ? with_rest<true, false, true>(out) : with_rest<false, false, true>(out);
 }
 

@@ -20,7 +20,14 @@ PaddedRows::PaddedRows(const QuantConv& args, const RowEncoder& encoder, const O
       pixel_bytes_(group_bytes_ * s_.groups),
       row_bytes_(pixel_bytes_ * (s_.w + 2 * s_.padding_w)),
       depth_((s_.kh - 1) * s_.dilation_h + 1),
+      reach_((s_.kw - 1) * s_.dilation_w + 1),
       sums_wanted_(operands.window_sums) {
+  const bool unsigned_bytes =
+      args.encoding == Encoding::uniform || args.encoding == Encoding::unsigned_integers;
+  if (args.part_count == 1 && args.parts[0].encoded && unsigned_bytes && operands.bytes == 1 &&
+      pixel_bytes_ == s_.c && !sums_wanted_) {
+    direct_ = static_cast<const uint8_t*>(args.parts[0].data);
+  }
   // Int16 operands are the integers themselves, bytes lie `zero_` higher.
   ring_.assign(row_bytes_ * (depth_ + 1), operands.bytes == 1 ? static_cast<uint8_t>(zero_) : 0);
   int64_t channel = 0, widest = 0;
@@ -56,16 +63,20 @@ void PaddedRows::move_to(int64_t sample, int64_t top) {
   }
 }
 
-const uint8_t* PaddedRows::row(int64_t y) const {
-  const int64_t slot = y >= 0 && y < s_.h ? y % depth_ : depth_;
+const uint8_t* PaddedRows::row(int64_t y, bool direct) const {
+  const bool inside = y >= 0 && y < s_.h;
+  if (direct && inside) {
+    return direct_ + ((sample_ * s_.h + y) * s_.w - s_.padding_w) * pixel_bytes_;
+  }
+  const int64_t slot = inside ? y % depth_ : depth_;
   return ring_.data() + slot * row_bytes_;
 }
 
-int64_t PaddedRows::runs(Run* runs) const {
+int64_t PaddedRows::runs(Run* runs, bool direct) const {
   const int64_t words = group_bytes_ / 4;
   int64_t count = 0;
   for (int64_t ky = 0; ky < s_.kh; ++ky) {
-    const uint8_t* from = row(top_ + ky * s_.dilation_h);
+    const uint8_t* from = row(top_ + ky * s_.dilation_h, direct);
     if (s_.groups == 1 && s_.dilation_w == 1) {
       runs[count++] = {from, s_.kw * words};
       continue;
@@ -79,6 +90,15 @@ int64_t PaddedRows::runs(Run* runs) const {
 
 void PaddedRows::fill(int64_t y) {
   uint8_t* row = ring_.data() + y % depth_ * row_bytes_ + s_.padding_w * pixel_bytes_;
+  if (direct()) {
+    // All that a tile with a window in the padding can reach from there.
+    const int64_t end = std::min(s_.w, (kMaxTilePixels - 1) * s_.stride_w + reach_) * pixel_bytes_;
+    const int64_t bytes = s_.w * pixel_bytes_;
+    const uint8_t* from = direct_ + (sample_ * s_.h + y) * bytes;
+    std::memcpy(row, from, end);
+    std::memcpy(row + bytes - end, from + bytes - end, end);
+    return;
+  }
   for (int64_t p = 0; p < args_.part_count; ++p) {
     const bool in_place = args_.part_count == 1 && pixel_bytes_ == s_.c;
     uint8_t* codes = in_place ? row : codes_.data();

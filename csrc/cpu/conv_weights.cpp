@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "cpu/parallel.h"
 
@@ -89,16 +90,25 @@ std::vector<float> repeated(const float* values, int64_t channels, int64_t taps)
 
 }  // namespace
 
+// A plain loop, which becomes vectors.
+Range range_of(const int16_t* levels, int64_t count) {
+  int16_t least = levels[0], most = levels[0];
+  for (int64_t i = 0; i < count; ++i) {
+    least = std::min(least, levels[i]);
+    most = std::max(most, levels[i]);
+  }
+  return {least, most};
+}
+
 Operands::Operands(const QuantConv& args, const ConvLoops& loops)
     : tile(loops.tile), bytes(loops.operand_bytes), centred(false), few(false), exact_words(0) {
   const ConvShape& s = args.shape;
   const int64_t count = s.c / s.groups * s.kh * s.kw;
   int32_t widest = 0, farthest = 0;  // range of a kernel's levels; distance of one from 0
   for (int64_t o = 0; o < s.o; ++o) {
-    const int16_t* levels = args.weight_levels + o * count;
-    const auto [least, most] = std::minmax_element(levels, levels + count);
-    widest = std::max(widest, *most - *least);
-    farthest = std::max({farthest, -1 - *least, *most + 0});
+    const auto [least, most] = range_of(args.weight_levels + o * count, count);
+    widest = std::max(widest, most - least);
+    farthest = std::max({farthest, -1 - least, most + 0});
   }
   if (loops.narrow_tile != nullptr && args.encoding == Encoding::uniform) {
     // A word adds two products to either of two sums.
@@ -240,11 +250,11 @@ PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const C
       if (operands.window_sums) {
         // To the middle, or, of levels that int8 does not hold, the least to -128; what is missing
         // is the sum over the window times `zero`.
-        const auto [least, most] = std::minmax_element(levels.begin(), levels.end());
+        const auto [least, most] = range_of(levels.data(), channels * taps);
         if (operands.centred) {
-          zero = *least + (*most - *least + 1) / 2;
-        } else if (*least < -128 || *most > 127) {
-          zero = *least + 128;
+          zero = least + (most - least + 1) / 2;
+        } else if (least < -128 || most > 127) {
+          zero = least + 128;
         }
       }
       packed.zero_points[lane] = zero;

@@ -8,6 +8,12 @@
 
 namespace ptqsr::cpu {
 
+// Smallest and largest, of at least one level.
+struct Range {
+  int32_t least, most;
+};
+Range range_of(const int16_t* levels, int64_t count);
+
 // How the operands lie in their words, and which loop multiplies them.
 struct Operands {
   Operands(const QuantConv& args, const ConvLoops& loops);
