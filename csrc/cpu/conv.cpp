@@ -33,6 +33,22 @@ namespace {
 // for every instruction set. Whole tiles of 6, 8, 12 and 16.
 constexpr int64_t kSegment = 96;
 
+// Memory that is wanted soon.
+struct Stretch {
+  const uint8_t* from;
+  int64_t bytes;
+};
+
+// Ask for the part [x0, x1) of `width` of a stretch.
+template <bool kWrite>
+void prefetch(const Stretch& stretch, int64_t x0, int64_t x1, int64_t width) {
+  constexpr int64_t kLine = 64;
+  const uint8_t* end = stretch.from + stretch.bytes * x1 / width;
+  for (const uint8_t* p = stretch.from + stretch.bytes * x0 / width; p < end; p += kLine) {
+    __builtin_prefetch(p, kWrite ? 1 : 0, 2);
+  }
+}
+
 // Sums of each output row and channel, and extremes of each channel and band of rows.
 struct Statistics {
   Statistics(const ConvShape& s, int64_t bands, int64_t lanes)
@@ -85,12 +101,15 @@ class Convolution {
           sum(conv.lanes_),
           runs(conv.s_.kh * conv.s_.kw),
           direct_runs(conv.s_.kh * conv.s_.kw),
-          window_sums(conv.s_.groups * conv.s_.out_w) {}
+          window_sums(conv.s_.groups * conv.s_.out_w),
+          next(conv.args_.part_count + 1) {}
     PaddedRows rows;
     std::vector<int32_t> acc;
     std::vector<float> sum;
     std::vector<Run> runs, direct_runs;
     std::vector<int32_t> window_sums;
+    std::vector<Stretch> next;  // what the row after this reads
+    Stretch next_y;             // and what it writes
   };
 
   void band(int64_t sample, int64_t number, const PackedWeights& packed, Statistics& statistics,
@@ -101,9 +120,35 @@ class Convolution {
       if (!packed.zero_points.empty()) scratch.rows.window_sums(scratch.window_sums.data());
       const int64_t runs = scratch.rows.runs(scratch.runs.data(), false);
       if (scratch.rows.direct()) scratch.rows.runs(scratch.direct_runs.data(), true);
+      look_ahead(sample, y + 1 < last ? y + 1 : -1, scratch);
       for (size_t b = 0; b < list_.blocks.size(); ++b) {
         block_row(sample, y, number, b, runs, packed, statistics, scratch);
       }
+    }
+  }
+
+  // While a row is multiplied the memory has nothing to do: it brings what the next row needs, no
+  // row where y < 0.
+  void look_ahead(int64_t sample, int64_t y, Scratch& scratch) const {
+    std::fill(scratch.next.begin(), scratch.next.end(), Stretch{});
+    scratch.next_y = {};
+    if (y < 0) return;
+    const int64_t in = y * s_.stride_h - s_.padding_h + (s_.kh - 1) * s_.dilation_h;
+    for (int64_t p = 0; in >= 0 && in < s_.h && p < args_.part_count; ++p) {
+      const ConvPart& part = args_.parts[p];
+      const int64_t bytes = s_.w * part.channels * (part.encoded ? 1 : sizeof(float));
+      scratch.next[p] = {static_cast<const uint8_t*>(part.data) + (sample * s_.h + in) * bytes,
+                         bytes};
+    }
+    const int64_t size = args_.output == Output::codes ? 1 : sizeof(float);
+    const int64_t values = s_.out_w * s_.o, row = sample * s_.out_h + y;
+    scratch.next_y = {static_cast<const uint8_t*>(args_.y) + row * values * size, values * size};
+    if (args_.residual != nullptr) {
+      const auto* residual = reinterpret_cast<const uint8_t*>(args_.residual);
+      const int64_t bytes = values * sizeof(float);
+      scratch.next.back() = {residual + row * bytes, bytes};
+    } else if (args_.residual_codes != nullptr) {
+      scratch.next.back() = {args_.residual_codes + row * values, values};
     }
   }
 
@@ -148,6 +193,11 @@ class Convolution {
           out.window_sums = scratch.window_sums.data() + block.group * s_.out_w + x;
         }
         store(out);
+        if (number == 0) {
+          for (const Stretch& next : scratch.next)
+            prefetch<false>(next, x, x + out.pixels, s_.out_w);
+          prefetch<true>(scratch.next_y, x, x + out.pixels, s_.out_w);
+        }
       }
       if (sums == nullptr) continue;
       for (int64_t i = 0; i < width; ++i) sums[i] += out.sum[i];
