@@ -51,6 +51,8 @@ class DeployedNetwork(SRNetwork):
         return self._programs["reconstruct"](self.store, x, features)
 
 
+# Within inference mode nothing can be traced.
+@torch.inference_mode(False)
 def deploy(network: SRNetwork, device: str | torch.device = "cpu") -> DeployedNetwork:
     """Return a calibrated network as one that runs in integers; it stays as it is.
 
@@ -77,6 +79,7 @@ def deploy(network: SRNetwork, device: str | torch.device = "cpu") -> DeployedNe
     return DeployedNetwork(ours, plans["forward"], store, programs).eval()
 
 
+@torch.inference_mode(False)
 def plan(network: SRNetwork) -> Plan:
     """Return how `deploy` would run a quantized network; raises PtqsrError where it would."""
     ours = _deployable(network)
@@ -99,9 +102,7 @@ def _deployable(network: SRNetwork) -> SRNetwork:
         raise PtqsrError("the network is deployed already")
     if not any(isinstance(layer, FakeQuantConv2d) for layer in network.modules()):
         raise PtqsrError("the network is not quantized; calibrate it first")
-    # Tensors of inference mode cannot be traced.
-    with torch.inference_mode(False):
-        return copy.deepcopy(network).eval().requires_grad_(False).to("cpu")
+    return copy.deepcopy(network).eval().requires_grad_(False).to("cpu")
 
 
 def _check_integers(found: Plan) -> None:

@@ -91,24 +91,24 @@ def subset_conv2d(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Convolve subset-quantized input in int8 (DFSQ), with what stands before and after it.
 
-        x: the parts of a concatenation along channels, each float32, encoded here, or int8 points k.
-        points: int32 [C, L]; mean, scale: float32 [N, C] of the whole, as `normalisation` gives them;
-        the input is k * scale / denominator + mean, padding is 0. denominator <= 127. levels: int16
-        [O, C/g, K, K] and step: float32 [O], the weights levels * step.
+    x: the parts of a concatenation along channels, each float32, encoded here, or int8 points k.
+    points: int32 [C, L]; mean, scale: float32 [N, C] of the whole, as `normalisation` gives them;
+    the input is k * scale / denominator + mean, padding is 0. denominator <= 127. levels: int16
+    [O, C/g, K, K] and step: float32 [O], the weights levels * step.
 
-        Returns y, float32 in channels_last: in this order, each step rounded to float32,
+    Returns y, float32 in channels_last: in this order, each step rounded to float32,
 
-            acc = the integer convolution of k with `refold_weights`
-            y = acc * (out_scale / denominator) + T
-            y = activation(y)     "none", "relu", or "leaky": y > 0 ? y : y * slope ([1] or [O])
-            y = y + residual      float32, of y's shape; only with shuffle 1
-            y = last_activation(y)   "none" or "relu"
-            y = pixel_shuffle(y, shuffle)
+        acc = the integer convolution of k with `refold_weights`
+        y = acc * (out_scale / denominator) + T
+        y = activation(y)     "none", "relu", or "leaky": y > 0 ? y : y * slope ([1] or [O])
+        y = y + residual      float32, of y's shape; only with shuffle 1
+        y = last_activation(y)   "none" or "relu"
+        y = pixel_shuffle(y, shuffle)
 
-        T is the bias plus, summed in float64, mean * weight over the taps inside the picture. Then
-        (mean, low, high), float32 [N, O / shuffle^2], of y as stored, for `normalisation`, with
-        `statistics`; else three tensors of no elements. NaN in mean or scale comes out as NaN wherever
-        the channel is read.
+    T is the bias plus, summed in float64, mean * weight over the taps inside the picture. Then
+    (mean, low, high), float32 [N, O / shuffle^2], of y as stored, for `normalisation`, with
+    `statistics`; else three tensors of no elements. NaN in mean or scale comes out as NaN wherever
+    the channel is read.
     """
     return torch.ops.ptqsr.subset_conv2d(
         list(x), points, mean, scale, denominator, levels, step, bias,

@@ -156,6 +156,17 @@ def test_compile_and_export(method: str) -> None:
     assert torch.equal(exported(x), expected)
 
 
+def test_within_inference_mode() -> None:
+    fake = quantized("edsr", "dfsq4")
+    x = picture(fake)
+    with torch.inference_mode():
+        ours = ptqsr.deploy(fake)
+        assert ours.plan.reason is None
+        y = ours(x)
+    with torch.no_grad():
+        assert torch.equal(ours(x), y)
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("bits", [4, 8])
 def test_authors_networks(shared: Path, bits: int) -> None:
