@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.timer import write
 from ptqsr import Config, models
-from ptqsr.calibration import ChannelRanges, Inputs, collect
+from ptqsr.calibration import ChannelRanges, Inputs, collect, readings
 from ptqsr.images import cut, downscale, sample_photographs
 from ptqsr.methods import METHODS
 from ptqsr.modules import quantizable
@@ -49,12 +49,16 @@ def run_command(selector: str) -> dict[str, float]:
 def choose_points() -> dict[str, Any]:
     """Return the seconds each selector takes for all layers, and how their losses compare."""
     network = models.build("edsr", scale=4)
-    method = METHODS["dfsq"](Config())
+    config = Config()
+    method = METHODS["dfsq"](config, config.body)
     crops, _ = cut(sample_photographs(), size=192, count=32, held_out=16, seed=0)
     inputs = Inputs([downscale(crop, 4)[0] for crop in crops], network)
     layers = quantizable(network)
-    ranges = collect(network, layers, inputs, lambda _, n: ChannelRanges(n))
-    histograms = collect(network, layers, inputs, lambda name, _: method.statistics(ranges[name]))
+    found = readings(network, layers, next(iter(inputs)), per_channel=True)
+    parts = dict(enumerate(found.parts))
+    ranges = collect(network, layers, parts, inputs, lambda _, n: ChannelRanges(n))
+    details = {number: method.statistics(ranges[number]) for number in parts}
+    histograms = collect(network, layers, parts, inputs, lambda number, _: details[number])
     results: dict[str, Any] = {}
     losses = {}
     for selector in SELECTORS:

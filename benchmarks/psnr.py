@@ -48,6 +48,19 @@ def crops(paths: list[Path], count: int, scale: int) -> list[np.ndarray]:
     return [downscale(picture, scale)[0] for picture in pictures]
 
 
+def sources(
+    data: Path, weights: Path
+) -> dict[str, tuple[Callable[[], models.SRNetwork], list[Path], int]]:
+    """Return how to build every network, its calibration pictures, and how many crops of them."""
+    training = list_images(data / "train")
+    networks: dict[str, tuple[Callable[[], models.SRNetwork], list[Path], int]] = {
+        name: (partial(models.load, weights / file, scale=4), training, 16)
+        for name, file in AUTHORS.items()
+    }
+    networks[BUNDLED] = (partial(models.build, "edsr", scale=4), sample_photographs(), 32)
+    return networks
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
@@ -57,12 +70,7 @@ def main() -> None:
     parser.add_argument("--json", default="benchmarks/results/psnr.json")
     parser.add_argument("--merge", type=Path, nargs="*", default=[])
     arguments = parser.parse_args()
-    training = list_images(arguments.data / "train")
-    networks: dict[str, tuple[Callable[[], models.SRNetwork], list[Path], int]] = {
-        name: (partial(models.load, arguments.weights / file, scale=4), training, 16)
-        for name, file in AUTHORS.items()
-    }
-    networks[BUNDLED] = (partial(models.build, "edsr", scale=4), sample_photographs(), 32)
+    networks = sources(arguments.data, arguments.weights)
     pairs = {name: list(read_pairs(find_pairs(arguments.data / name, 4), 4)) for name in SETS}
     rows = []
     if Path(arguments.json).exists():

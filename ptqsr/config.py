@@ -10,6 +10,22 @@ from ptqsr.errors import PtqsrError
 
 VERSION = 1
 MIN_BITS, MAX_BITS = 2, 8
+# Of the convolutions outside the papers' list: the picture itself goes through them.
+EDGE_BITS, EDGE_SET = 8, "int8"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a convolution is quantized; those with equal rules share what they read.
+
+    `universal_set` concerns DFSQ. `whole_range`: no legal picture may be clipped, so that static
+    ranges keep their tails and take in the test cards (ptqsr.calibration.cards).
+    """
+
+    weight_bits: int
+    act_bits: int
+    universal_set: str
+    whole_range: bool = False
 
 
 @dataclass(frozen=True)
@@ -17,8 +33,9 @@ class Config:
     """A calibration's options; raises PtqsrError for a value out of range.
 
     A convolution is quantized if the network's own list names it and `exclude` does not, or if
-    `include` does; both hold name patterns (fnmatch). `universal_set`, `selector` and `seed`
-    concern DFSQ, `percentile` (of either tail, in per cent) the method of that name.
+    `include` does; both hold name patterns (fnmatch): the body. With `edges=8` all others but the
+    excluded are quantized too, always to 8 bits. `universal_set`, `selector` and `seed` concern
+    DFSQ, `percentile` (of either tail, in per cent) the method of that name.
 
     >>> Config(bits=4, weight_bits=8).act_bits
     4
@@ -36,6 +53,7 @@ class Config:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     seed: int = 0
+    edges: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("weight_bits", "act_bits"):
@@ -47,6 +65,8 @@ class Config:
                 raise PtqsrError(
                     f"{name} is {value!r}; it must be a whole number from {MIN_BITS} to {MAX_BITS}"
                 )
+        if self.edges is not None and (type(self.edges), self.edges) != (int, EDGE_BITS):
+            raise PtqsrError(f"edges is {self.edges!r}; it must be {EDGE_BITS}, or be left out")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 32:
             raise PtqsrError(f"seed is {self.seed}; it must be a whole number from 0 to 2^32 - 1")
         if not isinstance(self.percentile, (int, float)) or not 0 <= self.percentile < 50:
@@ -58,6 +78,16 @@ class Config:
         for name in ("method", "universal_set", "selector"):
             if not isinstance(getattr(self, name), str):
                 raise PtqsrError(f"{name} is {getattr(self, name)!r}; give its name")
+
+    @property
+    def body(self) -> Rule:
+        """The rule of the listed and included convolutions."""
+        return Rule(self.weight_bits, self.act_bits, self.universal_set)
+
+    @property
+    def edge(self) -> Rule:
+        """The rule of all others, where `edges` is given."""
+        return Rule(EDGE_BITS, EDGE_BITS, EDGE_SET, whole_range=True)
 
     def to_json(self) -> str:
         return json.dumps({"version": VERSION, **asdict(self)})

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -19,6 +19,7 @@ from ptqsr import Config, PtqsrError, checkpoint, models, packing
 from ptqsr.modules import FakeQuantConv2d
 
 
+@settings(deadline=None)
 @given(st.integers(2, 8), st.lists(st.integers(0, 255), min_size=1, max_size=50))
 def test_packing(bits: int, values: list[int]) -> None:
     half = 1 << (bits - 1)

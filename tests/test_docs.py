@@ -67,3 +67,25 @@ def test_tables_are_the_committed_results(page: str) -> None:
             cells = [f"{x['psnr']:.3f} / {x['ssim']:.4f}" for x in sets]
             expected.append([row["network"], str(row["bits"]), row["method"], *cells])
     assert found == expected
+
+
+def test_the_table_of_edges_is_the_committed_results() -> None:
+    root = README.parent
+    results = json.loads((root / "benchmarks/results/edges.json").read_text())["figures"]
+    page = (root / "docs/results.md").read_text()
+    table = re.search(r"<!-- edges -->\n(.*?)<!-- /edges -->", page, re.DOTALL)
+    assert table is not None
+    found = [line.strip("| ").split(" | ") for line in table[1].strip().splitlines()[2:]]
+    expected = [
+        [
+            row["network"],
+            "float" if row["edges"] is None else f"{row['edges']} bits",
+            f"{row['psnr']:.3f}",
+            f"{row['ssim']:.4f}",
+            f"{row['quantized_layers']} of {row['layers']}",
+            f"{row['bitops'] / 1e12:.1f}T",
+            f"{row['storage'] / 1e3:.1f}K",
+        ]
+        for row in results
+    ]
+    assert found == expected

@@ -252,11 +252,13 @@ class Convolution {
 Status quant_conv2d(const QuantConv& args, Isa isa, int threads) {
   if (!isa_available(isa)) return Status::isa_not_available;
   const ConvShape& s = args.shape;
-  int out_of_range = 0;  // counted, not sought: that becomes vectors
-  for (int64_t i = 0; i < s.o * (s.c / s.groups) * s.kh * s.kw; ++i) {
-    out_of_range |= args.weight_levels[i] < -255 || args.weight_levels[i] > 255;
+  const int64_t kernel = s.c / s.groups * s.kh * s.kw;
+  for (int64_t o = 0; o < s.o; ++o) {
+    const auto [least, most] = cpu::range_of(args.weight_levels + o * kernel, kernel);
+    // Uniform weights are 8 bits beside a zero point; those of subsets are quantized again.
+    const bool wide = args.encoding != Encoding::subset && most - least > 255;
+    if (least < -255 || most > 255 || wide) return Status::levels_out_of_range;
   }
-  if (out_of_range) return Status::levels_out_of_range;
   if (args.encoding == Encoding::subset) {
     const SubsetInput& in = args.subset;
     const Status status = cpu::Points{in.points, s.c, in.levels, in.denominator}.check();

@@ -16,6 +16,7 @@ namespace ptqsr::cpu {
 
 constexpr int kMaxTilePixels = 16;
 constexpr int kMaxBlockLanes = 64;
+constexpr int kFewChannels = 4;
 
 // A stretch of a window that is in a row both in a padded input row and in the packed weights.
 struct Run {
@@ -65,6 +66,10 @@ struct ConvLoops {
   void (*tile)(int vectors, int pixels, const TileInput& in, int32_t* acc);
   // Of u8 times s8 so small that sums of 16 bits hold several words; null where it gains nothing.
   void (*narrow_tile)(int vectors, int pixels, const TileInput& in, int32_t* acc);
+  // Of up to kFewChannels output channels and stretches of whole vectors of input channels: the
+  // lanes are input channels, and weights [bytes of the runs / vector][kFewChannels] vectors. Any
+  // number of pixels up to max_pixels[1]; null where it gains nothing.
+  void (*few_tile)(int vectors, int pixels, const TileInput& in, int32_t* acc);
   void (*store_floats)(const TileOutput& out);
   void (*store_codes)(const TileOutput& out);
   // max |m|, m = levels * step * scales, each product rounded; no NaN.

@@ -149,6 +149,56 @@ void narrow_tile(const TileInput& in, int32_t* out) {
 #define PTQSR_NARROW
 #endif
 
+#if defined(__AVX512VNNI__)
+// The sums of four vectors' lanes, in the four lanes of the result.
+INLINE __m128i lane_sums(const IVec (&v)[kFewChannels]) {
+  const auto a = reinterpret_cast<__m512i>(v[0]), b = reinterpret_cast<__m512i>(v[1]);
+  const auto c = reinterpret_cast<__m512i>(v[2]), d = reinterpret_cast<__m512i>(v[3]);
+  const __m512i ab = _mm512_add_epi32(_mm512_maskz_unpacklo_epi32(0xFFFF, a, b),
+                                      _mm512_maskz_unpackhi_epi32(0xFFFF, a, b));
+  const __m512i cd = _mm512_add_epi32(_mm512_maskz_unpacklo_epi32(0xFFFF, c, d),
+                                      _mm512_maskz_unpackhi_epi32(0xFFFF, c, d));
+  const __m512i abcd = _mm512_add_epi32(_mm512_maskz_unpacklo_epi64(0xFF, ab, cd),
+                                        _mm512_maskz_unpackhi_epi64(0xFF, ab, cd));
+  const __m256i half =
+      _mm256_add_epi32(_mm512_castsi512_si256(abcd), _mm512_maskz_extracti64x4_epi64(0xF, abcd, 1));
+  return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+}
+
+template <int kPixels>
+INLINE void few_pixels(const TileInput& in, int64_t first, int32_t* out) {
+  IVec acc[kPixels][kFewChannels] = {};
+  const uint8_t* w = in.weights;
+  for (int64_t r = 0; r < in.count; ++r) {
+    const uint8_t* x = in.runs[r].from + in.offset + first * in.stride;
+    const uint8_t* end = x + in.runs[r].words * 4;
+    for (; x < end; x += sizeof(IVec), w += kFewChannels * sizeof(IVec)) {
+      IVec from[kPixels];
+#pragma GCC unroll 4
+      for (int i = 0; i < kPixels; ++i) from[i] = load_as<IVec>(x + i * in.stride);
+#pragma GCC unroll 4
+      for (int o = 0; o < kFewChannels; ++o) {
+        const IVec weights = load_as<IVec>(w + o * sizeof(IVec));
+#pragma GCC unroll 4
+        for (int i = 0; i < kPixels; ++i) dot(acc[i][o], from[i], weights);
+      }
+    }
+  }
+  const __m128i start = load_as<__m128i>(in.start);
+#pragma GCC unroll 4
+  for (int i = 0; i < kPixels; ++i) {
+    store_as(out + (first + i) * kLanes, _mm_add_epi32(lane_sums(acc[i]), start));
+  }
+}
+
+void few_tile(int, int pixels, const TileInput& in, int32_t* out) {
+  int64_t i = 0;
+  for (; i + 4 <= pixels; i += 4) few_pixels<4>(in, i, out);
+  for (; i < pixels; ++i) few_pixels<1>(in, i, out);
+}
+#define PTQSR_FEW
+#endif
+
 using TileLoop = void (*)(const TileInput&, int32_t*);
 
 // Loops<kVectors, 1> .. <kVectors, kMaxPixels[kVectors]>, for every kVectors.
@@ -433,6 +483,11 @@ constexpr ConvLoops kLoops = {
     any_tile<false>,
 #if defined(PTQSR_NARROW)
     any_tile<true>,
+#else
+    nullptr,
+#endif
+#if defined(PTQSR_FEW)
+    few_tile,
 #else
     nullptr,
 #endif

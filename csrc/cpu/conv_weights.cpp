@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <new>
-#include <utility>
 
 #include "cpu/parallel.h"
 
@@ -14,16 +13,6 @@ namespace {
 
 // From so many words between two widenings on, sums of 16 bits are faster (u8 times s4: 8).
 constexpr int64_t kNarrowWords = 8;
-
-// Smallest and largest, of at least one. A plain loop, which becomes vectors.
-std::pair<int16_t, int16_t> range_of(const int16_t* levels, int64_t count) {
-  int16_t least = levels[0], most = levels[0];
-  for (int64_t i = 0; i < count; ++i) {
-    least = std::min(least, levels[i]);
-    most = std::max(most, levels[i]);
-  }
-  return {least, most};
-}
 
 // The words of one lane, `width` words apart: operands levels[c][tap] - zero, the channels of a
 // window's tap in a row, 0 where the last word has more. Returns the operands' sum.
@@ -43,6 +32,21 @@ int32_t place(const int16_t* levels, int64_t channels, int64_t taps, int32_t zer
       }
       std::memcpy(words, word, sizeof word);
       words += 4 * width;
+    }
+  }
+  return total;
+}
+
+// The vectors of one of a few output channels, operands in their order, levels as in `place`.
+int32_t place_few(const int16_t* levels, int64_t channels, int64_t taps, int32_t zero,
+                  int64_t vector, uint8_t* vectors) {
+  int32_t total = 0;
+  for (int64_t t = 0; t < taps; ++t) {
+    for (int64_t c = 0; c < channels; ++c) {
+      const int32_t value = levels[c * taps + t] - zero;
+      const int64_t at = t * channels + c;
+      vectors[at / vector * kFewChannels * vector + at % vector] = static_cast<uint8_t>(value);
+      total += value;
     }
   }
   return total;
@@ -85,8 +89,17 @@ std::vector<float> repeated(const float* values, int64_t channels, int64_t taps)
 
 }  // namespace
 
+std::pair<int16_t, int16_t> range_of(const int16_t* levels, int64_t count) {
+  int16_t least = levels[0], most = levels[0];
+  for (int64_t i = 0; i < count; ++i) {  // std::minmax_element would not become vectors
+    least = std::min(least, levels[i]);
+    most = std::max(most, levels[i]);
+  }
+  return {least, most};
+}
+
 Operands::Operands(const QuantConv& args, const ConvLoops& loops)
-    : tile(loops.tile), bytes(loops.operand_bytes), centred(false), exact_words(0) {
+    : tile(loops.tile), bytes(loops.operand_bytes), centred(false), few(false), exact_words(0) {
   const ConvShape& s = args.shape;
   const int64_t count = s.c / s.groups * s.kh * s.kw;
   int32_t widest = 0, farthest = 0;  // range of a kernel's levels; distance of one from 0
@@ -104,6 +117,12 @@ Operands::Operands(const QuantConv& args, const ConvLoops& loops)
       centred = true;
       exact_words = INT16_MAX / std::max(largest, 1);
     }
+  }
+  const int64_t vector = 4 * loops.lanes;
+  if (loops.few_tile != nullptr && s.groups == 1 && s.c % vector == 0 && s.o <= kFewChannels &&
+      args.shuffle == 1) {
+    tile = loops.few_tile;
+    few = true;
   }
   window_sums = bytes == 1 && args.encoding != Encoding::subset && (centred || farthest > 127);
 }
@@ -238,10 +257,16 @@ PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const C
       }
       packed.zero_points[lane] = zero;
       zero_points = zero_points || zero != 0;
-      uint8_t* words = packed.words.data() + at + i * 4;
-      const int32_t total = bytes == 1
-                                ? place<int8_t>(levels.data(), channels, taps, zero, width, words)
-                                : place<int16_t>(levels.data(), channels, taps, zero, width, words);
+      int32_t total;
+      if (operands.few) {
+        const int64_t vector = 4 * loops.lanes;
+        total = place_few(levels.data(), channels, taps, zero, vector,
+                          packed.words.data() + i * vector);
+      } else {
+        uint8_t* words = packed.words.data() + at + i * 4;
+        total = bytes == 1 ? place<int8_t>(levels.data(), channels, taps, zero, width, words)
+                           : place<int16_t>(levels.data(), channels, taps, zero, width, words);
+      }
       packed.start[lane] = bytes == 1 ? -zero_code(args) * total : 0;
     }
     at += taps * words_per_tap * width * 4;

@@ -1,12 +1,16 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "cpu/conv.h"
 #include "ptqsr/conv.h"
 
 namespace ptqsr::cpu {
+
+// The smallest and the largest of at least one level.
+std::pair<int16_t, int16_t> range_of(const int16_t* levels, int64_t count);
 
 // How the operands lie in their words, and which loop multiplies them.
 struct Operands {
@@ -15,6 +19,7 @@ struct Operands {
   int bytes;            // of one
   bool centred;         // weights are moved to the middle of their range, see PackedWeights
   bool window_sums;     // some weights are moved, so that the sums under a window are wanted
+  bool few;             // the lanes are input channels, see ConvLoops
   int64_t exact_words;  // see TileInput
 };
 

@@ -74,8 +74,7 @@ struct SubsetLoops {
   // Measured: up to so many levels..
   int64_t compare_levels;      // comparing with every threshold beats a table, in floats
   int64_t step_levels;         // the same in bytes; at most 64
-  int64_t float_plane_levels;  // quantize_plane is faster in floats than in bytes
-  int64_t float_pixel_levels;  // and quantize_pixels
+  int64_t float_plane_levels;  // quantize_plane is faster in floats than in bytes; no other loop is
   // One channel of one sample, x[pixels]. Writes sum, min and max.
   void (*plane_statistics)(const float* x, int64_t pixels, double* sum, float* lo, float* hi);
   // All channels of some pixels, x[pixels][c]. Writes sum, min and max [c].

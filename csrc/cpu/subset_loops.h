@@ -342,19 +342,13 @@ void quantize_pixels(const float* x, float* y, int64_t pixels, const SubsetTable
   }
 }
 
+constexpr int64_t kCompareLevels = kLanes == 16 ? 16 : 8;
+constexpr int64_t kStepLevels = kLanes == 4 ? 32 : 64;
+constexpr int64_t kFloatPlaneLevels = kLanes;  // at 16, Permute16
+
 constexpr SubsetLoops kLoops = {
-    kLanes,
-    kLanes == 16 ? 16 : 8,
-    kLanes == 4 ? 32 : 64,
-    kLanes,  // Permute16 where there are 16
-    kLanes == 4 ? 4 : 8,
-    plane_statistics,
-    pixel_statistics,
-    quantize_plane,
-    quantize_pixels,
-    encode_plane,
-    encode_pixels,
-};
+    kLanes,           kCompareLevels, kStepLevels,     kFloatPlaneLevels, plane_statistics,
+    pixel_statistics, quantize_plane, quantize_pixels, encode_plane,      encode_pixels};
 
 }  // namespace
 }  // namespace ptqsr::cpu

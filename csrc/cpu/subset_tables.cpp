@@ -104,11 +104,9 @@ Tables::Tables(const Points& points, Layout layout, const SubsetLoops& loops, Wa
   view_.padded = rounded_up(points.c, kPadding);
   view_.levels = points.levels;
   view_.denominator = points.denominator;
-  const int64_t in_floats =
-      layout == Layout::nchw ? loops.float_plane_levels : loops.float_pixel_levels;
-  const bool pays = points.levels > in_floats &&
-                    (points.levels <= loops.step_levels || values >= points.denominator);
-  if (points.denominator <= 127 && (wanted != Wanted::values || pays)) {
+  const bool plane_in_floats = layout == Layout::nchw && points.levels <= loops.float_plane_levels;
+  const bool pays = points.levels <= loops.step_levels || values >= points.denominator;
+  if (points.denominator <= 127 && (wanted != Wanted::values || (pays && !plane_in_floats))) {
     make_bytes(points, layout, loops, wanted == Wanted::codes);
   } else {
     make_floats(points, layout, loops, values);

@@ -1,5 +1,6 @@
 """Calibration: streamed statistics of the tensors that quantized convolutions read."""
 
+from ptqsr.calibration.cards import cards
 from ptqsr.calibration.collector import collect
 from ptqsr.calibration.inputs import Image, Inputs
 from ptqsr.calibration.readings import Part, Readings, Sighting, readings
@@ -20,6 +21,7 @@ __all__ = [
     "Sighting",
     "Statistics",
     "ValueHistogram",
+    "cards",
     "collect",
     "readings",
 ]

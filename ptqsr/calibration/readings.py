@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ptqsr.errors import PtqsrError
@@ -31,11 +32,13 @@ class Sighting:
 class Part:
     """Channels that are quantized alike wherever they are read.
 
-    The sightings show every tensor of it once: a recursive layer reads several.
+    The sightings show every tensor of it once: a recursive layer reads several. `of_picture`: no
+    convolution had a hand in it (known only where readings are taken `per_channel`).
     """
 
     channels: int
     sightings: tuple[Sighting, ...]
+    of_picture: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,20 @@ class Readings:
 @torch.inference_mode(False)  # tensors of that mode have no version
 @torch.no_grad()
 def readings(
-    network: SRNetwork, layers: Mapping[str, nn.Conv2d], x: torch.Tensor, *, per_channel: bool
+    network: SRNetwork,
+    layers: Mapping[str, nn.Conv2d],
+    x: torch.Tensor,
+    *,
+    per_channel: bool,
+    rules: Mapping[str, Hashable] | None = None,
 ) -> Readings:
     """Return what every layer reads, found by running the network once on x.
 
-    Layers that read one tensor share a part; so do the tensors that one layer reads in several
-    calls. With `per_channel` a concatenation is the list of its parts, and channels that were
-    split off are parts, so that a channel is measured once however often it is read; otherwise a
-    tensor is one part as it is read. Raises PtqsrError for a layer that does not run.
+    Layers that read one tensor share a part if they have the same rule (by default all do); so do
+    the tensors that one layer reads in several calls. With `per_channel` a concatenation is the
+    list of its parts, and channels that were split off are parts, so that a channel is measured
+    once however often it is read; otherwise a tensor is one part as it is read. Raises PtqsrError
+    for a layer that does not run.
     """
     channels = _Channels()
     reads: dict[str, list[np.ndarray]] = {name: [] for name in layers}
@@ -66,9 +75,14 @@ def readings(
     for name, calls in reads.items():
         if not calls:
             raise PtqsrError(f"layer {name}: the network never runs it; exclude it")
-    root = _unite(channels.count, reads)
+    # For the readers of each rule, every channel is another one.
+    rules = rules or dict.fromkeys(layers)
+    kinds = list(dict.fromkeys(rules.values()))
+    for name, calls in reads.items():
+        reads[name] = [call + kinds.index(rules[name]) * channels.count for call in calls]
+    root = _unite(len(kinds) * channels.count, reads)
     rows = {name: root[calls[0]] for name, calls in reads.items()}
-    cuts = _cuts(rows, channels.source)
+    cuts = _cuts(rows, lambda number: channels.source(number % channels.count))
     numbers: dict[int, int] = {}
     sightings: list[list[Sighting]] = []
     widths: list[int] = []
@@ -86,24 +100,34 @@ def readings(
                     seen.add(tensor)
                     sightings[numbers[row[start]]].append(Sighting(name, number, start))
         table[name] = tuple(numbers[row[start]] for start in starts)
-    parts = tuple(Part(w, tuple(s)) for w, s in zip(widths, sightings, strict=True))
+    raw = (per_channel and channels.is_raw(number % channels.count) for number in numbers)
+    parts = tuple(
+        Part(width, tuple(shown), of_picture)
+        for width, shown, of_picture in zip(widths, sightings, raw, strict=True)
+    )
     return Readings(parts, table)
 
 
 class _Channels(TorchDispatchMode):
-    """Gives every channel of every tensor a number; concatenating and splitting keep them."""
+    """Gives every channel of every tensor a number; concatenating and splitting keep them.
+
+    A tensor is raw until a convolution has a hand in it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
         self.sources: list[int] = []  # the first number of every tensor that was made anew
+        self.raw: list[bool] = []  # of these tensors
         self.known = WeakTensorKeyDictionary()
+        self.convolved = WeakTensorKeyDictionary()
 
     def of(self, x: torch.Tensor) -> np.ndarray:
         """Return the numbers of x's channels, new ones where an in-place operation changed it."""
         version, numbers = self.known.get(x, (-1, None))
         if numbers is None or version != x._version:
             self.sources.append(self.count)
+            self.raw.append(x not in self.convolved)
             numbers = np.arange(self.count, self.count + x.shape[1])
             self.count += x.shape[1]
             self.known[x] = (x._version, numbers)
@@ -113,11 +137,16 @@ class _Channels(TorchDispatchMode):
         """Return which tensor a channel was made with."""
         return int(np.searchsorted(self.sources, number, side="right"))
 
+    def is_raw(self, number: int) -> bool:
+        return self.raw[self.source(number) - 1]
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         aten = torch.ops.aten
+        if func is aten.convolution.default or any(t in self.convolved for t in _tensors(args)):
+            self.convolved.update((t, True) for t in _tensors(result))
         x, *rest = args if args else (None,)
         if func is aten.cat.default:
             if result.ndim == 4 and rest in ([1], [-3]):
@@ -142,6 +171,10 @@ class _Channels(TorchDispatchMode):
 
     def _keep(self, x: torch.Tensor, numbers: np.ndarray) -> None:
         self.known[x] = (x._version, numbers)
+
+
+def _tensors(tree: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
 def _unite(count: int, reads: Mapping[str, list[np.ndarray]]) -> np.ndarray:

@@ -75,6 +75,10 @@ def calibrate(
     exclude: Annotated[
         list[str] | None, typer.Option(help="Do not quantize these (name pattern).")
     ] = None,
+    edges: Annotated[
+        int | None,
+        typer.Option(help="8: quantize head, upsampler, tail too, to 8 bits."),
+    ] = None,
     images: Annotated[
         Path | None,
         typer.Option(help="Folder of high-resolution pictures; by default scikit-learn's two."),
@@ -113,12 +117,13 @@ def calibrate(
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
         seed=seed,
+        edges=edges,
     )
     network = _network(model, scale, weights, hyperparameters(settings))
     model = network.architecture
     if output is None:
         name = f"{model}_x{network.scale}_{method}_w{config.weight_bits}a{config.act_bits}"
-        output = Path(f"{name}.safetensors")
+        output = Path(f"{name if edges is None else f'{name}_edges{edges}'}.safetensors")
     _check_output(output)
     check_json(json_file)
     paths = sample_photographs() if images is None else list_images(images)
@@ -152,6 +157,7 @@ def calibrate(
         "method": method,
         "weight_bits": config.weight_bits,
         "act_bits": config.act_bits,
+        "edges": config.edges,
         "layers": len(after.layers),
         "quantized_layers": sum(layer.quantized for layer in after.layers),
         "held_out_crops": len(pairs),
@@ -208,9 +214,10 @@ def _pairs(
 
 def _table(figures: dict[str, Any]) -> Table:
     model, scale, method = figures["model"], figures["scale"], figures["method"]
-    table = Table(
-        title=f"{model} x{scale}, {method}, W{figures['weight_bits']}A{figures['act_bits']}"
-    )
+    title = f"{model} x{scale}, {method}, W{figures['weight_bits']}A{figures['act_bits']}"
+    if figures["edges"] is not None:
+        title += f", edges W{figures['edges']}A{figures['edges']}"
+    table = Table(title=title)
     table.add_column("")
     table.add_column("full precision", justify="right")
     table.add_column("quantized", justify="right")

@@ -2,6 +2,7 @@
 
 from ptqsr.deployment.describe import describe, other_steps
 from ptqsr.deployment.network import DeployedNetwork, deploy, plan
-from ptqsr.deployment.program import Store, program
+from ptqsr.deployment.program import program
+from ptqsr.deployment.store import Store
 
 __all__ = ["DeployedNetwork", "Store", "deploy", "describe", "other_steps", "plan", "program"]

@@ -41,14 +41,16 @@ def _row(record: Record) -> dict[str, Any] | None:
         return _integers(
             record.layer, record.conv, list(record.absorbed), record.statistics, remarks
         )
-    if isinstance(record, DropIn):
+    if isinstance(record, DropIn) and record.conv is not None:
         return _integers(record.layer, record.conv, [], False, ["by itself", _lanes(record.conv)])
+    if isinstance(record, DropIn):
+        return _float(record.layer, record.why, record.module)
     if isinstance(record, Statistics):
         return _pass(f"statistics of {record.tensor}", "what makes it cannot give them")
     if isinstance(record, Encode):
         return _pass(f"codes of {record.tensor}", "encoded once, read by several layers")
-    if isinstance(record, Float) and isinstance(record.module, (nn.Conv2d, nn.ConvTranspose2d)):
-        return _float(record, record.module)
+    if isinstance(record, Float):
+        return _float(str(record.node.target), record.why, record.module)
     return None
 
 
@@ -67,19 +69,21 @@ def _integers(
     }
 
 
-def _float(record: Float, layer: nn.Conv2d | nn.ConvTranspose2d) -> dict[str, Any]:
+def _float(name: str, why: str | None, layer: nn.Module | None) -> dict[str, Any] | None:
+    if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+        return None
     fake = isinstance(layer, FakeQuantConv2d)
     shape = tuple(layer.weight.shape)
     what = "simulated in PyTorch float32" if fake else "PyTorch float32"
     return {
-        "layer": str(record.node.target),
+        "layer": name,
         "shape": _shape(shape, layer.stride, layer.dilation, layer.groups),
         "how": "float",
         "weight_bits": layer.weight_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
         "act_bits": layer.act_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
         "fused": [],
         "statistics": False,
-        "remark": f"{record.why}: {what}",
+        "remark": f"{why}: {what}",
     }
 
 

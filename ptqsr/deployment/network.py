@@ -10,11 +10,12 @@ from functools import lru_cache
 import torch
 from torch import nn
 
-from ptqsr.deployment.program import Program, Store, program
+from ptqsr.deployment.program import Program, program
+from ptqsr.deployment.store import Store
 from ptqsr.errors import PtqsrError
 from ptqsr.lowering import DropIn, Float, Plan, lower, trace
 from ptqsr.models import SRNetwork, check_network
-from ptqsr.modules import FakeQuantConv2d, IntegerConv, QuantConv2d, integer_conv, replace
+from ptqsr.modules import FakeQuantConv2d, QuantConv2d, integer_conv, replace
 
 METHODS = ("forward", "features", "reconstruct")
 
@@ -98,7 +99,9 @@ def _deployable(network: SRNetwork) -> SRNetwork:
         raise PtqsrError("the network is deployed already")
     if not any(isinstance(layer, FakeQuantConv2d) for layer in network.modules()):
         raise PtqsrError("the network is not quantized; calibrate it first")
-    return copy.deepcopy(network).eval().requires_grad_(False).to("cpu")
+    # Tensors of inference mode cannot be traced.
+    with torch.inference_mode(False):
+        return copy.deepcopy(network).eval().requires_grad_(False).to("cpu")
 
 
 def _check_integers(found: Plan) -> None:
@@ -113,28 +116,37 @@ def _check_integers(found: Plan) -> None:
     raise PtqsrError(f"no layer can run in integers: {reasons[0] if reasons else 'none is used'}")
 
 
-def _integer_convs(network: SRNetwork) -> dict[FakeQuantConv2d, tuple[str, IntegerConv]]:
-    """Return the layers that have an integer form; raises PtqsrError where there is none."""
-    found, reason = {}, ""
+def _drop_ins(network: SRNetwork) -> list[DropIn]:
+    """Return every convolution, most of them in integers; raises PtqsrError where none is."""
+    found, why = [], ""
     for name, layer in network.named_modules():
+        if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            continue
+        record = DropIn(name, layer, None, "not quantized")
         if isinstance(layer, FakeQuantConv2d):
             try:
-                found[layer] = name, integer_conv(layer)
-            except PtqsrError as error:
-                reason = reason or f"layer {name}: {error}"
-    if not found:
-        raise PtqsrError(f"no layer can run in integers: {reason}")
+                record = DropIn(name, None, integer_conv(layer), None)
+            except PtqsrError as reason:
+                record = DropIn(name, layer, None, str(reason))
+                why = why or f"layer {name}: {reason}"
+        found.append(record)
+    if all(record.conv is None for record in found):
+        raise PtqsrError(f"no layer can run in integers: {why}")
     return found
 
 
 def _drop_in_plan(network: SRNetwork, reason: str) -> Plan:
-    layers = _integer_convs(network).values()
-    return Plan(("x",), tuple(DropIn(name, conv) for name, conv in layers), "y", reason)
+    return Plan(("x",), tuple(_drop_ins(network)), "y", reason)
 
 
 def _drop_in(network: SRNetwork, reason: str) -> DeployedNetwork:
     made = _drop_in_plan(network, reason)
-    replace(network, {layer: QuantConv2d.from_fake(layer) for layer in _integer_convs(network)})
+    swaps: dict[nn.Module, nn.Module] = {
+        network.get_submodule(record.layer): QuantConv2d(record.conv)
+        for record in made.records
+        if isinstance(record, DropIn) and record.conv is not None
+    }
+    replace(network, swaps)
     programs: dict[str, Program] = {
         "forward": _forward,
         "features": _features,

@@ -6,16 +6,16 @@ forgets every tensor after its last use.
 
 from __future__ import annotations
 
-import hashlib
 import operator
 from collections.abc import Callable
 from functools import singledispatchmethod
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import fx
 
 from ptqsr import ops
+from ptqsr.deployment.store import Store
 from ptqsr.lowering import (
     Convolve,
     DropIn,
@@ -31,39 +31,6 @@ from ptqsr.modules import SubsetCodes
 
 # Takes the store, then what the Plan's inputs are.
 Program = Callable[..., torch.Tensor]
-
-
-class Store(nn.Module):
-    """The constants and float layers that programs of one network share, by flat names."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._names: dict[object, str] = {}
-
-    def constant(self, tensor: torch.Tensor, hint: str) -> str:
-        """Return the name of a buffer with these values; equal ones are kept once."""
-        data = tensor.detach().contiguous()
-        digest = hashlib.sha256(data.reshape(-1).view(torch.uint8).numpy().data).digest()
-        key = (data.dtype, tuple(data.shape), digest)
-        if key not in self._names:
-            self._names[key] = self._free(hint)
-            self.register_buffer(self._names[key], data.clone())
-        return self._names[key]
-
-    def layer(self, module: nn.Module, hint: str) -> str:
-        """Return the name of a module."""
-        if module not in self._names:
-            self._names[module] = self._free(hint)
-            self.add_module(self._names[module], module)
-        return self._names[module]
-
-    def _free(self, hint: str) -> str:
-        stem = "".join(c if c.isidentifier() or c.isdigit() else "_" for c in hint)
-        name = stem = stem if stem.isidentifier() else f"_{stem}"
-        number = 2
-        while hasattr(self, name):
-            name, number = f"{stem}_{number}", number + 1
-        return name
 
 
 def program(plan: Plan, store: Store) -> Program:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ptqsr.models import SRNetwork, evaluating, matches, sketch
-from ptqsr.modules import FakeQuantConv2d
+from ptqsr.modules import FakeQuantConv2d, in_body
 from ptqsr.quantizers import ActivationQuantizer
 
 FLOAT_BITS = 32
@@ -23,8 +23,8 @@ OUTPUT_SIZE = f"{OUTPUT_WIDTH}x{OUTPUT_HEIGHT}"
 class LayerCost:
     """One convolution: its multiply-accumulates over all its calls, and its bit-widths.
 
-    `listed`: whether it is one of those that the papers quantize; `in_fqr`: whether they count its
-    input's bits.
+    `listed`: whether it is one of those that the papers quantize; `in_fqr`: whether its input's
+    bits count there: those of the body alone, not of the edges (`Config(edges=8)`).
     """
 
     name: str
@@ -50,7 +50,9 @@ class Cost:
 
     `storage` is in units of float32 parameters, weighted by bits / 32, as ODM's Table 4 has it;
     `storage_bytes` counts all that a deployed network must keep: also steps, zero points, points
-    and flags. `fqr` is the mean bit-width of the quantized convolutions' inputs (32 where none is).
+    and flags. `fqr` is the mean bit-width of the inputs of the body's quantized convolutions (32
+    where none is). The papers, which keep the edges in floating point, leave them out of it, and so
+    does this: at a constant 8 bits they would only blur the comparison.
     """
 
     layers: tuple[LayerCost, ...]
@@ -105,6 +107,7 @@ def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT
     size = ceil(height / network.scale), ceil(width / network.scale)
     with torch.no_grad(), torch.device("meta"), evaluating(meta):
         meta(torch.empty((1, channels, *size), device="meta"))
+    include = network.calibration.include if network.calibration else ()
     layers = tuple(
         LayerCost(
             names[layer],
@@ -112,7 +115,8 @@ def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT
             layer.weight_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
             layer.act_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
             matches(names[layer], network.quantized_layers),
-            not matches(names[layer], network.outside_fqr),
+            in_body(network, names[layer], include)
+            and not matches(names[layer], network.outside_fqr),
         )
         for layer, work in macs.items()
     )

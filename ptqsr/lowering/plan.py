@@ -149,10 +149,15 @@ class Convolve:
 
 @dataclass(frozen=True, eq=False)
 class DropIn:
-    """A layer that runs in integers by itself, in a network that could not be traced."""
+    """A convolution by itself, of a network that could not be traced.
+
+    It runs in integers where it has `conv`; `why`: why it is the `module` that it was.
+    """
 
     layer: str
-    conv: IntegerConv
+    module: nn.Module | None
+    conv: IntegerConv | None
+    why: str | None
 
     @property
     def makes(self) -> frozenset[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ptqsr.calibration import ChannelRanges, Statistics
-from ptqsr.config import Config
+from ptqsr.calibration import ChannelRanges, Part, Statistics
+from ptqsr.config import Config, Rule
 from ptqsr.quantizers import ActivationQuantizer
 
 
 class Method:
-    """A recipe: from a tensor's statistics to its quantizer.
+    """A recipe: from a tensor's statistics to its quantizer, for the layers of one rule.
 
     Every method is given the channels' ranges; one that needs more says what in `statistics`,
     and a second pass over the pictures collects it.
@@ -20,17 +20,17 @@ class Method:
     # Whether every channel is quantized for itself: then a concatenation is the list of its parts.
     per_channel: ClassVar[bool] = False
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, rule: Rule) -> None:
+        self.config, self.rule = config, rule
 
     def statistics(self, ranges: ChannelRanges) -> Statistics | None:
         """Return the empty statistics of a second pass, or None."""
         return None
 
     def quantizer(
-        self, ranges: ChannelRanges, statistics: Statistics | None
+        self, part: Part, ranges: ChannelRanges, statistics: Statistics | None
     ) -> ActivationQuantizer:
-        """Return the tensor's quantizer."""
+        """Return the part's quantizer."""
         raise NotImplementedError
 
     def notice(self) -> str | None:

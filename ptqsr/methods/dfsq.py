@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
-from ptqsr.calibration import ChannelRanges, NormalisedHistogram, Statistics
-from ptqsr.config import Config
+from ptqsr.calibration import ChannelRanges, NormalisedHistogram, Part, Statistics
+from ptqsr.config import Config, Rule
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
 from ptqsr.points import SELECTORS, UniversalSet, select_channels
@@ -16,41 +17,59 @@ class DFSQ(Method):
     name = "dfsq"
     per_channel = True
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
+    def __init__(self, config: Config, rule: Rule) -> None:
+        super().__init__(config, rule)
         if config.selector not in SELECTORS:
             raise PtqsrError(
                 f"selector {config.selector!r} is unknown; choose {' or '.join(SELECTORS)}"
             )
-        self.universal_set = UniversalSet.read(config.universal_set)
+        self.universal_set = UniversalSet.read(rule.universal_set)
 
-    def statistics(self, ranges: ChannelRanges) -> NormalisedHistogram:
+    @property
+    def takes_all(self) -> bool:
+        """Whether the bits are enough for the whole set: then there is nothing to choose."""
+        return 1 << self.rule.act_bits >= len(self.universal_set.integers)
+
+    def statistics(self, ranges: ChannelRanges) -> NormalisedHistogram | None:
+        if self.takes_all:
+            return None
         return NormalisedHistogram(ranges.nonnegative, self.universal_set.denominator)
 
-    def quantizer(self, ranges: ChannelRanges, statistics: Statistics | None) -> SubsetQuantizer:
-        assert isinstance(statistics, NormalisedHistogram)
-        index, _ = select_channels(
-            statistics.counts.numpy(),
-            statistics.centres.numpy(),
-            self.universal_set,
-            self.config.act_bits,
-            method=self.config.selector,
-            seed=self.config.seed,
-            threads=torch.get_num_threads(),
-        )
-        points = torch.from_numpy(self.universal_set.integers[index].astype("int32"))
+    def quantizer(
+        self, part: Part, ranges: ChannelRanges, statistics: Statistics | None
+    ) -> SubsetQuantizer:
+        nonnegative = ranges.nonnegative
+        if part.of_picture and self.rule.whole_range:
+            # Of a ReLU's output 0 must come out exactly; of a picture it is one level like any
+            # other, and without its mean half of the levels would be idle.
+            nonnegative = torch.zeros_like(nonnegative)
+        bits, integers = self.rule.act_bits, self.universal_set.integers
+        if self.takes_all:
+            chosen = np.tile(integers, (len(ranges.low), 1))
+        else:
+            assert isinstance(statistics, NormalisedHistogram)
+            index, _ = select_channels(
+                statistics.counts.numpy(),
+                statistics.centres.numpy(),
+                self.universal_set,
+                bits,
+                method=self.config.selector,
+                seed=self.config.seed,
+                threads=torch.get_num_threads(),
+            )
+            chosen = integers[index]
         return SubsetQuantizer(
-            points,
-            ranges.nonnegative,
+            torch.from_numpy(chosen.astype("int32")),
+            nonnegative,
             universal_set=self.universal_set,
-            bits=self.config.act_bits,
+            bits=bits,
         )
 
     def notice(self) -> str | None:
-        size, asked = len(self.universal_set.integers), 1 << self.config.act_bits
+        size, asked = len(self.universal_set.integers), 1 << self.rule.act_bits
         if asked <= size:
             return None
         return (
-            f"{self.config.act_bits} bits of {self.universal_set.name} mean {size} levels, "
+            f"{self.rule.act_bits} bits of {self.universal_set.name} mean {size} levels, "
             f"not {asked}: the set has no more"
         )

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import torch
 
-from ptqsr.calibration import ChannelRanges, Image, Inputs, collect, readings
+from ptqsr.calibration import ChannelRanges, Image, Inputs, cards, collect, readings
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
 from ptqsr.methods.dfsq import DFSQ
 from ptqsr.methods.uniform import MinMax, Percentile
 from ptqsr.models import SRNetwork, check_network
-from ptqsr.modules import FakeQuantConv2d, quantizable, replace
+from ptqsr.modules import FakeQuantConv2d, in_body, quantizable, replace
 from ptqsr.quantizers import ActivationQuantizer, QuantizedWeight, join
 
 METHODS: dict[str, type[Method]] = {method.name: method for method in (DFSQ, MinMax, Percentile)}
@@ -37,19 +37,19 @@ def calibrate(
 
     `images` are network inputs, that is, low-resolution pictures: paths, a folder, arrays
     [H, W, C] or tensors [N, C, H, W] (uint8, or float in [0, 1]), or an iterable of them. They
-    are gone through twice, whole. Raises PtqsrError where an input, a weight or an activation is
-    not usable, and names it.
+    are gone through once, or twice where the method chooses points or percentiles. Raises
+    PtqsrError where an input, a weight or an activation is not usable, and names it.
     """
     config = config or Config()
     check_network(model)
     if config.method not in METHODS:
         raise PtqsrError(f"method {config.method!r} is unknown; choose {', '.join(METHODS)}")
-    method = METHODS[config.method](config)
+    method = METHODS[config.method](config, config.body)
     if notice := method.notice():
         log.warning(notice)
     network = copy.deepcopy(model).eval().requires_grad_(False)
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    layers = quantizable(network, config.include, config.exclude)
+    layers = quantizable(network, config.include, config.exclude, edges=config.edges is not None)
     for name, conv in layers.items():
         if isinstance(conv, FakeQuantConv2d):
             raise PtqsrError(f"layer {name}: is quantized already; calibrate the float network")
@@ -57,24 +57,40 @@ def calibrate(
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise PtqsrError(f"layer {name.rpartition('.')[0]}: {name} holds NaN or Inf")
     inputs = Inputs(images, network)
-    found = readings(network, layers, next(iter(inputs)), per_channel=method.per_channel)
+    rules = {
+        name: config.body if in_body(network, name, config.include) else config.edge
+        for name in layers
+    }
+    first = next(iter(inputs))
+    found = readings(network, layers, first, per_channel=method.per_channel, rules=rules)
     parts = dict(enumerate(found.parts))
+    recipes = {rule: METHODS[config.method](config, rule) for rule in dict.fromkeys(rules.values())}
+    # The sightings of a part are all of one rule.
+    recipe = {number: recipes[rules[part.sightings[0].layer]] for number, part in parts.items()}
 
-    def counted(what: str) -> Iterator[torch.Tensor]:
-        progress(what, 0, len(inputs))
-        for done, x in enumerate(inputs, 1):
+    def counted(what: str, pictures: Collection[torch.Tensor] | Inputs) -> Iterator[torch.Tensor]:
+        progress(what, 0, len(pictures))
+        for done, x in enumerate(pictures, 1):
             yield x
-            progress(what, done, len(inputs))
+            progress(what, done, len(pictures))
 
-    ranges = collect(network, layers, parts, counted("ranges"), lambda _, n: ChannelRanges(n))
-    details = {number: method.statistics(ranges[number]) for number in parts}
+    ranges = collect(
+        network, layers, parts, counted("ranges", inputs), lambda _, n: ChannelRanges(n)
+    )
+    whole = {number: part for number, part in parts.items() if recipe[number].rule.whole_range}
+    if whole:
+        pictures = counted("test cards", cards(first))
+        collect(network, layers, whole, pictures, lambda number, _: ranges[number])
+    details = {number: recipe[number].statistics(ranges[number]) for number in parts}
     wanted = {number: detail for number, detail in details.items() if detail is not None}
     if wanted:
-        collect(network, layers, parts, counted("distributions"), lambda number, _: wanted[number])
+        pictures = counted("distributions", inputs)
+        seen = {number: parts[number] for number in wanted}
+        collect(network, layers, seen, pictures, lambda number, _: wanted[number])
     quantizers = []
     for number in parts:
         progress("quantizers", number, len(parts))
-        quantizer = method.quantizer(ranges[number], details[number])
+        quantizer = recipe[number].quantizer(parts[number], ranges[number], details[number])
         quantizers.append(quantizer.to(inputs.device))
     progress("quantizers", len(parts), len(parts))
     joined: dict[tuple[int, ...], ActivationQuantizer] = {}
@@ -87,7 +103,7 @@ def calibrate(
             conv: FakeQuantConv2d(
                 conv,
                 joined[found.layers[name]],
-                QuantizedWeight.from_float(conv.weight, config.weight_bits),
+                QuantizedWeight.from_float(conv.weight, rules[name].weight_bits),
             )
             for name, conv in layers.items()
         },

@@ -30,6 +30,9 @@ class SRNetwork(nn.Module):
     constants: ClassVar[tuple[str, ...]] = ()
     # Name patterns of quantized convolutions that FQR, the mean of feature bits, leaves out.
     outside_fqr: ClassVar[tuple[str, ...]] = ()
+    # Name patterns of convolutions that read one value of each channel, as attention does: nothing
+    # is saved there, and `Config(edges=8)` leaves them in floating point.
+    gates: ClassVar[tuple[str, ...]] = ()
     # The options of the calibration that quantized it; None for a float network.
     calibration: Any = None
 

@@ -3,7 +3,7 @@
 from ptqsr.modules.deployed import QuantConv2d
 from ptqsr.modules.fake import FakeQuantConv2d
 from ptqsr.modules.integer import Codes, IntegerConv, SubsetCodes, UniformCodes, integer_conv
-from ptqsr.modules.surgery import quantizable, replace
+from ptqsr.modules.surgery import in_body, quantizable, replace
 
 __all__ = [
     "Codes",
@@ -12,6 +12,7 @@ __all__ = [
     "QuantConv2d",
     "SubsetCodes",
     "UniformCodes",
+    "in_body",
     "integer_conv",
     "quantizable",
     "replace",

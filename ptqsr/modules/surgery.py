@@ -11,13 +11,26 @@ from ptqsr.models import SRNetwork, matches
 from ptqsr.modules.fake import FakeQuantConv2d
 
 
+def in_body(network: SRNetwork, name: str, include: tuple[str, ...] = ()) -> bool:
+    """Return whether a convolution belongs to the body: on the network's own list, or included.
+
+    The body has the bits that were asked for; all other convolutions are edges.
+    """
+    return matches(name, (*network.quantized_layers, *include))
+
+
 def quantizable(
-    network: SRNetwork, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()
+    network: SRNetwork,
+    include: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
+    *,
+    edges: bool = False,
 ) -> dict[str, nn.Conv2d]:
     """Return the convolutions to quantize, by name; one that is used twice stands once.
 
-    Those on the network's own list less the excluded, plus the included. Raises PtqsrError for a
-    pattern that matches none, or where nothing is left.
+    Those on the network's own list less the excluded, plus the included; with `edges` all others
+    too but the excluded and the gates. Raises PtqsrError for a pattern that matches none, or where
+    nothing is left.
     """
     convs = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
 
@@ -33,7 +46,9 @@ def quantizable(
             found |= names
         return found
 
-    listed = {name for name in convs if matches(name, network.quantized_layers)}
+    listed = {name for name in convs if in_body(network, name)}
+    if edges:
+        listed |= {name for name in convs if not matches(name, network.gates)}
     chosen = (listed - matching(exclude)) | matching(include)
     if not chosen:
         raise PtqsrError("no convolution is left to quantize; name some with --include")

@@ -17,7 +17,7 @@ def int_conv2d(
     dilation: Pair = 1,
     groups: int = 1,
 ) -> torch.Tensor:
-    """Convolve integers exactly: int32 [N, O, H', W'], zero padding.
+    """Convolve integers exactly: int32 [N, O, H', W'] in channels_last, zero padding.
 
     k: int8 or uint8 [N, C, H, W]; weight: int8 [O, C/groups, K, K]. Raises ValueError or TypeError
     for what does not fit, as all convolutions here.
@@ -91,23 +91,29 @@ def subset_conv2d(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Convolve subset-quantized input in int8 (DFSQ), with what stands before and after it.
 
-    x: the parts of a concatenation along channels, each float32, encoded here, or int8 points k.
-    points: int32 [C, L]; mean, scale: float32 [N, C] of the whole, as `normalisation` gives them;
-    the input is k * scale / denominator + mean, padding is 0. denominator <= 127. levels: int16
-    [O, C/g, K, K] and step: float32 [O], the weights levels * step.
+        x: the parts of a concatenation along channels, each float32, encoded here, or int8 points k.
+        points: int32 [C, L]; mean, scale: float32 [N, C] of the whole, as `normalisation` gives them;
+        the input is k * scale / denominator + mean, padding is 0. denominator <= 127. levels: int16
+        [O, C/g, K, K] and step: float32 [O], the weights levels * step.
 
-    Returns y, float32 in channels_last: in this order, each step rounded to float32,
+        Returns y, float32 in channels_last: in this order, each step rounded to float32,
 
-        acc = the integer convolution of k with `refold_weights`
-        y = acc * (out_scale / denominator) + T
-        y = activation(y)     "none", "relu", or "leaky": y > 0 ? y : y * slope ([1] or [O])
-        y = y + residual      float32, of y's shape; only with shuffle 1
-        y = last_activation(y)   "none" or "relu"
-        y = pixel_shuffle(y, shuffle)
+            acc = the integer convolution of k with `refold_weights`
+            y = acc * (out_scale / denominator) + T
+            y = activation(y)     "none", "relu", or "leaky": y > 0 ? y : y * slope ([1] or [O])
+            y = y + residual      float32, of y's shape; only with shuffle 1
+            y = last_activation(y)   "none" or "relu"
+            y = pixel_shuffle(y, shuffle)
 
-    T is the bias plus, summed in float64, mean * weight over the taps inside the picture. Then
-    (mean, low, high), float32 [N, O / shuffle^2], of y as stored, with `statistics`; else three
-    tensors of no elements. NaN in mean or scale comes out as NaN wherever the channel is read.
+        T is the bias plus, summed in float64, mean * weight over the taps inside the picture. Then
+        (mean, low, high), float32 [N, O / shuffle^2], of y as stored, for `normalisation`, with
+    <<<<<<< HEAD
+        `statistics`; else three tensors of no elements. NaN in mean or scale comes out as NaN wherever
+        the channel is read.
+    =======
+        `statistics`; else three tensors of no elements. NaN in mean or scale
+        comes out as NaN wherever the channel is read.
+    >>>>>>> lowering
     """
     return torch.ops.ptqsr.subset_conv2d(
         list(x), points, mean, scale, denominator, levels, step, bias,
@@ -144,7 +150,8 @@ def uniform_conv2d(
     x: the parts of a concatenation along channels, each float32, encoded here to the levels
     clamp(rint(x / in_step), in_lowest, in_lowest + 2^in_bits - 1), or uint8 codes: level less
     in_lowest. Steps are float32 scalars, lowest levels int32 scalars. levels: int16 [O, C/g, K, K]
-    and step: float32 [O], the weights. acc, the convolution of the levels, is exact; padding is 0.
+    and step: float32 [O], the weights; a kernel's levels lie in [-255, 255] and span 255 at most.
+    acc, the convolution of the levels, is exact; padding is 0.
 
     Without out_step the result is float32: y = acc * (in_step * step) + bias, then activation,
     residual (uint8 codes: (code + residual_lowest) * residual_step), last activation and pixel

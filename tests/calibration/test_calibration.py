@@ -98,7 +98,7 @@ def test_layers_that_read_one_tensor_share(per_channel: bool) -> None:
     x = torch.randn(1, 3, 4, 4)
     found = readings(wrapped, layers, x, per_channel=per_channel)
     assert found.layers == {"a": (0,), "b": (0,), "c": (1,), "d": (2,)}
-    assert found.parts[0] == Part(3, (Sighting("a", 0, 0),))
+    assert found.parts[0] == Part(3, (Sighting("a", 0, 0),), of_picture=per_channel)
     statistics = collect(
         wrapped, layers, {0: found.parts[0]}, [x, 2 * x], lambda _, n: ChannelRanges(n)
     )

@@ -286,6 +286,7 @@ def test_quantized_already(refused: Refused, job: list[object], checkpoint: Path
         (("--weight-bits", 9), "weight_bits is 9"),
         (("--act-bits", 1), "act_bits is 1"),
         (("--act-bits", 9), "act_bits is 9"),
+        (("--edges", 4), "edges is 4; it must be 8"),
         (("--seed", -1), "seed is -1"),
         (("--num-images", 0), "--num-images"),
         (("--patch-size", 0), "--patch-size"),

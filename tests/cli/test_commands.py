@@ -105,6 +105,18 @@ def test_default_name_of_the_checkpoint(
     assert (tmp_path / "edsr_x2_dfsq_w4a6.safetensors").is_file()
 
 
+def test_edges(
+    run: Run, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*job[:-2], "--edges", 8, "--json", "-")
+    assert result.exit_code == 0 and "W4A4, edges W8A8" in result.stderr
+    figures = json.loads(result.stdout)
+    assert figures["edges"] == 8 and figures["quantized_layers"] == figures["layers"] == 8
+    path = tmp_path / "edsr_x2_dfsq_w4a4_edges8.safetensors"
+    assert ptqsr.load(path).calibration.edges == 8
+
+
 def test_names_with_brackets(run: Run, job: list[object], pictures: Path, out: Path) -> None:
     """Markup in a name would vanish from the table, or break it."""
     folder = pictures.rename(pictures.parent / "set [b] :smile:")

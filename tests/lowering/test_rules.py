@@ -290,10 +290,24 @@ def test_what_cannot_be_traced(
     x = X[:1]
     assert torch.equal(ours.reconstruct(x, ours.features(x)), ours(x))
     rows = describe(ours.plan)
-    assert [row["layer"] for row in rows] == ["module.a", "module.b"]
-    assert all("by itself" in row["remark"] for row in rows)
+    assert [
+        row["layer"][-1]
+        for row in rows
+        if row["remark"] == "by itself" or "by itself;" in row["remark"]
+    ] == ["a", "b"]
+    assert [row["how"] for row in rows].count("float") == 2
     if steps is not branching:  # which takes values, and upscaling asks with shapes alone
         assert Planner(ours).plan(20, 30).exact
+
+
+def test_drop_ins_without_integers_stay_visible() -> None:
+    module = Middle(branching)
+    module.b = nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular")
+    ours = ptqsr.deploy(wrapped(module, "minmax8", include=("module.b",)))
+    remarks = {row["layer"]: row["remark"] for row in describe(ours.plan)}
+    assert remarks["module.b"] == "padding mode circular: simulated in PyTorch float32"
+    assert remarks["module.a"].startswith("by itself")
+    assert isinstance(ours.store.module.b, FakeQuantConv2d)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ptqsr
-from ptqsr import Config, models
+from ptqsr import Config, models, native
 from ptqsr.models import SRNetwork
 from ptqsr.modules import FakeQuantConv2d
 
@@ -56,6 +56,20 @@ def test_nothing_but_refolding_tells_them_apart(variant: str) -> None:
         y = ours(x)
     cost = psnr(expected, floating(variant)(x))
     assert psnr(y, expected) > min(cost + 10, flips(fake, x) - 3)
+
+
+@pytest.mark.parametrize("method", ["minmax8", "minmax4"])
+@EVERY
+@torch.no_grad()
+def test_static_codes_are_their_integer_reference(
+    variant: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit: the operations in plain PyTorch, and our kernels."""
+    ours = deployed(variant, method)
+    x = picture(ours)
+    y = ours(x)
+    monkeypatch.setattr(native, "load", lambda: None)
+    assert torch.equal(ours(x), y)
 
 
 @EVERY

@@ -56,3 +56,13 @@ def integers(low: int, high: int, shape: tuple[int, ...], g: torch.Generator) ->
     values = torch.randint(low, high + 1, shape, generator=g, dtype=torch.int32)
     values.view(-1)[0], values.view(-1)[-1] = low, high
     return values
+
+
+def levels_of(bits: int, shape: tuple[int, ...], g: torch.Generator) -> torch.Tensor:
+    """int16 levels of weights: every kernel has 2^bits of them, anywhere, 0 among them."""
+    top = (1 << bits) - 1
+    lowest = torch.randint(-top, 1, (shape[0], 1, 1, 1), generator=g)
+    lowest[0], lowest[-1] = -top, 0
+    above = torch.randint(0, top + 1, shape, generator=g)
+    above.view(shape[0], -1)[:, 0], above.view(shape[0], -1)[:, -1] = 0, top
+    return (lowest + above).to(torch.int16)

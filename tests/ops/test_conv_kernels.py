@@ -245,6 +245,14 @@ def test_levels_out_of_range(level: int) -> None:
         torch.ops.ptqsr.subset_conv2d(*arguments)
 
 
+def test_levels_too_far_apart() -> None:
+    arguments = list(uniform_arguments(0))
+    arguments[4] = torch.zeros_like(arguments[4])
+    arguments[4][0].view(-1)[:2] = torch.tensor([-200, 100], dtype=torch.int16)
+    with pytest.raises(ValueError, match="within 255 steps"):
+        torch.ops.ptqsr.uniform_conv2d(*arguments)
+
+
 def test_points_out_of_range() -> None:
     arguments = list(subset_arguments(0))
     arguments[1] = arguments[1].clone()
@@ -259,3 +267,33 @@ def test_lowest_level_out_of_range(lowest: int) -> None:
     arguments[2] = torch.tensor(lowest, dtype=torch.int32)
     with pytest.raises(ValueError, match="lowest level"):
         torch.ops.ptqsr.uniform_conv2d(*arguments)
+
+
+@pytest.mark.parametrize("channels", [64, 128])
+@pytest.mark.parametrize("out", [1, 3, 4, 5])
+@pytest.mark.parametrize("stride, dilation", [(1, 1), (2, 1), (1, 2)])
+def test_few_output_channels(isa: str, channels: int, out: int, stride: int, dilation: int) -> None:
+    torch.manual_seed(0)
+    k = torch.randint(-128, 128, (2, channels, 7, 37)).to(torch.int8)
+    weight = torch.randint(-128, 128, (out, channels, 3, 3)).to(torch.int8)
+    rest = ([stride] * 2, [1, 2], [dilation] * 2, 1)
+    equal(ops.int_conv2d(k, weight, *rest), plain.int_conv2d(k, weight, *rest))
+
+
+@pytest.mark.parametrize("bits, weight_bits", [(2, 4), (4, 4), (8, 4), (4, 6), (8, 8)])
+def test_extremes_of_few_bits(isa: str, bits: int, weight_bits: int) -> None:
+    # All operands at their ends, in stretches longer than 16 bits hold the sums of.
+    torch.manual_seed(0)
+    top = (1 << bits) - 1
+    codes = torch.randint(0, 2, (1, 320, 4, 9)) * top
+    codes[:, :, :2] = top
+    least = -(1 << (weight_bits - 1))
+    levels = torch.where(torch.rand(20, 320, 3, 3) < 0.5, least, -least - 1)
+    levels[:8] = least
+    zero = torch.tensor(-1, dtype=torch.int32)
+    arguments = (
+        [codes.to(torch.uint8)], torch.tensor(0.1), zero, bits, levels.to(torch.int16),
+        torch.full((20,), 0.01), None, [1, 1], [1, 1], [1, 1], 1, "none", None, None, None, None,
+        "none", 1, None, None, 8,
+    )  # fmt: skip
+    equal(torch.ops.ptqsr.uniform_conv2d(*arguments), reference.uniform_conv2d(*arguments))

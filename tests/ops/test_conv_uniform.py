@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ptqsr import ops
 
-from .conv_cases import CASES, Case, integers, seeded
+from .conv_cases import CASES, Case, levels_of, seeded
 
 EPS = torch.finfo(torch.float32).eps
 
@@ -20,7 +20,9 @@ def scalars(step: float, lowest: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(step), torch.tensor(lowest, dtype=torch.int32)
 
 
-def arguments(case: Case, bits: int = 8, lowest: int = -100) -> dict[str, Any]:
+def arguments(
+    case: Case, bits: int = 8, lowest: int = -100, weight_bits: int = 8
+) -> dict[str, Any]:
     g = seeded(case)
     step, low = scalars(0.0123, lowest)
     return dict(
@@ -28,7 +30,7 @@ def arguments(case: Case, bits: int = 8, lowest: int = -100) -> dict[str, Any]:
         in_step=step,
         in_lowest=low,
         in_bits=bits,
-        levels=integers(-255, 255, case.weight, g).to(torch.int16),
+        levels=levels_of(weight_bits, case.weight, g),
         step=torch.rand(case.weight[0], generator=g) * 0.01,
         bias=torch.randn(case.weight[0], generator=g),
         **dict(zip(("stride", "padding", "dilation", "groups"), case.geometry, strict=True)),
@@ -65,8 +67,7 @@ def test_float_result(case: Case, bits: int, lowest: int) -> None:
 @pytest.mark.parametrize("out_bits, out_lowest", [(8, -128), (8, 0), (4, -8), (2, 0)])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_codes_out(case: Case, out_bits: int, out_lowest: int) -> None:
-    a = arguments(case)
-    a["levels"].clamp_(-15, 15)
+    a = arguments(case, weight_bits=4)
     out_step, low = scalars(0.031, out_lowest)
     y = ops.uniform_conv2d(**a, out_step=out_step, out_lowest=low, out_bits=out_bits)
     unit = out_step.numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptqsr import native, ops
@@ -28,6 +28,7 @@ def test_equals_reference_and_comes_back(bits: int, count: int, rows: tuple[int,
     assert torch.equal(reference.unpack_codes(packed, bits, count), codes)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 8), st.lists(st.integers(0, 255), min_size=1, max_size=50))
 def test_is_numpys_little_bit_order(bits: int, values: list[int]) -> None:
     codes = (np.array(values) % (1 << bits)).astype(np.uint8)

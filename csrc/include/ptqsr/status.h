@@ -22,7 +22,7 @@ constexpr const char* message(Status status) {
     case Status::points_out_of_range:
       return "points must lie in [-denominator, denominator]";
     case Status::levels_out_of_range:
-      return "levels of the weights must lie in [-255, 255]";
+      return "levels of the weights must lie in [-255, 255], those of a kernel within 255 steps";
     case Status::code_out_of_range:
       return "a code is too large: 2^bits, or the number of points, or more";
     case Status::out_of_memory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ptqsr.ops.schema.checks import empty
 from ptqsr.ops.schema.conv import check_int_conv, check_refold, check_shift_add, index_bits
 from ptqsr.ops.schema.library import library
 
@@ -29,9 +30,10 @@ def int_conv2d(
     dilation: list[int],
     groups: int,
 ) -> torch.Tensor:
-    check_int_conv(k, weight, stride, padding, dilation, groups)
-    acc = exact_conv(k, weight, stride, padding, dilation, groups)
-    return acc.to(torch.int32).contiguous()
+    shape = check_int_conv(k, weight, stride, padding, dilation, groups)
+    return empty(k, shape, torch.int32).copy_(
+        exact_conv(k, weight, stride, padding, dilation, groups)
+    )
 
 
 def refold_weights(

@@ -134,3 +134,8 @@ def expect_epilogue(
         if shuffle != 1:
             raise ValueError(f"{op}: a residual and a shuffle by {shuffle} exclude each other")
         expect(op, "residual", residual, residual_dtypes, shape)
+
+
+def empty(x: torch.Tensor, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
+    """Return the place for a result, in channels_last, on x's device."""
+    return torch.empty(shape, dtype=dtype, device=x.device, memory_format=torch.channels_last)

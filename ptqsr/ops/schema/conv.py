@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ptqsr.ops.schema.checks import Shape, conv_shape, expect, expect_one_device
+from ptqsr.ops.schema.checks import Shape, conv_shape, empty, expect, expect_one_device
 from ptqsr.ops.schema.library import library
 
 GEOMETRY = "int[2] stride, int[2] padding, int[2] dilation, int groups"
@@ -89,7 +89,7 @@ def _int_conv2d(
     groups: int,
 ) -> torch.Tensor:
     shape = check_int_conv(k, weight, stride, padding, dilation, groups)
-    return k.new_empty(shape, dtype=torch.int32)
+    return empty(k, shape, torch.int32)
 
 
 @torch.library.register_fake("ptqsr::refold_weights", lib=library)

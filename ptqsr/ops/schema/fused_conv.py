@@ -8,6 +8,7 @@ from ptqsr.ops.schema.checks import (
     Shape,
     concatenated,
     conv_shape,
+    empty,
     expect,
     expect_epilogue,
     expect_one_device,
@@ -140,11 +141,6 @@ def _subset_conv2d(
 def _uniform_conv2d(x: list[torch.Tensor], *arguments: object) -> torch.Tensor:
     shape = check_uniform_conv(x, *arguments)  # type: ignore[arg-type]
     return empty(x[0], shape, torch.float32 if arguments[-3] is None else torch.uint8)
-
-
-def empty(x: torch.Tensor, shape: Shape, dtype: torch.dtype) -> torch.Tensor:
-    """Return the place for a result, in channels_last, on x's device."""
-    return torch.empty(shape, dtype=dtype, device=x.device, memory_format=torch.channels_last)
 
 
 def empty_statistics(

@@ -1,0 +1,113 @@
+"""Which steps of a traced network become integer convolutions, and who reads what they make."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import fx, nn
+
+from ptqsr.errors import PtqsrError
+from ptqsr.lowering.channels import Channels
+from ptqsr.lowering.rules import Fusion, absorb
+from ptqsr.lowering.trace import Traced
+from ptqsr.modules import Codes, FakeQuantConv2d, IntegerConv, SubsetCodes, UniformCodes
+
+# What a layer is in integers; raises PtqsrError, with the reason, where it is nothing.
+AsIntegers = Callable[[FakeQuantConv2d], IntegerConv]
+
+
+class Analysis:
+    """Of a traced network.
+
+    `convs`: the integer convolutions, by the nodes that call them. `fusions`: what they grew to, by
+    the nodes whose values they make; `inner`: the nodes on the way there. `why`: for the other
+    convolutions, why no integers. `coded`: results that only convolutions read, all with this one
+    uniform quantizer. `emitting`: tensors whose statistics the convolution that makes them gives.
+    `takers`: how many convolutions take the same codes of a tensor.
+    """
+
+    def __init__(self, traced: Traced, as_integers: AsIntegers) -> None:
+        self.traced = traced
+        self.channels = Channels(traced)
+        self.why: dict[fx.Node, str] = {}
+        self.convs: dict[fx.Node, IntegerConv] = {}
+        self.fusions: dict[fx.Node, Fusion] = {}
+        self.inner: set[fx.Node] = set()
+        for node in traced.graph.nodes:
+            self._fuse(node, as_integers)
+        self.coded = self._requantized()
+        self.emitting = self._emitting()
+        self.takers = Counter(
+            (part, codes.key()) for node in self.convs for part, codes in self.parts(node)
+        )
+
+    def _fuse(self, node: fx.Node, as_integers: AsIntegers) -> None:
+        """Begin at a convolution, if the node is one."""
+        layer = self.traced.module(node)
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            self.why[node] = "not quantized"
+        if not isinstance(layer, FakeQuantConv2d):
+            return
+        source = node.all_input_nodes[0]
+        if len(self.traced.shapes.get(source, ())) != 4:
+            self.why[node] = "its input is not float32 [N, C, H, W]"
+            return
+        try:
+            conv = self.convs[node] = as_integers(layer)
+        except PtqsrError as reason:
+            self.why[node] = str(reason)
+            return
+        bias = None if conv.bias is None else conv.bias.double()
+        fusion = Fusion(node, node, torch.ones_like(conv.step, dtype=torch.float64), bias)
+        absorb(fusion, self.traced, self.fusions.keys() | self.inner)
+        chain = node
+        while chain is not fusion.last:
+            self.inner.add(chain)
+            (chain,) = chain.users
+        self.fusions[fusion.last] = fusion
+
+    def parts(self, node: fx.Node) -> Iterable[tuple[fx.Node, Codes]]:
+        """Return the tensors that a convolution reads side by side, and how each is encoded."""
+        start = 0
+        for part in self.channels.parts(node.all_input_nodes[0]):
+            stop = start + self.traced.shapes[part][1]
+            yield part, self.convs[node].codes.channels(start, stop)
+            start = stop
+
+    def _requantized(self) -> dict[fx.Node, UniformCodes]:
+        """Return the results that only convolutions read, all with one uniform quantizer."""
+        found = {}
+        for last, fusion in self.fusions.items():
+            readers = self._readers(last)
+            if not isinstance(self.convs[fusion.node].codes, UniformCodes) or not readers:
+                continue
+            quantizers = [self.convs[reader].codes for reader in readers]
+            first = quantizers[0]
+            if isinstance(first, UniformCodes) and len({q.key() for q in quantizers}) == 1:
+                found[last] = first
+        return found
+
+    def _readers(self, node: fx.Node) -> list[fx.Node]:
+        """Return the convolutions that read a tensor; none where something else needs it too."""
+        found: list[fx.Node] = []
+        for user in node.users:
+            if user in self.convs:
+                found.append(user)
+            elif self.channels.is_cat(user) and (others := self._readers(user)):
+                found += others
+            else:
+                return []
+        return found
+
+    def _emitting(self) -> set[fx.Node]:
+        """Return the tensors whose statistics a subset convolution that makes them can give."""
+        return {
+            piece.node
+            for node, conv in self.convs.items()
+            if isinstance(conv.codes, SubsetCodes)
+            for piece in self.channels.pieces(node.all_input_nodes[0])
+            if piece.node in self.fusions
+            and isinstance(self.convs[self.fusions[piece.node].node].codes, SubsetCodes)
+        }
