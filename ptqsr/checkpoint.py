@@ -22,6 +22,7 @@ from torch import nn
 
 import ptqsr
 from ptqsr.config import Config
+from ptqsr.deployment import DeployedNetwork
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.files import replacing
 from ptqsr.models import SRNetwork, check_network
@@ -43,6 +44,10 @@ def save(
     at all. Raises PtqsrError for a float network, or where the path cannot be written.
     """
     layers = _quantized(model)
+    if isinstance(model, DeployedNetwork):
+        raise PtqsrError(
+            f"{path}: the network is deployed; save the calibrated one, deploy it again"
+        )
     if not layers:
         raise PtqsrError(f"{path}: the network is not quantized; calibrate it first")
     tensors: dict[str, torch.Tensor] = {}

@@ -48,13 +48,9 @@ void channel_stats(std::uintptr_t x, std::uintptr_t mean, std::uintptr_t low, st
 void normalisation(std::uintptr_t mean, std::uintptr_t low, std::uintptr_t high,
                    std::uintptr_t nonnegative, std::uintptr_t out_mean, std::uintptr_t out_scale,
                    int64_t n, int64_t c) {
-  for (int64_t i = 0; i < n * c; ++i) {
-    const Normalisation found = ptqsr::normalisation(
-        pointer<const float>(mean)[i], pointer<const float>(low)[i], pointer<const float>(high)[i],
-        pointer<const uint8_t>(nonnegative)[i % c] != 0);
-    pointer<float>(out_mean)[i] = found.mean;
-    pointer<float>(out_scale)[i] = found.scale;
-  }
+  ptqsr::normalisation({pointer<const float>(mean), pointer<const float>(low),
+                        pointer<const float>(high), pointer<const uint8_t>(nonnegative),
+                        pointer<float>(out_mean), pointer<float>(out_scale), n, c});
 }
 
 void subset_encode(std::uintptr_t x, std::uintptr_t out, std::uintptr_t points, std::uintptr_t mean,

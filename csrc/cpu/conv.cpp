@@ -1,6 +1,7 @@
 #include "cpu/conv.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <new>
@@ -13,6 +14,7 @@
 #include "cpu/parallel.h"
 #include "cpu/subset_tables.h"
 #include "ptqsr/conv.h"
+#include "ptqsr/subset.h"
 
 namespace ptqsr {
 namespace cpu {
@@ -74,6 +76,8 @@ class Convolution {
         // A band begins with rows that the one above has encoded too.
         bands_(std::min<int64_t>(s_.out_h, threads == 1 ? 1 : 2 * threads)),
         threads_(threads) {}
+  Convolution(const Convolution&) = delete;
+  Convolution& operator=(const Convolution&) = delete;
 
   void run() {
     const bool per_sample = args_.encoding == Encoding::subset;
@@ -82,18 +86,21 @@ class Convolution {
       packed[i] = pack_weights(args_, list_, loops_, operands_, rows_, columns_, i);
     }
     Statistics statistics(s_, args_.mean == nullptr ? 0 : bands_, lanes_);
+    const int64_t tasks = s_.n * bands_, workers = std::min<int64_t>(threads_, tasks);
     std::vector<Scratch> scratch;  // here, since a task must not throw
-    const int64_t tasks = s_.n * bands_;
-    for (int64_t i = 0; i < tasks; ++i) scratch.emplace_back(*this);
-    parallel_for(tasks, threads_, [&](int64_t task) {
-      const int64_t sample = task / bands_;
-      band(sample, task % bands_, packed[per_sample ? sample : 0], statistics, scratch[task]);
+    for (int64_t i = 0; i < workers; ++i) scratch.emplace_back(*this);
+    std::atomic<int64_t> next{0};
+    parallel_for(workers, threads_, [&](int64_t worker) {
+      for (int64_t task; (task = next.fetch_add(1)) < tasks;) {
+        const int64_t sample = task / bands_;
+        band(sample, task % bands_, packed[per_sample ? sample : 0], statistics, scratch[worker]);
+      }
     });
     if (args_.mean != nullptr) finish(statistics);
   }
 
  private:
-  // What a band needs beside its input and output.
+  // What a worker needs beside input and output.
   struct Scratch {
     explicit Scratch(const Convolution& conv)
         : rows(conv.args_, conv.encoder_, conv.operands_),
@@ -282,7 +289,10 @@ class Convolution {
           high[c] = std::max(high[c], statistics.highs[at + lane]);
         });
       }
-      for (int64_t c = 0; c < channels; ++c) mean[c] = static_cast<float>(total[c] / pixels);
+      for (int64_t c = 0; c < channels; ++c) {
+        mean[c] = static_cast<float>(total[c] / pixels);
+        if (!sound(mean[c], low[c], high[c])) mean[c] = low[c] = high[c] = NAN;
+      }
     }
   }
 
@@ -300,6 +310,26 @@ class Convolution {
 }  // namespace
 }  // namespace cpu
 
+namespace {
+
+// Whether all codes that are given are below the number of levels.
+bool codes_in_range(const QuantConv& args) {
+  const ConvShape& s = args.shape;
+  int32_t most = 0;
+  for (int64_t p = 0; args.uniform.levels < 256 && p < args.part_count; ++p) {
+    if (!args.parts[p].encoded) continue;
+    const auto* codes = static_cast<const uint8_t*>(args.parts[p].data);
+    uint8_t largest = 0;  // a plain loop, which becomes vectors
+    for (int64_t i = 0; i < s.n * s.h * s.w * args.parts[p].channels; ++i) {
+      largest = std::max(largest, codes[i]);
+    }
+    most = std::max<int32_t>(most, largest);
+  }
+  return most < args.uniform.levels;
+}
+
+}  // namespace
+
 Status quant_conv2d(const QuantConv& args, Isa isa, int threads) {
   if (!isa_available(isa)) return Status::isa_not_available;
   const ConvShape& s = args.shape;
@@ -309,6 +339,9 @@ Status quant_conv2d(const QuantConv& args, Isa isa, int threads) {
     // Uniform weights are 8 bits beside a zero point; those of subsets are quantized again.
     const bool wide = args.encoding != Encoding::subset && most - least > 255;
     if (least < -255 || most > 255 || wide) return Status::levels_out_of_range;
+  }
+  if (args.encoding == Encoding::uniform && !codes_in_range(args)) {
+    return Status::code_out_of_range;
   }
   if (args.encoding == Encoding::subset) {
     const SubsetInput& in = args.subset;

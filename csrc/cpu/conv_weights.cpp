@@ -21,18 +21,16 @@ template <class Operand>
 int32_t place(const int16_t* levels, int64_t channels, int64_t taps, int32_t zero, int64_t width,
               uint8_t* words) {
   constexpr int64_t kInWord = 4 / sizeof(Operand);
-  const int64_t padded = (channels + 3) / 4 * 4;
+  std::vector<Operand> tap((channels + 3) / 4 * 4);  // of all channels, then 0
   int32_t total = 0;
   for (int64_t t = 0; t < taps; ++t) {
-    for (int64_t c = 0; c < padded; c += kInWord) {
-      Operand word[kInWord];
-      for (int64_t i = 0; i < kInWord; ++i) {
-        const int32_t value = c + i < channels ? levels[(c + i) * taps + t] - zero : 0;
-        word[i] = static_cast<Operand>(value);
-        total += value;
-      }
-      std::memcpy(words, word, sizeof word);
-      words += 4 * width;
+    for (int64_t c = 0; c < channels; ++c) {
+      const int32_t value = levels[c * taps + t] - zero;
+      tap[c] = static_cast<Operand>(value);
+      total += value;
+    }
+    for (size_t c = 0; c < tap.size(); c += kInWord, words += 4 * width) {
+      std::memcpy(words, tap.data() + c, 4);
     }
   }
   return total;

@@ -38,11 +38,6 @@ struct Found {
   }
 };
 
-// Whether |x| < 2^120 throughout, without NaN.
-bool sound(float mean, float low, float high) {
-  return low > -0x1p120f && high < 0x1p120f && !std::isnan(mean);
-}
-
 // body(task, sample, first value, pixels) of channels_last, some pixels a task.
 template <class Body>
 void for_pixels(const ActivationShape& shape, int threads, const Body& body) {
@@ -181,12 +176,26 @@ Status subset_fake_quant(const SubsetFakeQuant& args, Isa isa, int threads) {
   }
 }
 
+bool sound(float mean, float low, float high) {
+  return low > -0x1p120f && high < 0x1p120f && !std::isnan(mean);
+}
+
 Normalisation normalisation(float mean, float low, float high, bool nonnegative) {
   if (!sound(mean, low, high)) return {NAN, NAN};
   if (low == high) mean = low;
   if (nonnegative) mean = 0;
   const float scale = std::max(high - mean, mean - low);
   return {mean, scale < 0x1p-100f ? 0 : scale};
+}
+
+void normalisation(const NormalisationArgs& args) {
+  const cpu::FloatMode ieee;
+  for (int64_t i = 0; i < args.n * args.c; ++i) {
+    const Normalisation found =
+        normalisation(args.mean[i], args.low[i], args.high[i], args.nonnegative[i % args.c] != 0);
+    args.out_mean[i] = found.mean;
+    args.out_scale[i] = found.scale;
+  }
 }
 
 Status channel_stats(const ChannelStats& args, Isa isa, int threads) {

@@ -36,6 +36,9 @@ class Tables {
   Tables(const Points& points, Layout layout, const SubsetLoops& loops, Wanted wanted,
          int64_t values);
 
+  Tables(const Tables&) = delete;  // the view points into it
+  Tables& operator=(const Tables&) = delete;
+
   const SubsetTables& view() const { return view_; }
 
  private:

@@ -34,11 +34,8 @@ def deploy(network: SRNetwork) -> nn.Module:
 
     The result is called as the network is: float32 [N, C, H, W] -> [N, C, scale H, scale W].
     """
-    make = getattr(ptqsr, "deploy", None)
-    if make is None:
-        raise Unavailable("this ptqsr has no integer execution yet")
     try:
-        module: nn.Module = make(network, device="cpu")
+        module: nn.Module = ptqsr.deploy(network, device="cpu")
     except PtqsrError as error:
         raise Unavailable(str(error)) from None
     return module

@@ -47,7 +47,7 @@ def benchmark(
     scale: Scale = None,
     chart: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help='Draw a bar chart; needs "ptqsr[chart]".'),
+        typer.Option(metavar="FILE.png", help='Draw a bar chart; needs "ptqsr\\[chart]".'),
     ] = None,
     json_file: JsonFile = None,
 ) -> None:

@@ -15,6 +15,11 @@ from ptqsr.cli.networks import open_network
 from ptqsr.cli.output import JsonFile, check_json, report
 from ptqsr.errors import PtqsrError
 
+OPERATIONS = (
+    *("subset_fake_quant", "subset_encode", "subset_conv2d"),
+    *("uniform_fake_quant", "uniform_encode", "uniform_conv2d"),
+)
+
 
 def info(
     network: Annotated[
@@ -38,7 +43,7 @@ def info(
         "threads": torch.get_num_threads(),
         "bundled_weights": models.bundled(),
         **described.to_json(),
-        "operations": {"subset_fake_quant": described.path},
+        "operations": dict.fromkeys(OPERATIONS, described.path),
     }
     table = Table(title="ptqsr", show_header=False)
     table.add_column()

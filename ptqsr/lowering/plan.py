@@ -183,6 +183,10 @@ class Plan:
     output: str
     reason: str | None = None
 
+    def __repr__(self) -> str:
+        # Its tensors would fill thousands of lines; ptqsr.deployment.describe puts it in words.
+        return f"Plan({len(self.records)} steps, {len(list(self.convolutions))} in integers)"
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
         return self  # nothing in it changes
 

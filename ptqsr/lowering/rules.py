@@ -172,8 +172,11 @@ RULES: tuple[Rule, ...] = (batch_norm, factor, relu, leaky_relu, prelu, residual
 
 
 def is_a(module: nn.Module | None, kind: type[nn.Module]) -> bool:
-    """Return whether a module computes what `kind` does."""
-    return isinstance(module, kind) and type(module).forward is kind.forward
+    """Return whether a module computes what `kind` does, and nothing of its user's besides."""
+    if not isinstance(module, kind) or type(module).forward is not kind.forward:
+        return False
+    changed = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    return not changed
 
 
 def argument(node: fx.Node, position: int, name: str, default: Any) -> Any:

@@ -45,9 +45,13 @@ class QuantConv2d(nn.Module):
     def from_fake(cls, layer: FakeQuantConv2d) -> QuantConv2d:
         """Return the layer in integers, with memory of its own.
 
-        Raises PtqsrError where there is no such layer: where the universal set does not fit int8,
-        or the padding is not zero.
+        Raises PtqsrError where there is no such layer: where the layer is not fake-quantized, the
+        universal set does not fit int8, or the padding is not zero.
         """
+        if not isinstance(layer, FakeQuantConv2d):
+            raise PtqsrError(
+                f"{type(layer).__name__} is not quantized; take a layer of a calibrated network"
+            )
         try:
             conv = integer_conv(layer)
         except PtqsrError as reason:

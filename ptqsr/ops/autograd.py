@@ -1,4 +1,4 @@
-"""Gradients of the operations that training goes through."""
+"""Gradients of the operations that training goes through, and their type under autocast."""
 
 from __future__ import annotations
 
@@ -22,6 +22,23 @@ def _straight_through(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | 
     return torch.where(inside, gradient, 0), None, None, None
 
 
+def _refuse(ctx: Any, *gradients: torch.Tensor) -> None:
+    raise RuntimeError(
+        "integer convolutions have no gradient: train the network that `calibrate` gave, and "
+        "deploy it afterwards"
+    )
+
+
+for _name in ("subset_conv2d", "uniform_conv2d"):
+    torch.library.register_autograd(f"ptqsr::{_name}", _refuse, lib=library)
 torch.library.register_autograd(
     "ptqsr::uniform_fake_quant", _straight_through, setup_context=_save, lib=library
 )
+
+# Statistics, codes and steps are float32's; autocast would hand over bfloat16.
+for _name in (
+    *("channel_stats", "subset_fake_quant", "subset_encode", "subset_conv2d"),
+    *("uniform_fake_quant", "uniform_encode", "uniform_conv2d"),
+):
+    for _device in ("cpu", "cuda"):
+        torch.library.register_autocast(f"ptqsr::{_name}", _device, torch.float32, lib=library)

@@ -22,22 +22,14 @@ QUICK = ("--size", "16x16", "--rounds", 3)
 Refused = Callable[..., str]
 
 
-@pytest.fixture(autouse=True)
-def no_deploy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where there is no integer execution; a test may put one there."""
-    monkeypatch.setattr(ptqsr, "deploy", None, raising=False)
-
-
 def test_a_checkpoint_in_its_forms(run: Run, checkpoint: Path, out: Path) -> None:
     result = run("benchmark", checkpoint, *QUICK, "--json", out / "b.json")
     assert result.exit_code == 0 and result.stderr == ""
-    assert "deployed: not available (this ptqsr has no integer" in result.stdout
     figures = json.loads((out / "b.json").read_text())
     assert figures["machine"]["torch"] == torch.__version__ and figures["rounds"] == 3
     records = {record["candidate"]: record for record in figures["records"]}
     assert list(records) == ["float32", "fake-quantized", "deployed"]
-    assert records["deployed"]["timing"] is None and records["deployed"]["unavailable"]
-    for name in ("float32", "fake-quantized"):
+    for name in ("float32", "fake-quantized", "deployed"):
         record = records[name]
         assert record["network"] == str(checkpoint)
         assert (record["height"], record["width"]) == (16, 16)

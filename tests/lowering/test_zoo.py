@@ -167,6 +167,25 @@ def test_within_inference_mode() -> None:
         assert torch.equal(ours(x), y)
 
 
+@pytest.mark.parametrize("method", ["dfsq4", "minmax8"])
+@torch.no_grad()
+def test_autocast_leaves_integers_alone(method: str) -> None:
+    fake, ours = quantized("edsr", method), deployed("edsr", method)
+    x = picture(fake)
+    expected = ours(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert psnr(ours(x), expected) > 30 and psnr(fake(x), expected) > 30
+
+
+def test_a_hook_keeps_its_module() -> None:
+    network = copy.deepcopy(quantized("edsr", "dfsq4"))
+    network.body[0].body[1].register_forward_hook(lambda module, inputs, y: y + 1)
+    x = picture(network)
+    with torch.no_grad():
+        expected, y = network(x), ptqsr.deploy(network)(x)
+    assert psnr(y, expected) > 30
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("bits", [4, 8])
 def test_authors_networks(shared: Path, bits: int) -> None:

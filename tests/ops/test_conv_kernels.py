@@ -134,7 +134,6 @@ def test_subset_conv2d(isa: str, seed: int) -> None:
 
 
 def test_statistics_depend_on_shape_alone(isa: str) -> None:
-    arguments = list(subset_arguments(3))
     torch.manual_seed(0)
     x = torch.randn(3, 64, 40, 230)
     d, points = 104, torch.linspace(-104, 104, 16).round().int().repeat(64, 1)
@@ -154,7 +153,6 @@ def test_statistics_depend_on_shape_alone(isa: str) -> None:
             torch.set_num_threads(before)
 
     whole = run(slice(0, 3), 1)
-    assert arguments
     for threads in (2, 3, 7):
         for a, b in zip(whole, run(slice(0, 3), threads), strict=True):
             assert torch.equal(a, b)
@@ -203,7 +201,7 @@ def test_uniform_conv2d(isa: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_refold_weights(seed: int) -> None:
+def test_refold_weights(isa: str, seed: int) -> None:
     torch.manual_seed(seed)
     _, w, (*_, groups) = geometry(seed)
     levels = torch.randint(-255, 256, w).to(torch.int16)
@@ -253,6 +251,42 @@ def test_levels_too_far_apart() -> None:
         torch.ops.ptqsr.uniform_conv2d(*arguments)
 
 
+def test_codes_out_of_range(isa: str) -> None:
+    zero = torch.tensor(0, dtype=torch.int32)
+    weights = (torch.ones(4, 8, 1, 1, dtype=torch.int16), torch.ones(4))
+    arguments = ([torch.full((1, 8, 3, 3), 16, dtype=torch.uint8)], torch.tensor(1.0), zero, 4)
+    with pytest.raises(ValueError, match="code"):
+        ops.uniform_conv2d(*arguments, *weights)
+
+
+@pytest.mark.parametrize("padding", [1 << 34, 1 << 60])
+def test_absurd_padding(padding: int) -> None:
+    k, weight = torch.ones(1, 1, 2, 2).to(torch.int8), torch.ones(1, 1, 1, 1).to(torch.int8)
+    with pytest.raises(ValueError, match="too large"):
+        ops.int_conv2d(k, weight, padding, padding)
+
+
+def test_no_channels() -> None:
+    k, weight = torch.zeros(1, 0, 4, 4).to(torch.int8), torch.zeros(3, 0, 3, 3).to(torch.int8)
+    with pytest.raises(ValueError, match="no taps"):
+        ops.int_conv2d(k, weight)
+
+
+def test_no_gradient() -> None:
+    x = torch.randn(1, 8, 5, 5, requires_grad=True)
+    zero, weights = torch.tensor(0, dtype=torch.int32), torch.ones(4, 8, 1, 1, dtype=torch.int16)
+    y = ops.uniform_conv2d([x], torch.tensor(0.1), zero, 8, weights, torch.ones(4))
+    with pytest.raises(RuntimeError, match="have no gradient"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize(
+    "name", ["int_conv2d", "refold_weights", "subset_conv2d", "uniform_conv2d"]
+)
+def test_has_a_native_kernel(name: str) -> None:
+    assert torch._C._dispatch_has_kernel_for_dispatch_key(f"ptqsr::{name}", "CPU")
+
+
 def test_points_out_of_range() -> None:
     arguments = list(subset_arguments(0))
     arguments[1] = arguments[1].clone()
@@ -265,7 +299,7 @@ def test_points_out_of_range() -> None:
 def test_lowest_level_out_of_range(lowest: int) -> None:
     arguments = list(uniform_arguments(0))
     arguments[2] = torch.tensor(lowest, dtype=torch.int32)
-    with pytest.raises(ValueError, match="lowest level"):
+    with pytest.raises(ValueError, match="the lowest in level"):
         torch.ops.ptqsr.uniform_conv2d(*arguments)
 
 

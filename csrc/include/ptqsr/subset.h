@@ -56,6 +56,18 @@ struct Normalisation {
 
 Normalisation normalisation(float mean, float low, float high, bool nonnegative);
 
+// The same of all channels of all samples: float32 [n][c], nonnegative uint8 [c].
+struct NormalisationArgs {
+  const float *mean, *low, *high;
+  const uint8_t* nonnegative;
+  float *out_mean, *out_scale;
+  int64_t n, c;
+};
+void normalisation(const NormalisationArgs& args);
+
+// Whether |x| < 2^120 throughout, without NaN; the statistics of other channels are all NaN.
+bool sound(float mean, float low, float high);
+
 // The points that SubsetFakeQuant finds, for given statistics.
 //
 //   x            float32, `shape`

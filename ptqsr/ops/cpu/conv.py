@@ -189,10 +189,7 @@ class _Call:
         """Set step, lowest level and number of levels of a uniform quantizer, if there is one."""
         if step is None or lowest is None:
             return
-        first = int(lowest)
-        if not -(1 << bits) < first <= 0:
-            raise ValueError(f"uniform_conv2d: lowest level {first} of {bits} bits")
-        self._arguments[name] = (float(step), first, 1 << bits)
+        self._arguments[name] = (float(step), int(lowest), 1 << bits)
 
     def epilogue(
         self,

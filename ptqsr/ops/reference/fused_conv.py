@@ -110,7 +110,10 @@ def uniform_conv2d(
         uniform_encode(part, in_step, in_lowest, in_bits) if part.is_floating_point() else part
         for part in x
     ]
-    inputs = torch.cat(codes, 1).to(torch.int32) + in_lowest
+    inputs = torch.cat(codes, 1).to(torch.int32)
+    if inputs.numel() and inputs.max() >= 1 << in_bits:
+        raise ValueError(f"uniform_conv2d: a code of x is 2^{in_bits} or more")
+    inputs += in_lowest
     acc = exact_conv(inputs, levels, stride, padding, dilation, groups).to(torch.int32)
     one = torch.ones_like(in_step)
     unit = one if out_step is None else out_step

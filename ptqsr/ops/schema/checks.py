@@ -12,6 +12,8 @@ ACTIVATIONS = ("none", "relu", "leaky")
 LAST_ACTIVATIONS = ("none", "relu")
 # Sums of more products than this, of operands within +-255, may leave int32.
 MAX_TAPS = (2**31 - 1) // (255 * 255)
+# Values of a padded picture: no machine has more, and addresses do not overflow.
+MAX_PADDED = 1 << 40
 
 
 def expect(
@@ -68,8 +70,11 @@ def conv_shape(
         )
     if min(x[2:]) < 1:
         raise ValueError(f"{op}: x {tuple(x)} has no pixels")
-    if min(weight[2:]) < 1 or weight[1] * weight[2] * weight[3] > MAX_TAPS:
+    if min(weight[1:]) < 1 or weight[1] * weight[2] * weight[3] > MAX_TAPS:
         raise ValueError(f"{op}: a weight {tuple(weight)} has no taps, or more than {MAX_TAPS}")
+    padded = [x[2 + i] + 2 * padding[i] for i in (0, 1)]
+    if x[1] * padded[0] * padded[1] > MAX_PADDED:
+        raise ValueError(f"{op}: x {tuple(x)} with padding {list(padding)} is too large")
     size = [
         (x[2 + i] + 2 * padding[i] - dilation[i] * (weight[2 + i] - 1) - 1) // stride[i] + 1
         for i in (0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ptqsr.config import MAX_BITS, MIN_BITS
 from ptqsr.ops.schema.checks import (
     Shape,
     concatenated,
@@ -16,6 +17,7 @@ from ptqsr.ops.schema.checks import (
 )
 from ptqsr.ops.schema.conv import GEOMETRY
 from ptqsr.ops.schema.library import library
+from ptqsr.ops.schema.uniform import check_grid
 
 MAX_INT8_DENOMINATOR = 127
 
@@ -107,6 +109,7 @@ def check_uniform_conv(
     both = (torch.float32, torch.uint8)
     expect_epilogue(op, shape, bias, activation, slope, residual, both, last_activation, shuffle)
     coded = residual is not None and residual.dtype == torch.uint8
+    bits = {"in": in_bits, "residual": 8, "out": out_bits}
     steps = {"in": in_step, "residual": residual_step, "out": out_step}
     lowests = {"in": in_lowest, "residual": residual_lowest, "out": out_lowest}
     for what, found in steps.items():
@@ -116,17 +119,31 @@ def check_uniform_conv(
         if found is not None and lowest is not None:
             expect(op, f"{what}_step", found, torch.float32, ())
             expect(op, f"{what}_lowest", lowest, torch.int32, ())
+            if not MIN_BITS <= bits[what] <= MAX_BITS:
+                raise ValueError(
+                    f"{op}: {what}_bits is {bits[what]}, must be from {MIN_BITS} to {MAX_BITS}"
+                )
+            check_levels(op, what, found, lowest, bits[what])
     if (residual_step is not None) != coded:
         raise ValueError(f"{op}: a residual of uint8 codes and its step belong together")
-    for what, bits, used in (("in", in_bits, True), ("out", out_bits, out_step is not None)):
-        if used and not 1 <= bits <= 8:
-            raise ValueError(f"{op}: {what}_bits is {bits}, must be from 1 to 8")
     parts = {f"x[{i}]": part for i, part in enumerate(x)}
     scalars = {f"{what}_step": tensor for what, tensor in steps.items()}
     scalars |= {f"{what}_lowest": tensor for what, tensor in lowests.items()}
     rest = {"levels": levels, "step": step, "bias": bias, "slope": slope, "residual": residual}
     expect_one_device(op, **parts, **scalars, **rest)
     return shuffled(op, shape, shuffle)
+
+
+def check_levels(op: str, what: str, step: torch.Tensor, lowest: torch.Tensor, bits: int) -> None:
+    """Raise ValueError where 0 is not among the levels, or the step is none."""
+    check_grid(op, step, lowest)
+    if type(lowest) is not torch.Tensor or lowest.device.type != "cpu":
+        return
+    if not -(1 << bits) < lowest.item() <= 0:
+        raise ValueError(
+            f"{op}: the lowest {what} level is {lowest.item()}; with {bits} bits it must be from "
+            f"{1 - (1 << bits)} to 0"
+        )
 
 
 @torch.library.register_fake("ptqsr::subset_conv2d", lib=library)

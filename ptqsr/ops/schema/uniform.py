@@ -43,7 +43,12 @@ def check_uniform(
     )
     check_device(operation, x=x, step=step, lowest=lowest)
     check_bits(operation, bits)
-    if type(x) is not torch.Tensor or x.device.type != "cpu":
+    check_grid(operation, step, lowest)
+
+
+def check_grid(operation: str, step: torch.Tensor, lowest: torch.Tensor) -> None:
+    """Raise ValueError for values of a step and a lowest level that make no grid."""
+    if type(step) is not torch.Tensor or step.device.type != "cpu":
         return  # elsewhere the values would have to be waited for
     if not 0 < step.item() < torch.inf or not -LARGEST_LEVEL <= lowest.item() <= LARGEST_LEVEL:
         raise ValueError(
