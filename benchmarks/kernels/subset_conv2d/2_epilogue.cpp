@@ -1,5 +1,5 @@
 // Scaling, bias and statistics while a tile's sums are in the cache: no picture of int32.
-// 8 % faster.
+// 7 % faster.
 #include "subset.h"
 
 extern "C" void conv(const Subset& s) {

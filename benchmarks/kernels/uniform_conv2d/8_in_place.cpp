@@ -1,8 +1,8 @@
 // Codes are packed and stored 64 channels at once, and windows that do not touch the padding read
-// the input where it lies. 3 % faster, 94 % of the peak.
+// the input where it lies. 2 to 3 % faster, 93 % of the peak.
 //
-// The trials are this one with one thing changed: REGISTERS +0.3 %, PIPELINED +1.5 %, PREFETCH and
-// STREAM -0.5 %, NARROW -0.8 %. None was worth its code in csrc/.
+// The trials are this one with one thing changed: REGISTERS +0.4 %, PIPELINED +1.9 %, PREFETCH -0.7
+// %, STREAM 0, NARROW -0.6 %. None was worth its code in csrc/.
 #include "rows.h"
 
 #if defined(REGISTERS)
