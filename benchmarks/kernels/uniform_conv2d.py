@@ -54,20 +54,20 @@ class Problem:
         in_step, step = torch.tensor(6 / 255), torch.rand(64) * 2e-4
         bias, out_step = torch.randn(64) * 0.1, torch.tensor(3 / 255)
         lowest, zero = (torch.tensor(v, dtype=torch.int32) for v in (-128, 0))
-        self.operands = ([self.x], in_step, lowest, 8, levels.to(torch.int16), step, bias)
-        self.out = {"out_step": out_step, "out_lowest": zero}
+        # In the order of `ops.uniform_conv2d` and of its reference.
+        self.arguments: list[Any] = [
+            [self.x], in_step, lowest, 8, levels.to(torch.int16), step, bias,
+            [1, 1], [1, 1], [1, 1], 1, "relu", None, None, None, None, "none", 1,
+            out_step, zero, 8,
+        ]  # fmt: skip
         self.weight = levels.to(torch.int8).contiguous()
         self.scale, self.terms = in_step * step / out_step, bias / out_step
 
     def product(self) -> torch.Tensor:
-        return ops.uniform_conv2d(*self.operands, padding=1, activation="relu", **self.out)
+        return ops.uniform_conv2d(*self.arguments)
 
     def reference(self) -> torch.Tensor:
-        x, *rest = self.operands
-        return ops.reference.fused_conv.uniform_conv2d(
-            x, *rest, [1, 1], [1, 1], [1, 1], 1, "relu", None, None, None, None, "none", 1,
-            *self.out.values(), 8,
-        )  # fmt: skip
+        return ops.reference.fused_conv.uniform_conv2d(*self.arguments)
 
     def version(self, function: Any) -> Callable[[], torch.Tensor]:
         y = torch.empty_like(self.x)
@@ -94,6 +94,7 @@ def main() -> None:
     versions: dict[str, Callable[[], object]] = {}
     with tempfile.TemporaryDirectory() as name:
         here, folder = Path(__file__).with_suffix(""), Path(name)
+        sources: list[tuple[str, Path, tuple[str, ...]]]
         sources = [(s.stem.replace("_", " ", 1), s, ()) for s in sorted(here.glob("[0-9]_*.cpp"))]
         last = sources[-1][1]
         sources += [(f"trial: {trial}", last, (define,)) for trial, define in TRIALS.items()]

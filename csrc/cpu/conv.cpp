@@ -45,6 +45,7 @@ struct Stretch {
 template <bool kWrite>
 void prefetch(const Stretch& stretch, int64_t x0, int64_t x1, int64_t width) {
   constexpr int64_t kLine = 64;
+  if (stretch.bytes == 0) return;
   const uint8_t* end = stretch.from + stretch.bytes * x1 / width;
   for (const uint8_t* p = stretch.from + stretch.bytes * x0 / width; p < end; p += kLine) {
     __builtin_prefetch(p, kWrite ? 1 : 0, 2);
@@ -139,7 +140,8 @@ class Convolution {
   void look_ahead(int64_t sample, int64_t y, Scratch& scratch) const {
     std::fill(scratch.next.begin(), scratch.next.end(), Stretch{});
     scratch.next_y = {};
-    if (y < 0) return;
+    // Bytes from bytes are so few that asking for them takes longer than what it saves.
+    if (y < 0 || (scratch.rows.direct() && args_.output == Output::codes)) return;
     const int64_t in = y * s_.stride_h - s_.padding_h + (s_.kh - 1) * s_.dilation_h;
     for (int64_t p = 0; in >= 0 && in < s_.h && p < args_.part_count; ++p) {
       const ConvPart& part = args_.parts[p];

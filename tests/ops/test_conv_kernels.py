@@ -331,3 +331,40 @@ def test_extremes_of_few_bits(isa: str, bits: int, weight_bits: int) -> None:
         "none", 1, None, None, 8,
     )  # fmt: skip
     equal(torch.ops.ptqsr.uniform_conv2d(*arguments), reference.uniform_conv2d(*arguments))
+
+
+@pytest.mark.parametrize("activation", ["none", "relu", "leaky"])
+@pytest.mark.parametrize("residual", ["none", "floats", "codes"])
+@pytest.mark.parametrize(
+    "stride, dilation, width", [(1, 1, 101), (2, 1, 75), (1, 2, 40), (3, 1, 3)]
+)
+def test_codes_to_codes(
+    isa: str, activation: str, residual: str, stride: int, dilation: int, width: int
+) -> None:
+    """Codes that are read in place, and written 64 channels at once; NaN among them."""
+    g = torch.Generator().manual_seed(width)
+    x = torch.randint(0, 256, (2, 8, 5, width), generator=g, dtype=torch.uint8)
+    levels = torch.randint(-128, 128, (64, 8, 3, 3), generator=g).to(torch.int16)
+    step, bias = torch.rand(64, generator=g) * 0.01, torch.randn(64, generator=g)
+    bias[5], bias[40], bias[63] = torch.nan, torch.inf, -torch.inf
+    geometry = ([stride, stride], [dilation, 1], [dilation, dilation], 1)
+    shape = plain.int_conv2d(x, levels.to(torch.int8), *geometry).shape
+    rest, rest_step, rest_lowest = None, None, None
+    if residual == "floats":
+        rest = torch.randn(shape, generator=g) * 9
+    elif residual == "codes":
+        rest = torch.randint(0, 256, shape, generator=g, dtype=torch.uint8)
+        rest_step, rest_lowest = torch.tensor(0.1), torch.tensor(-99, dtype=torch.int32)
+    slope = torch.rand(64, generator=g) if activation == "leaky" else None
+    for last, lowest, bits in (
+        ("none", -128, 8),
+        ("relu", -100, 8),
+        ("none", 0, 8),
+        ("relu", 0, 4),
+    ):
+        arguments = (
+            [x], torch.tensor(0.02), torch.tensor(-50, dtype=torch.int32), 8, levels, step, bias,
+            *geometry, activation, slope, rest, rest_step, rest_lowest, last, 1,
+            torch.tensor(0.3), torch.tensor(lowest, dtype=torch.int32), bits,
+        )  # fmt: skip
+        equal(ops.uniform_conv2d(*arguments), reference.uniform_conv2d(*arguments))

@@ -1,4 +1,5 @@
 // The definition: one output after the other, 576 products in int32 each.
+// 1.4 % of the peak. (Figures in these headers: one core of a Zen 4, GCC 12.2, processor time.)
 #include "conv.h"
 
 extern "C" void conv(const Conv& c) {
