@@ -9,8 +9,7 @@ codes to codes; ONNX Runtime's and OpenVINO's also quantize the input and dequan
 the CPU has it, which is a row of its own. "CPU" is the time on processors: with one thread it holds
 still where others use the machine; with more it counts threads that wait busily.
 
-Ours are added where benchmarks/body_ours.py is there: `candidates(threads)` in it returns a dict
-from names that begin "conv: " or "body: " to functions that run once.
+Ours are in benchmarks/body_ours.py.
 """
 
 from __future__ import annotations
@@ -18,14 +17,13 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median, quantiles
 
 import torch
 from torch import nn
 
+from benchmarks.body_ours import candidates as ours
 from benchmarks.timer import Timing, as_json, compare, write
 from ptqsr.benchmarking import exporting, peers
 from ptqsr.benchmarking.onednn import Encoding, Int8Blocks, Int8Conv
@@ -71,15 +69,6 @@ def theirs(body: nn.Sequential, x: torch.Tensor, files: Files, threads: int) -> 
             str(files.float32), plain, threads, precision="bf16"
         ),
     }
-
-
-def ours(threads: int) -> Candidates:
-    """Return the candidates of benchmarks/body_ours.py; none, and a line, where it is not there."""
-    if find_spec("benchmarks.body_ours") is None:
-        print("ours: none, there is no benchmarks/body_ours.py")
-        return {}
-    found: Candidates = import_module("benchmarks.body_ours").candidates(threads)
-    return found
 
 
 def show(part: str, timings: list[Timing], own: set[str]) -> None:

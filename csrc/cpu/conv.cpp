@@ -10,7 +10,6 @@
 #include "cpu/conv_rows.h"
 #include "cpu/conv_weights.h"
 #include "cpu/float_mode.h"
-#include "cpu/pages.h"
 #include "cpu/parallel.h"
 #include "cpu/subset_tables.h"
 #include "ptqsr/conv.h"
@@ -352,8 +351,6 @@ Status quant_conv2d(const QuantConv& args, Isa isa, int threads) {
   }
   if (s.n * s.out_h * s.out_w == 0) return Status::ok;
   const cpu::FloatMode ieee;
-  const int64_t size = args.output == Output::codes ? sizeof(uint8_t) : sizeof(float);
-  cpu::prefer_large_pages(args.y, s.n * s.o * s.out_h * s.out_w * size);
   try {
     cpu::Convolution(args, cpu::conv_loops(isa), isa, threads).run();
     return Status::ok;

@@ -29,7 +29,8 @@ class Store(nn.Module):
         """Return the name of a module."""
         if module not in self._names:
             self._names[module] = self._free(hint)
-            self.add_module(self._names[module], module)
+            # Integer convolutions give channels_last; a float layer must not turn that round.
+            self.add_module(self._names[module], _channels_last(module))
         return self._names[module]
 
     def _free(self, hint: str) -> str:
@@ -39,3 +40,7 @@ class Store(nn.Module):
         while hasattr(self, name):
             name, number = f"{stem}_{number}", number + 1
         return name
+
+
+def _channels_last(module: nn.Module) -> nn.Module:
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
