@@ -43,8 +43,10 @@ class Files:
         exporting.quantize(self.float32, self.int8, None, x)
 
 
-def theirs(body: nn.Sequential, x: torch.Tensor, files: Files, threads: int) -> Candidates:
-    """Return the peers; raises where one is not installed."""
+def theirs(
+    body: nn.Sequential, x: torch.Tensor, files: Files, threads: int
+) -> dict[str, Callable[[], Callable[[], object]]]:
+    """Return how to make each peer; that raises where it is not installed."""
     torch.set_num_threads(threads)
     x = x.contiguous(memory_format=torch.channels_last)
     body = body.to(memory_format=torch.channels_last)
@@ -55,19 +57,19 @@ def theirs(body: nn.Sequential, x: torch.Tensor, files: Files, threads: int) -> 
         codes = here.encode(x)
     conv = Int8Conv(first, here, after, x.shape)
     plain = x.contiguous()
+    onnx, openvino = peers.onnxruntime_run, peers.openvino_run
+    int8, float32 = str(files.int8), str(files.float32)
     return {
-        "conv: torch int8": lambda: conv.relu(codes),
-        "conv: torch float32": lambda: first(x).relu_(),
+        "conv: torch int8": lambda: lambda: conv.relu(codes),
+        "conv: torch float32": lambda: lambda: first(x).relu_(),
         # The clone is for the next round: the residual is added in place.
-        "body: torch int8": lambda: chain(codes.clone()),
-        "body: torch float32": lambda: body(x),
-        "body: ONNX Runtime int8": peers.onnxruntime_run(str(files.int8), plain, threads),
-        "body: ONNX Runtime float32": peers.onnxruntime_run(str(files.float32), plain, threads),
-        "body: OpenVINO int8": peers.openvino_run(str(files.int8), plain, threads),
-        "body: OpenVINO float32": peers.openvino_run(str(files.float32), plain, threads),
-        "body: OpenVINO bf16": peers.openvino_run(
-            str(files.float32), plain, threads, precision="bf16"
-        ),
+        "body: torch int8": lambda: lambda: chain(codes.clone()),
+        "body: torch float32": lambda: lambda: body(x),
+        "body: ONNX Runtime int8": lambda: onnx(int8, plain, threads),
+        "body: ONNX Runtime float32": lambda: onnx(float32, plain, threads),
+        "body: OpenVINO int8": lambda: openvino(int8, plain, threads),
+        "body: OpenVINO float32": lambda: openvino(float32, plain, threads),
+        "body: OpenVINO bf16": lambda: openvino(float32, plain, threads, precision="bf16"),
     }
 
 
@@ -116,14 +118,15 @@ def main() -> None:
         files = Files(body, x, Path(folder))
         for threads in map(int, arguments.threads.split(",")):
             own = ours(threads)
-            candidates = {**theirs(body, x, files, threads), **own}
+            makers = theirs(body, x, files, threads)
             torch.set_num_threads(threads)
             for part in arguments.part:
-                chosen = {
-                    name: run
-                    for name, run in candidates.items()
+                names = [
+                    name
+                    for name in (*makers, *own)
                     if name.startswith(part) and any(word in name for word in arguments.only)
-                }
+                ]
+                chosen = {name: own[name] if name in own else makers[name]() for name in names}
                 print(f"\n{part}, {threads} threads, {arguments.rounds} rounds")
                 with torch.inference_mode():
                     timings = compare(chosen, rounds=arguments.rounds)
