@@ -95,23 +95,22 @@ constexpr int kMaxPixels[5] = {0, 8, 6, 0, 0};
 #if defined(__AVX2__) && !defined(__AVX512VNNI__)
 #if defined(__AVX512F__)
 typedef __m512i Pairs;  // of int16, whose sum belongs to one output channel
-INLINE Pairs products(IVec x, const uint8_t* w) {
-  return _mm512_maddubs_epi16(reinterpret_cast<__m512i>(x), load_as<__m512i>(w));
-}
-INLINE Pairs sum16(Pairs a, Pairs b) { return _mm512_add_epi16(a, b); }
 INLINE IVec widened(Pairs a) {
   return reinterpret_cast<IVec>(_mm512_madd_epi16(a, _mm512_set1_epi16(1)));
 }
 #else
 typedef __m256i Pairs;
-INLINE Pairs products(IVec x, const uint8_t* w) {
-  return _mm256_maddubs_epi16(reinterpret_cast<__m256i>(x), load_as<__m256i>(w));
-}
-INLINE Pairs sum16(Pairs a, Pairs b) { return _mm256_add_epi16(a, b); }
 INLINE IVec widened(Pairs a) {
   return reinterpret_cast<IVec>(_mm256_madd_epi16(a, _mm256_set1_epi16(1)));
 }
 #endif
+
+// acc += the products of a word, two to a sum. Left to intrinsics, GCC 12 first makes all products
+// and then has no registers for the sums.
+INLINE void narrow_dot(Pairs& acc, IVec x, Pairs w) {
+  Pairs products;
+  asm("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0" : "+v"(acc), "=&v"(products) : "v"(x), "v"(w));
+}
 
 // As tile, in sums of 16 bits, which go on in 32 bits after every `exact_words`.
 template <int kVectors, int kPixels>
@@ -126,13 +125,14 @@ void narrow_tile(const TileInput& in, int32_t* out) {
       const int64_t words = left < in.exact_words ? left : in.exact_words;
       Pairs acc[kPixels][kVectors] = {};
       for (const uint8_t* end = x + 4 * words; x < end; x += 4, w += kVectors * sizeof(IVec)) {
+        Pairs weights[kVectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) weights[v] = load_as<Pairs>(w + v * sizeof(IVec));
 #pragma GCC unroll 16
         for (int i = 0; i < kPixels; ++i) {
           const IVec word = IVec{} + load_as<int32_t>(x + i * in.stride);
 #pragma GCC unroll 4
-          for (int v = 0; v < kVectors; ++v) {
-            acc[i][v] = sum16(acc[i][v], products(word, w + v * sizeof(IVec)));
-          }
+          for (int v = 0; v < kVectors; ++v) narrow_dot(acc[i][v], word, weights[v]);
         }
       }
 #pragma GCC unroll 16
