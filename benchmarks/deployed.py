@@ -82,7 +82,8 @@ def main() -> None:
             )
             print(
                 f"{name:<26} {method:<14} {bits} bits  simulated {simulated:.3f}  "
-                f"deployed {deployed:.3f}  {deployed - simulated:+.4f} +- {error:.4f} dB (bound {bound})",
+                f"deployed {deployed:.3f}  {deployed - simulated:+.4f} dB "
+                f"+- {error:.4f} (bound {bound})",
                 flush=True,
             )
     write(arguments.json, rows)
