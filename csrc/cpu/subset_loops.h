@@ -216,11 +216,11 @@ struct Permute16 {
   __m512 table8, table4, table2, table1, values;
 
   Permute16(const SubsetTables& t, int64_t c) {
+    // Plain loops: one level has no thresholds, whose null address memcpy may not be given.
     float padded[32], points[16];
-    for (float& one : padded) one = INFINITY;
-    for (float& one : points) one = 0;
-    memcpy(padded, t.thresholds + c * (t.levels - 1), (t.levels - 1) * sizeof(float));
-    memcpy(points, t.values + c * t.levels, t.levels * sizeof(float));
+    const float* thresholds = t.thresholds + c * (t.levels - 1);
+    for (int64_t k = 0; k < 32; ++k) padded[k] = k < t.levels - 1 ? thresholds[k] : INFINITY;
+    for (int64_t k = 0; k < 16; ++k) points[k] = k < t.levels ? t.values[c * t.levels + k] : 0;
     table8 = _mm512_set1_ps(padded[7]);
     table4 = _mm512_loadu_ps(padded + 3);
     table2 = _mm512_loadu_ps(padded + 1);
