@@ -23,11 +23,13 @@ def candidates(threads: int) -> dict[str, Callable[[], object]]:
     return {
         "conv: ptqsr uniform W8A8": _uniform_conv(8),
         "conv: ptqsr uniform W4A4": _uniform_conv(4),
-        "conv: ptqsr DFSQ W4A4, with encoding and statistics": _subset_conv(x),
+        "conv: ptqsr DFSQ W4A4, with encoding and statistics": _subset_conv(x.half()),
+        "conv: ptqsr DFSQ W4A4, float32": _subset_conv(x),
         "body: ptqsr uniform W8A8": _uniform_body(8),
         "body: ptqsr uniform W4A4": _uniform_body(4),
-        "body: ptqsr uniform W8A8, float shortcut": _uniform_body_float(x),
-        "body: ptqsr DFSQ W4A4": _subset_body(x),
+        "body: ptqsr uniform W8A8, float16 shortcut": _uniform_body_float(x.half()),
+        "body: ptqsr DFSQ W4A4": _subset_body(x.half()),
+        "body: ptqsr DFSQ W4A4, float32": _subset_body(x),
     }
 
 
@@ -67,6 +69,7 @@ def _call(
         activation="relu" if residual is None else "none", residual=added,
         residual_step=None if scale is None else scale.step,
         residual_lowest=None if scale is None else scale.lowest,
+        out_dtype=added.dtype if out is None and added is not None else None,
         out_step=None if out is None else out.step,
         out_lowest=None if out is None else out.lowest,
         out_bits=quantizer.bits,
@@ -95,7 +98,7 @@ def _uniform_body(bits: int) -> Callable[[], object]:
 
 
 def _uniform_body_float(x: torch.Tensor) -> Callable[[], object]:
-    """As `ptqsr.deploy` runs MinMax: the shortcut stays in floating point."""
+    """As `ptqsr.deploy` runs MinMax: the shortcut is no codes."""
     signed, positive = _Uniform(-3, 3, 8), _Uniform(0, 3, 8)
     layers = [(_weights(8), _weights(8)) for _ in range(BLOCKS)]
 
@@ -119,10 +122,11 @@ def _subset_points() -> tuple[torch.Tensor, int]:
 def _subset_conv(x: torch.Tensor) -> Callable[[], object]:
     points, d = _subset_points()
     weights, signed = _weights(4), torch.zeros(64, dtype=torch.bool)
-    mean, scale = ops.normalisation(*ops.channel_stats(x), signed)
+    mean, scale = ops.normalisation(*ops.channel_stats(x.float()), signed)
     return lambda: ops.subset_conv2d(
-        [x], points, mean, scale, d, *weights, padding=1, activation="relu", statistics=True
-    )
+        [x], points, mean, scale, d, *weights, padding=1, activation="relu", out_dtype=x.dtype,
+        statistics=True,
+    )  # fmt: skip
 
 
 def _subset_body(x: torch.Tensor) -> Callable[[], object]:
@@ -130,17 +134,18 @@ def _subset_body(x: torch.Tensor) -> Callable[[], object]:
     points, d = _subset_points()
     layers = [(_weights(4), _weights(4)) for _ in range(BLOCKS)]
     signed, positive = torch.zeros(64, dtype=torch.bool), torch.ones(64, dtype=torch.bool)
+    of_input = ops.channel_stats(x.float())
 
     def run() -> torch.Tensor:
-        y, statistics = x, ops.channel_stats(x)
+        y, statistics = x, of_input
         for first, second in layers:
             z, *found = ops.subset_conv2d(
                 [y], points, *ops.normalisation(*statistics, signed), d, *first, padding=1,
-                activation="relu", statistics=True,
+                activation="relu", out_dtype=x.dtype, statistics=True,
             )  # fmt: skip
             y, *statistics = ops.subset_conv2d(
                 [z], points, *ops.normalisation(*found, positive), d, *second, padding=1,
-                residual=y, statistics=True,
+                residual=y, out_dtype=x.dtype, statistics=True,
             )  # fmt: skip
         return y
 

@@ -55,7 +55,7 @@ class Problem:
         self.arguments: list[Any] = [
             [self.x], self.points, self.mean, self.scale, self.denominator,
             self.levels, self.step, self.bias, [1, 1], [1, 1], [1, 1], 1,
-            "relu", None, None, "none", 1, True,
+            "relu", None, None, "none", 1, torch.float32, True,
         ]  # fmt: skip
 
     def product(self) -> Result:

@@ -58,7 +58,7 @@ class Problem:
         self.arguments: list[Any] = [
             [self.x], in_step, lowest, 8, levels.to(torch.int16), step, bias,
             [1, 1], [1, 1], [1, 1], 1, "relu", None, None, None, None, "none", 1,
-            out_step, zero, 8,
+            torch.uint8, out_step, zero, 8,
         ]  # fmt: skip
         self.weight = levels.to(torch.int8).contiguous()
         self.scale, self.terms = in_step * step / out_step, bias / out_step

@@ -43,9 +43,9 @@ void quant_conv2d(const char* operation, const py::dict& values, const std::stri
   args.shape = {s[0], s[1], s[2],  s[3],  s[4],  s[5],  s[6],  s[7],
                 s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15]};
   std::vector<ConvPart> parts;
-  for (const auto& [data, channels, encoded] :
-       a.get<std::vector<std::tuple<std::uintptr_t, int64_t, bool>>>("parts")) {
-    parts.push_back({pointer<const void>(data), channels, encoded});
+  for (const auto& [data, channels, storage] :
+       a.get<std::vector<std::tuple<std::uintptr_t, int64_t, int>>>("parts")) {
+    parts.push_back({pointer<const void>(data), channels, static_cast<Storage>(storage)});
   }
   args.parts = parts.data();
   args.part_count = static_cast<int64_t>(parts.size());
@@ -62,8 +62,8 @@ void quant_conv2d(const char* operation, const py::dict& values, const std::stri
   args.activation = static_cast<Activation>(a.get<int>("activation"));
   args.slope = a.tensor<const float>("slope");
   args.slopes = a.get<int64_t>("slopes");
-  args.residual = a.tensor<const float>("residual");
-  args.residual_codes = a.tensor<const uint8_t>("residual_codes");
+  args.residual = a.tensor<const void>("residual");
+  args.residual_storage = static_cast<Storage>(a.get<int>("residual_storage"));
   args.residual_uniform = a.uniform("residual_uniform");
   args.last = static_cast<Activation>(a.get<int>("last"));
   args.shuffle = a.get<int64_t>("shuffle");

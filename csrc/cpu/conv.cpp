@@ -34,6 +34,13 @@ namespace {
 // for every instruction set. Whole tiles of 6, 8, 12 and 16.
 constexpr int64_t kSegment = 96;
 
+int64_t size_of(Storage storage) {
+  return storage == Storage::codes ? 1 : storage == Storage::halves ? 2 : 4;
+}
+int64_t size_of(Output output) {
+  return output == Output::codes ? 1 : output == Output::halves ? 2 : 4;
+}
+
 // Memory that is wanted soon.
 struct Stretch {
   const uint8_t* from;
@@ -63,11 +70,12 @@ struct Statistics {
 
 class Convolution {
  public:
-  Convolution(const QuantConv& args, const ConvLoops& loops, Isa isa, int threads)
+  Convolution(const QuantConv& args, const std::vector<Range>& ranges, const ConvLoops& loops,
+              Isa isa, int threads)
       : args_(args),
         s_(args.shape),
         loops_(loops),
-        operands_(args, loops),
+        operands_(args, ranges, loops),
         list_(args, loops),
         rows_(s_.h, s_.out_h, s_.kh, s_.stride_h, s_.padding_h, s_.dilation_h),
         columns_(s_.w, s_.out_w, s_.kw, s_.stride_w, s_.padding_w, s_.dilation_w),
@@ -144,19 +152,17 @@ class Convolution {
     const int64_t in = y * s_.stride_h - s_.padding_h + (s_.kh - 1) * s_.dilation_h;
     for (int64_t p = 0; in >= 0 && in < s_.h && p < args_.part_count; ++p) {
       const ConvPart& part = args_.parts[p];
-      const int64_t bytes = s_.w * part.channels * (part.encoded ? 1 : sizeof(float));
+      const int64_t bytes = s_.w * part.channels * size_of(part.storage);
       scratch.next[p] = {static_cast<const uint8_t*>(part.data) + (sample * s_.h + in) * bytes,
                          bytes};
     }
-    const int64_t size = args_.output == Output::codes ? 1 : sizeof(float);
     const int64_t values = s_.out_w * s_.o, row = sample * s_.out_h + y;
-    scratch.next_y = {static_cast<const uint8_t*>(args_.y) + row * values * size, values * size};
+    const auto row_of = [&](const void* tensor, int64_t size) {
+      return Stretch{static_cast<const uint8_t*>(tensor) + row * values * size, values * size};
+    };
+    scratch.next_y = row_of(args_.y, size_of(args_.output));
     if (args_.residual != nullptr) {
-      const auto* residual = reinterpret_cast<const uint8_t*>(args_.residual);
-      const int64_t bytes = values * sizeof(float);
-      scratch.next.back() = {residual + row * bytes, bytes};
-    } else if (args_.residual_codes != nullptr) {
-      scratch.next.back() = {args_.residual_codes + row * values, values};
+      scratch.next.back() = row_of(args_.residual, size_of(args_.residual_storage));
     }
   }
 
@@ -234,9 +240,9 @@ class Convolution {
     out.step = f * channels;
     out.y = args_.y;
     out.residual = args_.residual;
-    out.residual_codes = args_.residual_codes;
+    out.residual_storage = args_.residual_storage;
     const bool codes = args_.output == Output::codes;
-    if (args_.residual_codes != nullptr) {
+    if (args_.residual != nullptr && args_.residual_storage == Storage::codes) {
       const float step = args_.residual_uniform.step;
       out.residual_scale = codes ? step / args_.requantized.step : step;
       out.residual_lowest = args_.residual_uniform.lowest;
@@ -253,6 +259,8 @@ class Convolution {
     switch (args_.output) {
       case Output::floats:
         return loops_.store_floats(out);
+      case Output::halves:
+        return loops_.store_halves(out);
       case Output::codes:
         return loops_.store_codes(out);
       case Output::sums:
@@ -313,12 +321,31 @@ class Convolution {
 
 namespace {
 
+// Of each output channel's levels.
+std::vector<cpu::Range> level_ranges(const QuantConv& args) {
+  const ConvShape& s = args.shape;
+  const int64_t kernel = s.c / s.groups * s.kh * s.kw;
+  std::vector<cpu::Range> ranges;
+  for (int64_t o = 0; o < s.o; ++o) {
+    ranges.push_back(cpu::range_of(args.weight_levels + o * kernel, kernel));
+  }
+  return ranges;
+}
+
+// Uniform weights are 8 bits beside a zero point; those of subsets are quantized again.
+bool levels_in_range(const QuantConv& args, const std::vector<cpu::Range>& ranges) {
+  const int32_t widest = args.encoding == Encoding::subset ? 510 : 255;
+  return std::all_of(ranges.begin(), ranges.end(), [&](const cpu::Range& r) {
+    return r.least >= -255 && r.most <= 255 && r.most - r.least <= widest;
+  });
+}
+
 // Whether all codes that are given are below the number of levels.
 bool codes_in_range(const QuantConv& args) {
   const ConvShape& s = args.shape;
   int32_t most = 0;
   for (int64_t p = 0; args.uniform.levels < 256 && p < args.part_count; ++p) {
-    if (!args.parts[p].encoded) continue;
+    if (args.parts[p].storage != Storage::codes) continue;
     const auto* codes = static_cast<const uint8_t*>(args.parts[p].data);
     uint8_t largest = 0;  // a plain loop, which becomes vectors
     for (int64_t i = 0; i < s.n * s.h * s.w * args.parts[p].channels; ++i) {
@@ -334,13 +361,6 @@ bool codes_in_range(const QuantConv& args) {
 Status quant_conv2d(const QuantConv& args, Isa isa, int threads) {
   if (!isa_available(isa)) return Status::isa_not_available;
   const ConvShape& s = args.shape;
-  const int64_t kernel = s.c / s.groups * s.kh * s.kw;
-  for (int64_t o = 0; o < s.o; ++o) {
-    const auto [least, most] = cpu::range_of(args.weight_levels + o * kernel, kernel);
-    // Uniform weights are 8 bits beside a zero point; those of subsets are quantized again.
-    const bool wide = args.encoding != Encoding::subset && most - least > 255;
-    if (least < -255 || most > 255 || wide) return Status::levels_out_of_range;
-  }
   if (args.encoding == Encoding::uniform && !codes_in_range(args)) {
     return Status::code_out_of_range;
   }
@@ -352,7 +372,9 @@ Status quant_conv2d(const QuantConv& args, Isa isa, int threads) {
   if (s.n * s.out_h * s.out_w == 0) return Status::ok;
   const cpu::FloatMode ieee;
   try {
-    cpu::Convolution(args, cpu::conv_loops(isa), isa, threads).run();
+    const std::vector<cpu::Range> ranges = level_ranges(args);
+    if (!levels_in_range(args, ranges)) return Status::levels_out_of_range;
+    cpu::Convolution(args, ranges, cpu::conv_loops(isa), isa, threads).run();
     return Status::ok;
   } catch (const std::bad_alloc&) {
     return Status::out_of_memory;

@@ -2,6 +2,7 @@
 
 #include <stdint.h>
 
+#include "ptqsr/conv.h"
 #include "ptqsr/isa.h"
 
 // The inner loops of a quantized convolution, one set of them per instruction set.
@@ -49,10 +50,10 @@ struct TileOutput {
   float floor, last_floor;  // 0 for ReLU, else -inf
   int64_t at, step;         // elements from y's start to the first pixel, and from one to the next
   void* y;
-  const float* residual;          // added times residual_scale; or null
-  const uint8_t* residual_codes;  // levels less residual_lowest; added likewise
+  const void* residual;  // added times residual_scale; or null
+  Storage residual_storage;
   float residual_scale;
-  int32_t residual_lowest;
+  int32_t residual_lowest;  // added to codes first
   float *sum, *low, *high;  // [lanes] of a run of pixels, or null
   float lowest, highest;    // of the levels, if codes come out
   int32_t lowest_level;     // as lowest
@@ -71,6 +72,7 @@ struct ConvLoops {
   // number of pixels up to max_pixels[1]; null where it gains nothing.
   void (*few_tile)(int vectors, int pixels, const TileInput& in, int32_t* acc);
   void (*store_floats)(const TileOutput& out);
+  void (*store_halves)(const TileOutput& out);
   void (*store_codes)(const TileOutput& out);
   // max |m|, m = levels * step * scales, each product rounded; no NaN.
   float (*largest_folded)(const int16_t* levels, float step, const float* scales, int64_t count);

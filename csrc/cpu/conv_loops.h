@@ -10,30 +10,7 @@ namespace {
 
 typedef uint8_t BVec __attribute__((vector_size(kLanes)));  // a byte for each of a vector's lanes
 
-template <class V>
-INLINE V load_as(const void* p) {
-  V v;
-  memcpy(&v, p, sizeof v);
-  return v;
-}
-
-template <class V>
-INLINE void store_as(void* p, V v) {
-  memcpy(p, &v, sizeof v);
-}
-
-// The first `count` elements of a vector, the others 0.
-template <class V, class T>
-INLINE V part_as(const T* p, int64_t count) {
-  T part[kLanes] = {};
-  memcpy(part, p, count * sizeof(T));
-  return load_as<V>(part);
-}
-
-template <class V>
-INLINE void store_part_as(void* p, int64_t count, V v) {
-  memcpy(p, &v, count * (sizeof(V) / kLanes));
-}
+constexpr float kLargestHalf = 65504;
 
 // ---- sums
 
@@ -285,14 +262,42 @@ INLINE IVec widened(BVec bytes) {
 #endif
 }
 
-enum class Rest { nothing, floats, codes };
+// What is added to a value, and what is stored.
+enum class Rest { nothing, floats, halves, codes };
+enum class Result { floats, halves, codes };
+
+// `count` values of a residual, not scaled yet.
+template <Rest kRest, bool kWhole>
+INLINE Vec rest_at(const void* residual, int64_t at, int64_t count, int32_t lowest) {
+  if (kRest == Rest::floats) {
+    const float* from = static_cast<const float*>(residual) + at;
+    return kWhole ? load(from) : load_part(from, count);
+  }
+  if (kRest == Rest::halves) {
+    const Half* from = static_cast<const Half*>(residual) + at;
+    return kWhole ? load(from) : load_part(from, count);
+  }
+  const uint8_t* from = static_cast<const uint8_t*>(residual) + at;
+  const BVec bytes = kWhole ? load_as<BVec>(from) : load_part_as<BVec>(from, count);
+  return __builtin_convertvector(widened(bytes) + lowest, Vec);
+}
+
+template <bool kWhole, class V>
+INLINE void put(void* to, int64_t count, V v) {
+  kWhole ? store_as(to, v) : store_part_as(to, count, v);
+}
 
 // One vector of output channels of all pixels of a tile. `kWhole`: all its channels exist.
-template <bool kLeaky, Rest kRest, bool kStatistics, bool kCodes, bool kWhole>
+template <bool kLeaky, Rest kRest, bool kStatistics, Result kResult, bool kWhole>
 INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
   // Copies, since y might alias the tables for all that the compiler knows.
-  const Vec scale = load_as<Vec>(out.scale + lane), floor = all(out.floor);
-  const Vec last_floor = all(out.last_floor), rest_scale = all(out.residual_scale);
+  const Vec scale = load_as<Vec>(out.scale + lane), rest_scale = all(out.residual_scale);
+  // Floors that follow each other are one; float16 has its own.
+  const float end =
+      kResult == Result::halves && out.last_floor < -kLargestHalf ? -kLargestHalf : out.last_floor;
+  const bool joined = kRest == Rest::nothing && !kLeaky;
+  const Vec floor = all(out.floor);
+  const Vec last_floor = all(joined && out.floor > end ? out.floor : end);
   const Vec slope = kLeaky ? load_as<Vec>(out.slope + lane) : Vec{};
   const Vec lowest = all(out.lowest), highest = all(out.highest);
   const int64_t pixels = out.pixels, lanes = out.lanes, step = out.step;
@@ -300,8 +305,8 @@ INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
   const int32_t* window_sums = out.window_sums;
   const int32_t residual_lowest = out.residual_lowest, lowest_level = out.lowest_level;
   const int64_t terms_stride = out.terms_stride;
-  const float *terms = out.terms + lane, *residual = out.residual;
-  const uint8_t* residual_codes = out.residual_codes;
+  const float* terms = out.terms + lane;
+  const void* residual = out.residual;
   void* y = out.y;
   int64_t at = out.at + lane;
   Vec sum{}, low{}, high{};
@@ -315,26 +320,24 @@ INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
     if (window_sums != nullptr) sums += load_as<IVec>(out.zero_points + lane) * window_sums[i];
     Vec v = __builtin_convertvector(sums, Vec) * scale +
             load_as<Vec>(terms + classes[i] * terms_stride);
-    v = kLeaky ? (v < 0.0f ? v * slope : v) : larger(floor, v);
-    if (kRest == Rest::floats) {
-      const float* from = residual + at;
-      v += (kWhole ? load_as<Vec>(from) : part_as<Vec>(from, count)) * rest_scale;
-    } else if (kRest == Rest::codes) {
-      const uint8_t* from = residual_codes + at;
-      const BVec bytes = kWhole ? load_as<BVec>(from) : part_as<BVec>(from, count);
-      const IVec levels = widened(bytes) + residual_lowest;
-      v += __builtin_convertvector(levels, Vec) * rest_scale;
+    if (kLeaky) v = v < 0.0f ? v * slope : v;
+    if (!kLeaky && kRest != Rest::nothing) v = larger(floor, v);
+    if (kRest != Rest::nothing) {
+      v += rest_at<kRest, kWhole>(residual, at, count, residual_lowest) * rest_scale;
     }
     v = larger(last_floor, v);
-    if (kCodes) {
+    if (kResult == Result::codes) {
       // Limits are whole numbers, so that they may come first; NaN becomes the lowest.
       const IVec level = rounded(smaller(larger(v, lowest), highest));
-      const BVec bytes = __builtin_convertvector(level - lowest_level, BVec);
-      uint8_t* to = static_cast<uint8_t*>(y) + at;
-      kWhole ? store_as(to, bytes) : store_part_as(to, count, bytes);
+      put<kWhole>(static_cast<uint8_t*>(y) + at, count,
+                  __builtin_convertvector(level - lowest_level, BVec));
+    } else if (kResult == Result::halves) {
+      // NaN stays.
+      const HVec half = narrowed(smaller(all(kLargestHalf), v));
+      put<kWhole>(static_cast<Half*>(y) + at, count, half);
+      if (kStatistics) v = widened(half);
     } else {
-      float* to = static_cast<float*>(y) + at;
-      kWhole ? store_as(to, v) : store_part_as(to, count, v);
+      put<kWhole>(static_cast<float*>(y) + at, count, v);
     }
     if (kStatistics) {
       sum += v;
@@ -349,31 +352,36 @@ INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
   }
 }
 
-template <bool kLeaky, Rest kRest, bool kStatistics, bool kCodes>
+template <bool kLeaky, Rest kRest, bool kStatistics, Result kResult>
 void vectors(const TileOutput& out) {
   int64_t lane = 0;
   for (; lane + kLanes <= out.channels; lane += kLanes) {
-    vector<kLeaky, kRest, kStatistics, kCodes, true>(out, lane, kLanes);
+    vector<kLeaky, kRest, kStatistics, kResult, true>(out, lane, kLanes);
   }
   if (lane < out.channels) {
-    vector<kLeaky, kRest, kStatistics, kCodes, false>(out, lane, out.channels - lane);
+    vector<kLeaky, kRest, kStatistics, kResult, false>(out, lane, out.channels - lane);
   }
 }
 
-template <bool kLeaky, bool kStatistics, bool kCodes>
+template <bool kLeaky, bool kStatistics, Result kResult>
 void with_rest(const TileOutput& out) {
-  if (out.residual != nullptr) return vectors<kLeaky, Rest::floats, kStatistics, kCodes>(out);
-  if (out.residual_codes != nullptr) {
-    return vectors<kLeaky, Rest::codes, kStatistics, kCodes>(out);
+  if (out.residual == nullptr) return vectors<kLeaky, Rest::nothing, kStatistics, kResult>(out);
+  switch (out.residual_storage) {
+    case Storage::floats:
+      return vectors<kLeaky, Rest::floats, kStatistics, kResult>(out);
+    case Storage::halves:
+      return vectors<kLeaky, Rest::halves, kStatistics, kResult>(out);
+    case Storage::codes:
+      return vectors<kLeaky, Rest::codes, kStatistics, kResult>(out);
   }
-  vectors<kLeaky, Rest::nothing, kStatistics, kCodes>(out);
 }
 
-void store_floats(const TileOutput& out) {
+template <Result kResult>
+void store_numbers(const TileOutput& out) {
   if (out.sum != nullptr) {
-    return out.leaky ? with_rest<true, true, false>(out) : with_rest<false, true, false>(out);
+    return out.leaky ? with_rest<true, true, kResult>(out) : with_rest<false, true, kResult>(out);
   }
-  out.leaky ? with_rest<true, false, false>(out) : with_rest<false, false, false>(out);
+  out.leaky ? with_rest<true, false, kResult>(out) : with_rest<false, false, kResult>(out);
 }
 
 #if defined(__AVX512F__)
@@ -395,11 +403,9 @@ void pixels_of_codes(TileOutput out) {  // a copy, since y might alias it
               load_as<Vec>(terms + lane);
       if (kLeaky) v = v < 0.0f ? v * load_as<Vec>(out.slope + lane) : v;
       if (kFloors) v = larger(floor, v);
-      if (kRest == Rest::floats) {
-        v += load_as<Vec>(out.residual + out.at + lane) * rest_scale;
-      } else if (kRest == Rest::codes) {
-        const BVec bytes = load_as<BVec>(out.residual_codes + out.at + lane);
-        v += __builtin_convertvector(widened(bytes) + out.residual_lowest, Vec) * rest_scale;
+      if (kRest != Rest::nothing) {
+        v += rest_at<kRest, true>(out.residual, out.at + lane, kLanes, out.residual_lowest) *
+             rest_scale;
       }
       if (kFloors) v = larger(last_floor, v);
       levels[s] = rounded(smaller(highest, v));  // NaN becomes the least integer
@@ -421,9 +427,15 @@ void whole_codes(const TileOutput& out) {
 
 template <bool kLeaky>
 void whole_codes(const TileOutput& out) {
-  if (out.residual != nullptr) return whole_codes<kLeaky, Rest::floats>(out);
-  if (out.residual_codes != nullptr) return whole_codes<kLeaky, Rest::codes>(out);
-  whole_codes<kLeaky, Rest::nothing>(out);
+  if (out.residual == nullptr) return whole_codes<kLeaky, Rest::nothing>(out);
+  switch (out.residual_storage) {
+    case Storage::floats:
+      return whole_codes<kLeaky, Rest::floats>(out);
+    case Storage::halves:
+      return whole_codes<kLeaky, Rest::halves>(out);
+    case Storage::codes:
+      return whole_codes<kLeaky, Rest::codes>(out);
+  }
 }
 #endif
 
@@ -433,7 +445,8 @@ void store_codes(const TileOutput& out) {
     return out.leaky ? whole_codes<true>(out) : whole_codes<false>(out);
   }
 #endif
-  out.leaky ? with_rest<true, false, true>(out) : with_rest<false, false, true>(out);
+  out.leaky ? with_rest<true, false, Result::codes>(out)
+            : with_rest<false, false, Result::codes>(out);
 }
 
 // ---- weights
@@ -449,9 +462,9 @@ float largest_folded(const int16_t* levels, float step, const float* scales, int
   Vec largest{};
   for (int64_t i = 0; i < count; i += kLanes) {
     const int64_t n = count - i < kLanes ? count - i : kLanes;
-    const Vec m = n == kLanes
-                      ? folded(load_as<SVec>(levels + i), step, load_as<Vec>(scales + i))
-                      : folded(part_as<SVec>(levels + i, n), step, part_as<Vec>(scales + i, n));
+    const Vec m = n == kLanes ? folded(load_as<SVec>(levels + i), step, load_as<Vec>(scales + i))
+                              : folded(load_part_as<SVec>(levels + i, n), step,
+                                       load_part_as<Vec>(scales + i, n));
     largest = larger(largest, larger(m, -m));
   }
   float result = 0;
@@ -463,9 +476,9 @@ void refold(const int16_t* levels, float step, const float* scales, float out, i
             int8_t* weight) {
   for (int64_t i = 0; i < count; i += kLanes) {
     const int64_t n = count - i < kLanes ? count - i : kLanes;
-    const Vec m = n == kLanes
-                      ? folded(load_as<SVec>(levels + i), step, load_as<Vec>(scales + i))
-                      : folded(part_as<SVec>(levels + i, n), step, part_as<Vec>(scales + i, n));
+    const Vec m = n == kLanes ? folded(load_as<SVec>(levels + i), step, load_as<Vec>(scales + i))
+                              : folded(load_part_as<SVec>(levels + i, n), step,
+                                       load_part_as<Vec>(scales + i, n));
     const IVec w = rounded(smaller(larger(m / out, all(-127.0f)), all(127.0f)));
     store_part_as(weight + i, n, __builtin_convertvector(w, CVec));
   }
@@ -491,7 +504,8 @@ constexpr ConvLoops kLoops = {
 #else
     nullptr,
 #endif
-    store_floats,
+    store_numbers<Result::floats>,
+    store_numbers<Result::halves>,
     store_codes,
     largest_folded,
     refold};

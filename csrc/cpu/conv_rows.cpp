@@ -24,8 +24,8 @@ PaddedRows::PaddedRows(const QuantConv& args, const RowEncoder& encoder, const O
       sums_wanted_(operands.window_sums) {
   const bool unsigned_bytes =
       args.encoding == Encoding::uniform || args.encoding == Encoding::unsigned_integers;
-  if (args.part_count == 1 && args.parts[0].encoded && unsigned_bytes && operands.bytes == 1 &&
-      pixel_bytes_ == s_.c && !sums_wanted_) {
+  if (args.part_count == 1 && args.parts[0].storage == Storage::codes && unsigned_bytes &&
+      operands.bytes == 1 && pixel_bytes_ == s_.c && !sums_wanted_) {
     direct_ = static_cast<const uint8_t*>(args.parts[0].data);
   }
   // Int16 operands are the integers themselves, bytes lie `zero_` higher.
@@ -182,7 +182,7 @@ RowEncoder::RowEncoder(const QuantConv& args, Isa isa)
   int64_t first = 0;
   for (int64_t p = 0; p < args.part_count; ++p) {
     const ConvPart& part = args.parts[p];
-    if (args.encoding == Encoding::subset && !part.encoded) {
+    if (args.encoding == Encoding::subset && part.storage != Storage::codes) {
       subsets_[p] = std::make_unique<Subset>(args, first, part.channels, subset_);
     }
     first += part.channels;
@@ -195,7 +195,7 @@ void RowEncoder::encode(int64_t sample, int64_t y, int64_t part, uint8_t* out) c
   const ConvShape& s = args_.shape;
   const ConvPart& p = args_.parts[part];
   const int64_t at = (sample * s.h + y) * s.w * p.channels, count = s.w * p.channels;
-  if (p.encoded) {
+  if (p.storage == Storage::codes) {
     const auto* codes = static_cast<const uint8_t*>(p.data) + at;
     const bool is_signed =
         args_.encoding == Encoding::subset || args_.encoding == Encoding::integers;
@@ -206,14 +206,19 @@ void RowEncoder::encode(int64_t sample, int64_t y, int64_t part, uint8_t* out) c
     for (int64_t i = 0; i < count; ++i) out[i] = codes[i] ^ 0x80;
     return;
   }
-  const auto* x = static_cast<const float*>(p.data) + at;
+  const auto* floats = static_cast<const float*>(p.data) + at;
+  const auto* halves = static_cast<const Half*>(p.data) + at;
   if (args_.encoding == Encoding::subset) {
     const Subset& subset = *subsets_[part];
-    subset_.encode_pixels(x, s.w, subset.tables.view(), subset.scales.sample(sample), 0x80, out);
+    const SampleScales scales = subset.scales.sample(sample);
+    p.storage == Storage::halves
+        ? subset_.encode_halves(halves, s.w, subset.tables.view(), scales, 0x80, out)
+        : subset_.encode_pixels(floats, s.w, subset.tables.view(), scales, 0x80, out);
     return;
   }
-  const UniformInput& u = args_.uniform;
-  uniform_.encode(x, count, {u.step, u.lowest, u.levels}, out);
+  const UniformGrid grid{args_.uniform.step, args_.uniform.lowest, args_.uniform.levels};
+  p.storage == Storage::halves ? uniform_.encode_halves(halves, count, grid, out)
+                               : uniform_.encode(floats, count, grid, out);
 }
 
 }  // namespace ptqsr::cpu

@@ -79,32 +79,30 @@ void border_terms(const QuantConv& args, const BorderClasses& rows, const Border
   }
 }
 
-// Of every channel, for each of its taps.
-std::vector<float> repeated(const float* values, int64_t channels, int64_t taps) {
-  std::vector<float> result(channels * taps);
-  for (int64_t i = 0; i < channels * taps; ++i) result[i] = values[i / taps];
-  return result;
-}
-
 }  // namespace
 
-// A plain loop, which becomes vectors.
+InputScales::InputScales(const float* values, int64_t channels, int64_t taps)
+    : of_taps(channels * taps),
+      nan(std::any_of(values, values + channels, [](float s) { return std::isnan(s); })) {
+  for (int64_t c = 0; c < channels; ++c) std::fill_n(of_taps.data() + c * taps, taps, values[c]);
+}
+
+// A plain loop without calls, which becomes vectors.
 Range range_of(const int16_t* levels, int64_t count) {
   int16_t least = levels[0], most = levels[0];
   for (int64_t i = 0; i < count; ++i) {
-    least = std::min(least, levels[i]);
-    most = std::max(most, levels[i]);
+    const int16_t level = levels[i];
+    least = level < least ? level : least;
+    most = level > most ? level : most;
   }
   return {least, most};
 }
 
-Operands::Operands(const QuantConv& args, const ConvLoops& loops)
+Operands::Operands(const QuantConv& args, const std::vector<Range>& ranges, const ConvLoops& loops)
     : tile(loops.tile), bytes(loops.operand_bytes), centred(false), few(false), exact_words(0) {
   const ConvShape& s = args.shape;
-  const int64_t count = s.c / s.groups * s.kh * s.kw;
   int32_t widest = 0, farthest = 0;  // range of a kernel's levels; distance of one from 0
-  for (int64_t o = 0; o < s.o; ++o) {
-    const auto [least, most] = range_of(args.weight_levels + o * count, count);
+  for (const auto& [least, most] : ranges) {
     widest = std::max(widest, most - least);
     farthest = std::max({farthest, -1 - least, most + 0});
   }
@@ -183,12 +181,13 @@ int zero_code(const QuantConv& args) {
   }
 }
 
-float refold_channel(const ConvLoops& loops, const int16_t* levels, float step, const float* scales,
-                     int64_t count, int8_t* weight) {
-  const bool nan = std::any_of(scales, scales + count, [](float s) { return std::isnan(s); });
-  const float out = nan ? NAN : loops.largest_folded(levels, step, scales, count) / 127.0f;
+float refold_channel(const ConvLoops& loops, const int16_t* levels, float step,
+                     const InputScales& scales, int8_t* weight) {
+  const int64_t count = scales.of_taps.size();
+  const float* s = scales.of_taps.data();
+  const float out = scales.nan ? NAN : loops.largest_folded(levels, step, s, count) / 127.0f;
   if (out > 0) {
-    loops.refold(levels, step, scales, out, count, weight);
+    loops.refold(levels, step, s, out, count, weight);
   } else {
     std::fill_n(weight, count, 0);
   }
@@ -213,8 +212,11 @@ PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const C
   if (args.activation == Activation::leaky) packed.slope.resize(lanes);
   std::vector<int8_t> weight(channels * taps);
   std::vector<int16_t> levels(channels * taps);
-  std::vector<float> scales;
-  int64_t group = -1, at = 0;
+  std::vector<InputScales> scales;  // of each group
+  for (int64_t g = 0; subset && g < s.groups; ++g) {
+    scales.emplace_back(args.subset.scale + sample * s.c + g * channels, channels, taps);
+  }
+  int64_t at = 0;
   bool zero_points = false;
   for (const Block& block : list.blocks) {
     packed.block_at.push_back(at);
@@ -223,12 +225,8 @@ PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const C
       const int64_t lane = block.first + i, o = list.channels[lane];
       const int16_t* from = args.weight_levels + o * channels * taps;
       if (subset) {
-        if (group != block.group) {
-          group = block.group;
-          scales = repeated(args.subset.scale + sample * s.c + group * channels, channels, taps);
-        }
-        const float out = refold_channel(loops, from, args.weight_step[o], scales.data(),
-                                         channels * taps, weight.data());
+        const float out =
+            refold_channel(loops, from, args.weight_step[o], scales[block.group], weight.data());
         packed.scale[lane] = out / static_cast<float>(args.subset.denominator);
         std::copy(weight.begin(), weight.end(), levels.begin());
         border_terms(args, rows, columns, sample, o, lane, lanes, packed.terms.data());
@@ -281,15 +279,17 @@ Status refold_weights(const Refold& args, Isa isa, int threads) {
   if (!isa_available(isa)) return Status::isa_not_available;
   const int64_t channels = args.c / args.groups, count = channels * args.taps;
   try {
-    std::vector<float> scales(args.n * args.c * args.taps);
-    for (size_t i = 0; i < scales.size(); ++i) scales[i] = args.scale[i / args.taps];
+    std::vector<cpu::InputScales> scales;  // of each sample and group
+    for (int64_t i = 0; i < args.n * args.groups; ++i) {
+      scales.emplace_back(args.scale + i * channels, channels, args.taps);
+    }
     const cpu::ConvLoops& loops = cpu::conv_loops(isa);
     cpu::parallel_for(args.n * args.o, threads, [&](int64_t task) {
       const int64_t n = task / args.o, o = task % args.o;
-      const int64_t first = n * args.c + o / (args.o / args.groups) * channels;
+      const int64_t group = o / (args.o / args.groups);
       args.out_scale[task] =
           cpu::refold_channel(loops, args.levels + o * count, args.step[o],
-                              scales.data() + first * args.taps, count, args.weight + task * count);
+                              scales[n * args.groups + group], args.weight + task * count);
     });
     return Status::ok;
   } catch (const std::bad_alloc&) {

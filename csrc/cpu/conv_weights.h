@@ -16,7 +16,8 @@ Range range_of(const int16_t* levels, int64_t count);
 
 // How the operands lie in their words, and which loop multiplies them.
 struct Operands {
-  Operands(const QuantConv& args, const ConvLoops& loops);
+  // `ranges`: of each output channel's levels.
+  Operands(const QuantConv& args, const std::vector<Range>& ranges, const ConvLoops& loops);
   void (*tile)(int vectors, int pixels, const TileInput& in, int32_t* acc);
   int bytes;            // of one
   bool centred;         // weights are moved to the middle of their range, see PackedWeights
@@ -68,9 +69,16 @@ PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const C
 // The value that stands for 0 among the bytes that a row is encoded to.
 int zero_code(const QuantConv& args);
 
-// m = w^ s; scale = max|m| / 127; weight = rint(m / scale), of the `count` weights of one output
-// channel, each with its own s. Returns the scale.
-float refold_channel(const ConvLoops& loops, const int16_t* levels, float step, const float* scales,
-                     int64_t count, int8_t* weight);
+// The scales s of the input channels that an output channel reads.
+struct InputScales {
+  InputScales(const float* values, int64_t channels, int64_t taps);
+  std::vector<float> of_taps;  // each channel's as often as it has taps
+  bool nan;                    // whether one is
+};
+
+// m = w^ s; scale = max|m| / 127; weight = rint(m / scale), of the weights of one output channel.
+// Returns the scale.
+float refold_channel(const ConvLoops& loops, const int16_t* levels, float step,
+                     const InputScales& scales, int8_t* weight);
 
 }  // namespace ptqsr::cpu

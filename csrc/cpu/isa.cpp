@@ -9,7 +9,7 @@ bool isa_available(Isa isa) {
 #ifdef PTQSR_X86
     // These also ask whether the operating system saves the registers.
     case Isa::avx2:
-      return __builtin_cpu_supports("avx2");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
     case Isa::avx512_vnni:
       return isa_available(Isa::avx512) && __builtin_cpu_supports("avx512vnni");
     case Isa::avx512:

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "cpu/half.h"
+
 // The inner loops of subset quantization, one set of them per instruction set.
 //
 // Sources that are compiled for an instruction set include nothing of the standard library but C
@@ -91,6 +93,8 @@ struct SubsetLoops {
   void (*encode_plane)(const float* x, int64_t pixels, int64_t c, const SubsetTables& tables,
                        const SampleScales& scales, uint8_t flip, uint8_t* out);
   void (*encode_pixels)(const float* x, int64_t pixels, const SubsetTables& tables,
+                        const SampleScales& scales, uint8_t flip, uint8_t* out);
+  void (*encode_halves)(const Half* x, int64_t pixels, const SubsetTables& tables,
                         const SampleScales& scales, uint8_t flip, uint8_t* out);
 };
 

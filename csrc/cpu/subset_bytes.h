@@ -77,15 +77,15 @@ struct Place {
 };
 
 // u of vector s of set j. `kWhole`: all vectors are full.
-template <Group group, bool kWhole>
+template <Group group, bool kWhole, class T>
 struct Normalised {
-  const float* x;
+  const T* x;
   Place<group> place;
   const float *mean, *ratio;  // of the group's first channel
 
   INLINE Vec operator()(int j, int s) const {
-    const float* from = x + place.offset(j, s);
-    const Vec v = kWhole ? load(from) : load_part(from, place.count(j, s), 0);
+    const T* from = x + place.offset(j, s);
+    const Vec v = kWhole ? load(from) : load_part(from, place.count(j, s));
     return (v - place.of(mean, s)) * place.of(ratio, s);
   }
 };
@@ -224,18 +224,18 @@ struct ToFloats {
 
 // ---- all values
 
-template <Group group, bool kWhole, int kCount, class Finder, class Sink>
-INLINE void byte_sets(const float* x, int64_t start, int64_t channel, const Place<group>& place,
+template <Group group, bool kWhole, int kCount, class T, class Finder, class Sink>
+INLINE void byte_sets(const T* x, int64_t start, int64_t channel, const Place<group>& place,
                       const SampleScales& s, const Finder& finder, const Sink& sink) {
-  const Normalised<group, kWhole> u{x + start, place, s.mean + channel, s.ratio + channel};
+  const Normalised<group, kWhole, T> u{x + start, place, s.mean + channel, s.ratio + channel};
   Bytes k[kCount];
   finder.template find<group>(u, k);
   sink.template put<group, kWhole>(k, start, channel, place);
 }
 
 // `finder_of` gives the finder of the group that starts at a channel.
-template <class FinderOf, class Sink>
-void byte_pixels(const float* x, int64_t pixels, const SubsetTables& t, const SampleScales& s,
+template <class T, class FinderOf, class Sink>
+void byte_pixels(const T* x, int64_t pixels, const SubsetTables& t, const SampleScales& s,
                  const FinderOf& finder_of, const Sink& sink) {
   const int64_t c = t.c;
   if (t.bytes.wide) {
@@ -284,8 +284,8 @@ void byte_plane(const float* x, int64_t pixels, int64_t c, const SampleScales& s
   }
 }
 
-template <class Sink>
-INLINE void bytes_of_pixels(const float* x, int64_t pixels, const SubsetTables& t,
+template <class T, class Sink>
+INLINE void bytes_of_pixels(const T* x, int64_t pixels, const SubsetTables& t,
                             const SampleScales& s, const Sink& sink) {
   const ByteTables& b = t.bytes;
   const int64_t channels = b.wide ? kBytes : kLanes;  // of a group
@@ -343,7 +343,8 @@ void encode_plane(const float* x, int64_t pixels, int64_t c, const SubsetTables&
   bytes_of_plane(x, pixels, c, tables, scales, ToBytes{out, flip});
 }
 
-void encode_pixels(const float* x, int64_t pixels, const SubsetTables& tables,
+template <class T>
+void encode_pixels(const T* x, int64_t pixels, const SubsetTables& tables,
                    const SampleScales& scales, uint8_t flip, uint8_t* out) {
   bytes_of_pixels(x, pixels, tables, scales, ToBytes{out, flip});
 }

@@ -270,7 +270,7 @@ void plane(const float* x, float* y, int64_t pixels, int64_t c, const SampleScal
   }
   for (; p < pixels; p += kLanes) {
     const int64_t count = pixels - p < kLanes ? pixels - p : kLanes;
-    Vec v[1] = {load_part(x + p, count, 0)};
+    Vec v[1] = {load_part(x + p, count)};
     quantize(v, finder, c, mean, ratio, unit);
     store_part(y + p, count, v[0]);
   }
@@ -285,7 +285,7 @@ INLINE void pixel_group(const float* x, float* y, const SubsetTables& t, const S
     Vec v[kCount];
     for (int i = 0; i < kCount; ++i) {
       const float* from = x + i * t.c + c;
-      v[i] = count == kLanes ? load(from) : load_part(from, count, 0);
+      v[i] = count == kLanes ? load(from) : load_part(from, count);
     }
     quantize(v, finder, c, load(s.mean + c), load(s.ratio + c), load(s.unit + c));
     for (int i = 0; i < kCount; ++i) {
@@ -347,8 +347,9 @@ constexpr int64_t kStepLevels = kLanes == 4 ? 32 : 64;
 constexpr int64_t kFloatPlaneLevels = kLanes;  // at 16, Permute16
 
 constexpr SubsetLoops kLoops = {
-    kLanes,           kCompareLevels, kStepLevels,     kFloatPlaneLevels, plane_statistics,
-    pixel_statistics, quantize_plane, quantize_pixels, encode_plane,      encode_pixels};
+    kLanes,           kCompareLevels,       kStepLevels,        kFloatPlaneLevels,
+    plane_statistics, pixel_statistics,     quantize_plane,     quantize_pixels,
+    encode_plane,     encode_pixels<float>, encode_pixels<Half>};
 
 }  // namespace
 }  // namespace ptqsr::cpu

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "cpu/half.h"
 #include "ptqsr/isa.h"
 
 // The inner loops of uniform quantization, one set of them per instruction set (see subset.h).
@@ -18,6 +19,7 @@ struct UniformLoops {
   void (*quantize)(const float* x, int64_t count, const UniformGrid& grid, float* y);
   // clamp(rint(x / step)) - lowest, at most 256 levels. NaN gives 0.
   void (*encode)(const float* x, int64_t count, const UniformGrid& grid, uint8_t* out);
+  void (*encode_halves)(const Half* x, int64_t count, const UniformGrid& grid, uint8_t* out);
 };
 
 extern const UniformLoops kUniformPortable;

@@ -29,7 +29,7 @@ void quantize(const float* x, int64_t count, const UniformGrid& grid, float* y) 
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) store(y + i, quantized(load(x + i), step, low, high));
   if (i < count) {
-    store_part(y + i, count - i, quantized(load_part(x + i, count - i, 0), step, low, high));
+    store_part(y + i, count - i, quantized(load_part(x + i, count - i), step, low, high));
   }
 }
 
@@ -41,7 +41,8 @@ INLINE IVec level(Vec x, Vec step, float low, float high, IVec first) {
   return reinterpret_cast<IVec>(v + kRounder) - first;
 }
 
-void encode(const float* x, int64_t count, const UniformGrid& grid, uint8_t* out) {
+template <class T>
+void encode(const T* x, int64_t count, const UniformGrid& grid, uint8_t* out) {
   const float low = static_cast<float>(grid.lowest);
   const float high = static_cast<float>(grid.lowest + grid.levels - 1);
   const Vec step = all(grid.step);
@@ -52,9 +53,9 @@ void encode(const float* x, int64_t count, const UniformGrid& grid, uint8_t* out
     const int64_t left = count - i;
     IVec v[4];
     for (int s = 0; s < 4; ++s) {
-      const float* from = x + i + s * kLanes;
+      const T* from = x + i + s * kLanes;
       const int64_t rest = left - s * kLanes;
-      const Vec value = rest >= kLanes ? load(from) : rest > 0 ? load_part(from, rest, 0) : Vec{};
+      const Vec value = rest >= kLanes ? load(from) : rest > 0 ? load_part(from, rest) : Vec{};
       v[s] = level(value, step, low, high, first);
     }
     const Bytes packed = pack16(pack32(v[0], v[1]), pack32(v[2], v[3]));
@@ -63,7 +64,7 @@ void encode(const float* x, int64_t count, const UniformGrid& grid, uint8_t* out
   }
 }
 
-constexpr UniformLoops kLoops = {quantize, encode};
+constexpr UniformLoops kLoops = {quantize, encode<float>, encode<Half>};
 
 }  // namespace
 }  // namespace ptqsr::cpu

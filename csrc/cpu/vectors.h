@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cpu/half.h"
+
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -32,37 +34,82 @@ typedef uint8_t Unsigned __attribute__((vector_size(kBytes)));  // whose sums ma
 
 #define INLINE inline __attribute__((always_inline))
 
-INLINE Vec load(const float* p) {
-  Vec v;
-  memcpy(&v, p, sizeof v);
-  return v;
-}
+INLINE Vec all(float value) { return Vec{} + value; }
 
-INLINE void store(float* p, Vec v) { memcpy(p, &v, sizeof v); }
+// ---- memory
 
-// Any other vector.
 template <class V>
-INLINE V load_as(const int8_t* p) {
+INLINE V load_as(const void* p) {
   V v;
   memcpy(&v, p, sizeof v);
   return v;
 }
 
-// The first `count` floats, the other lanes `fill`.
-INLINE Vec load_part(const float* p, int64_t count, float fill) {
-  float part[kLanes];
-  for (int i = 0; i < kLanes; ++i) part[i] = fill;
-  memcpy(part, p, count * sizeof(float));
-  return load(part);
+template <class V>
+INLINE void store_as(void* p, V v) {
+  memcpy(p, &v, sizeof v);
 }
 
-INLINE void store_part(float* p, int64_t count, Vec v) {
-  float part[kLanes];
-  store(part, v);
-  memcpy(p, part, count * sizeof(float));
+// The first `count` of a vector's kLanes elements, the others 0.
+template <class V>
+INLINE V load_part_as(const void* p, int64_t count) {
+  V v{};
+  memcpy(&v, p, count * (sizeof(V) / kLanes));
+  return v;
 }
 
-INLINE Vec all(float value) { return Vec{} + value; }
+template <class V>
+INLINE void store_part_as(void* p, int64_t count, V v) {
+  memcpy(p, &v, count * (sizeof(V) / kLanes));
+}
+
+INLINE Vec load(const float* p) { return load_as<Vec>(p); }
+INLINE Vec load_part(const float* p, int64_t count) { return load_part_as<Vec>(p, count); }
+INLINE void store(float* p, Vec v) { store_as(p, v); }
+INLINE void store_part(float* p, int64_t count, Vec v) { store_part_as(p, count, v); }
+
+// ---- float16
+
+typedef uint16_t HVec __attribute__((vector_size(2 * kLanes)));
+
+#if defined(__AVX512F__)
+INLINE Vec widened(HVec h) {
+  return reinterpret_cast<Vec>(_mm512_maskz_cvtph_ps(0xFFFF, reinterpret_cast<__m256i>(h)));
+}
+INLINE HVec narrowed(Vec v) {
+  return reinterpret_cast<HVec>(
+      _mm512_maskz_cvtps_ph(0xFFFF, reinterpret_cast<__m512>(v), _MM_FROUND_TO_NEAREST_INT));
+}
+#elif defined(__AVX2__)
+INLINE Vec widened(HVec h) {
+  return reinterpret_cast<Vec>(_mm256_cvtph_ps(reinterpret_cast<__m128i>(h)));
+}
+INLINE HVec narrowed(Vec v) {
+  return reinterpret_cast<HVec>(
+      _mm256_cvtps_ph(reinterpret_cast<__m256>(v), _MM_FROUND_TO_NEAREST_INT));
+}
+#else
+INLINE Vec widened(HVec h) {
+  const IVec bits = __builtin_convertvector(h, IVec), rest = (bits & 0x7FFF) << 13;
+  // The exponent's bias differs by 112, also for subnormal numbers.
+  const IVec finite = reinterpret_cast<IVec>(reinterpret_cast<Vec>(rest) * 0x1p112f);
+  const IVec size = rest < (0x7C00 << 13) ? finite : rest | 0x7F800000;
+  return reinterpret_cast<Vec>(size | (bits & 0x8000) << 16);
+}
+// To the nearest, half to even; |v| <= 65504 or NaN.
+INLINE HVec narrowed(Vec v) {
+  const IVec bits = reinterpret_cast<IVec>(v), size = bits & 0x7FFFFFFF;
+  const IVec normal = (size - (112 << 23) + 0xFFF + (size >> 13 & 1)) >> 13;
+  // Beside 1/2 a float's last place is that of a subnormal float16.
+  const IVec small = reinterpret_cast<IVec>(reinterpret_cast<Vec>(size) + 0.5f) - 0x3F000000;
+  const IVec finite = size < (113 << 23) ? small : normal;
+  const IVec half = size > 0x7F800000 ? (IVec{} + 0x7E00) : finite;
+  return __builtin_convertvector(half | (bits >> 16 & 0x8000), HVec);
+}
+#endif
+
+INLINE Vec load(const Half* p) { return widened(load_as<HVec>(p)); }
+INLINE Vec load_part(const Half* p, int64_t count) { return widened(load_part_as<HVec>(p, count)); }
 
 // ---- four vectors of integers as one of bytes
 //

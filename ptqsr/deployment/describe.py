@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
+import torch
 from torch import nn
 
 from ptqsr.lowering import Convolve, DropIn, Encode, Float, Plan, Record, Statistics
@@ -13,6 +14,7 @@ from ptqsr.modules import FakeQuantConv2d, IntegerConv
 FLOAT_BITS = 32
 # What AVX-512's integer products take at once: so many output channels, four inputs of each.
 LANES, WORD = 16, 4
+GIVES = {torch.float32: "", torch.float16: "gives float16", torch.uint8: "gives codes"}
 
 
 def describe(plan: Plan) -> list[dict[str, Any]]:
@@ -35,7 +37,7 @@ def _row(record: Record) -> dict[str, Any] | None:
         remarks = [
             f"reads {len(record.sources)} parts" if len(record.sources) > 1 else "",
             "reads codes" if codes else "",
-            "gives codes" if record.out is not None else "",
+            GIVES[record.dtype],
             _lanes(record.conv),
         ]
         return _integers(

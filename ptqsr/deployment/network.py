@@ -53,8 +53,16 @@ class DeployedNetwork(SRNetwork):
 
 # Within inference mode nothing can be traced.
 @torch.inference_mode(False)
-def deploy(network: SRNetwork, device: str | torch.device = "cpu") -> DeployedNetwork:
+def deploy(
+    network: SRNetwork,
+    device: str | torch.device = "cpu",
+    between: torch.dtype = torch.float16,
+) -> DeployedNetwork:
     """Return a calibrated network as one that runs in integers; it stays as it is.
+
+    between: how numbers are stored that only integer convolutions read. torch.float16 halves the
+    memory that is read and written, keeps 11 bits of each number, and limits it to +-65504;
+    torch.float32 keeps all.
 
     A network whose steps cannot be traced gets integer convolutions in the places of its quantized
     ones, and a warning says so. Layers that have no integer form stay simulated in floating point;
@@ -63,10 +71,12 @@ def deploy(network: SRNetwork, device: str | torch.device = "cpu") -> DeployedNe
     """
     if torch.device(device).type != "cpu":
         raise PtqsrError(f"device {device}: deployed networks run on the CPU; CUDA comes later")
+    if between not in (torch.float16, torch.float32):
+        raise PtqsrError(f"between is {between}, must be torch.float16 or torch.float32")
     ours = _deployable(network)
     store = Store()
     try:
-        plans = plan_methods(ours)
+        plans = plan_methods(ours, between)
     except PtqsrError as reason:
         log.warning(
             "the network cannot be traced (%s): its quantized convolutions run in integers one by "
@@ -80,19 +90,19 @@ def deploy(network: SRNetwork, device: str | torch.device = "cpu") -> DeployedNe
 
 
 @torch.inference_mode(False)
-def plan(network: SRNetwork) -> Plan:
+def plan(network: SRNetwork, between: torch.dtype = torch.float16) -> Plan:
     """Return how `deploy` would run a quantized network; raises PtqsrError where it would."""
     ours = _deployable(network)
     try:
-        return plan_methods(ours)["forward"]
+        return plan_methods(ours, between)["forward"]
     except PtqsrError as reason:
         return _drop_in_plan(ours, str(reason))
 
 
-def plan_methods(network: SRNetwork) -> dict[str, Plan]:
+def plan_methods(network: SRNetwork, between: torch.dtype) -> dict[str, Plan]:
     """Return the Plan of each of a network's methods, which share their tensors."""
     as_integers = lru_cache(maxsize=None)(integer_conv)
-    return {method: lower(trace(network, method), as_integers) for method in METHODS}
+    return {method: lower(trace(network, method), as_integers, between) for method in METHODS}
 
 
 def _deployable(network: SRNetwork) -> SRNetwork:

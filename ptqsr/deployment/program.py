@@ -132,7 +132,7 @@ class _Writer:
             result = self.graph.call_function(
                 torch.ops.ptqsr.subset_conv2d.default,
                 (x, points, mean, scale, codes.denominator, *weight, *geometry,
-                 record.activation, slope, residual, *last, record.statistics),
+                 record.activation, slope, residual, *last, record.dtype, record.statistics),
             )  # fmt: skip
             made = self._unpack(result, 4 if record.statistics else 1)
             self.made[record.name] = made[0]
@@ -148,7 +148,7 @@ class _Writer:
         self.made[record.name] = self.graph.call_function(
             torch.ops.ptqsr.uniform_conv2d.default,
             (x, step, lowest, codes.bits, *weight, *geometry,
-             record.activation, slope, residual, None, None, *last, *out),
+             record.activation, slope, residual, None, None, *last, record.dtype, *out),
         )  # fmt: skip
 
     @write.register

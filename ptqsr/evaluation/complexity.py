@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import torch
 from torch import nn
@@ -89,11 +90,18 @@ def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT
     meta = sketch(network)
     macs: dict[nn.Module, int] = {}
 
-    def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def count(
+        layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor
+    ) -> None:
         assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
         taps = layer.kernel_size[0] * layer.kernel_size[1]
         if isinstance(layer, nn.ConvTranspose2d):
-            work = inputs[0].numel() * layer.out_channels // layer.groups * taps
+            work = (
+                next(iter((*inputs, *named.values()))).numel()
+                * layer.out_channels
+                // layer.groups
+                * taps
+            )
         else:
             work = output.numel() * layer.in_channels // layer.groups * taps
         macs[layer] = macs.get(layer, 0) + work
@@ -102,7 +110,7 @@ def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT
     for name, layer in meta.named_modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             names[layer] = name
-            layer.register_forward_hook(count)
+            layer.register_forward_hook(count, with_kwargs=True)
     channels = 1 if network.colours == "y" else 3
     size = ceil(height / network.scale), ceil(width / network.scale)
     with torch.no_grad(), torch.device("meta"), evaluating(meta):

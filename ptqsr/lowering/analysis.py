@@ -25,7 +25,8 @@ class Analysis:
     the nodes whose values they make; `inner`: the nodes on the way there. `why`: for the other
     convolutions, why no integers. `coded`: results that only convolutions read, all with this one
     uniform quantizer. `emitting`: tensors whose statistics the convolution that makes them gives.
-    `takers`: how many convolutions take the same codes of a tensor.
+    `takers`: how many convolutions take the same codes of a tensor. `beside`: results that only
+    integer convolutions read, each by itself, so that no other code sees how they are stored.
     """
 
     def __init__(self, traced: Traced, as_integers: AsIntegers) -> None:
@@ -42,6 +43,7 @@ class Analysis:
         self.takers = Counter(
             (part, codes.key()) for node in self.convs for part, codes in self.parts(node)
         )
+        self.beside = self._beside()
 
     def _fuse(self, node: fx.Node, as_integers: AsIntegers) -> None:
         """Begin at a convolution, if the node is one."""
@@ -100,6 +102,28 @@ class Analysis:
             else:
                 return []
         return found
+
+    def _beside(self) -> set[fx.Node]:
+        passed_over = {
+            part
+            for (part, key), count in self.takers.items()
+            if count > 1 or (key[0] == SubsetCodes.kind and part not in self.emitting)
+        }
+        return {
+            last
+            for last in self.fusions
+            if last not in passed_over and self._only_convolutions_read(last)
+        }
+
+    def _only_convolutions_read(self, node: fx.Node) -> bool:
+        """Whether whoever reads a result encodes it or, what else was absorbed, adds it."""
+        return bool(node.users) and all(
+            user in self.convs
+            or user in self.fusions
+            or user in self.inner
+            or (self.channels.is_cat(user) and self._only_convolutions_read(user))
+            for user in node.users
+        )
 
     def _emitting(self) -> set[fx.Node]:
         """Return the tensors whose statistics a subset convolution that makes them can give."""

@@ -25,19 +25,20 @@ from ptqsr.lowering.trace import Traced
 from ptqsr.modules import Codes, SubsetCodes
 
 
-def lower(traced: Traced, as_integers: AsIntegers) -> Plan:
+def lower(traced: Traced, as_integers: AsIntegers, between: torch.dtype) -> Plan:
     """Return the Plan of a traced network.
 
-    Raises PtqsrError where the network gives something else than one tensor.
+    between: what numbers are stored as that only integer convolutions read. Raises PtqsrError where
+    the network gives something else than one tensor.
     """
-    return _Lowering(Analysis(traced, as_integers)).plan()
+    return _Lowering(Analysis(traced, as_integers), between).plan()
 
 
 class _Lowering:
     """Writes the records, each after what it needs."""
 
-    def __init__(self, found: Analysis) -> None:
-        self.found = found
+    def __init__(self, found: Analysis, between: torch.dtype) -> None:
+        self.found, self.between = found, between
         self.records: list[Record] = []
         self.made: dict[object, str] = {}  # what was emitted on the way, and its name
 
@@ -84,10 +85,16 @@ class _Lowering:
                 last_activation=fusion.last_activation,
                 shuffle=fusion.shuffle,
                 statistics=last in self.found.emitting,
+                dtype=self._stored(last),
                 out=self.found.coded.get(last),
                 absorbed=tuple(fusion.absorbed),
             )
         )
+
+    def _stored(self, last: fx.Node) -> torch.dtype:
+        if last in self.found.coded:
+            return torch.uint8
+        return self.between if last in self.found.beside else torch.float32
 
     def _source(self, part: fx.Node, codes: Codes) -> Source:
         """Return how a convolution reads a tensor, after what it needs has been emitted."""

@@ -120,7 +120,8 @@ class Source:
 class Convolve:
     """An integer convolution with all that is fused into it, in the order of `absorbed`.
 
-    `conv` has what was folded into steps and bias; it has `out` where the result is codes.
+    `conv` has what was folded into steps and bias. The result is stored as `dtype`: float32,
+    float16, or uint8 codes of `out`.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Convolve:
     last_activation: str
     shuffle: int
     statistics: bool
+    dtype: torch.dtype
     out: UniformCodes | None
     absorbed: tuple[str, ...]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,12 +14,15 @@ from torch import nn
 def observing(
     layers: Mapping[str, nn.Module], observer: Callable[[str, torch.Tensor], None]
 ) -> Iterator[None]:
-    """Call `observer(name, input)` whenever a layer runs."""
+    """Call `observer(name, input)` whenever a layer, one that has one input, runs."""
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
-        return lambda layer, inputs: observer(name, inputs[0])
+    def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        return lambda layer, inputs, named: observer(name, *inputs, *named.values())
 
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+    handles = [
+        layer.register_forward_pre_hook(hook(name), with_kwargs=True)
+        for name, layer in layers.items()
+    ]
     try:
         yield
     finally:

@@ -61,15 +61,15 @@ class QuantConv2d(nn.Module):
             setattr(made, name, tensor.clone())
         return made.train(layer.training)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         if self.kind == "uniform":
             return ops.uniform_conv2d(
-                [x], self.in_step, self.in_lowest, self.bits,
+                [input], self.in_step, self.in_lowest, self.bits,
                 self.levels, self.step, self.bias, *self.geometry,
             )  # fmt: skip
-        mean, scale = ops.normalisation(*ops.channel_stats(x), self.nonnegative)
+        mean, scale = ops.normalisation(*ops.channel_stats(input), self.nonnegative)
         return ops.subset_conv2d(
-            [x], self.points, mean, scale, self.denominator,
+            [input], self.points, mean, scale, self.denominator,
             self.levels, self.step, self.bias, *self.geometry,
         )[0]  # fmt: skip
 

@@ -46,8 +46,8 @@ class FakeQuantConv2d(nn.Conv2d):
         codes, step, zero_point = self.weight_codes, self.weight_step, self.weight_zero_point
         return QuantizedWeight(codes, step, zero_point, self.weight_bits)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self._conv_forward(self.quantizer(x), self.weight, self.bias)
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(self.quantizer(input), self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, weight_bits={self.weight_bits}"

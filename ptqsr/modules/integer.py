@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -17,15 +18,12 @@ Pair = tuple[int, int]
 class SubsetCodes:
     """How channels become points of an int8 set: points int32 [C, L], nonnegative bool [C]."""
 
+    kind: ClassVar[str] = "subset"
     points: torch.Tensor
     nonnegative: torch.Tensor
     denominator: int
     bits: int
     set_name: str
-
-    @property
-    def kind(self) -> str:
-        return "subset"
 
     def channels(self, start: int, stop: int) -> SubsetCodes:
         """Return that of some of the channels."""
@@ -35,26 +33,23 @@ class SubsetCodes:
     def key(self) -> tuple[object, ...]:
         """Return what two have in common that give the same codes."""
         flags = self.nonnegative.cpu().numpy().tobytes()
-        return ("subset", self.denominator, self.points.cpu().numpy().tobytes(), flags)
+        return (self.kind, self.denominator, self.points.cpu().numpy().tobytes(), flags)
 
 
 @dataclass(frozen=True, eq=False)
 class UniformCodes:
     """How a tensor becomes levels: step float32 scalar, lowest level int32 scalar."""
 
+    kind: ClassVar[str] = "uniform"
     step: torch.Tensor
     lowest: torch.Tensor
     bits: int
-
-    @property
-    def kind(self) -> str:
-        return "uniform"
 
     def channels(self, start: int, stop: int) -> UniformCodes:
         return self
 
     def key(self) -> tuple[object, ...]:
-        return ("uniform", float(self.step), int(self.lowest), self.bits)
+        return (self.kind, float(self.step), int(self.lowest), self.bits)
 
 
 Codes = SubsetCodes | UniformCodes

@@ -87,23 +87,28 @@ def subset_conv2d(
     residual: torch.Tensor | None = None,
     last_activation: str = "none",
     shuffle: int = 1,
+    out_dtype: torch.dtype = torch.float32,
     statistics: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Convolve subset-quantized input in int8 (DFSQ), with what stands before and after it.
 
-    x: the parts of a concatenation along channels, each float32, encoded here, or int8 points k.
+    x: the parts of a concatenation along channels, each float32 or float16, encoded here, or int8
+    points k.
     points: int32 [C, L]; mean, scale: float32 [N, C] of the whole, as `normalisation` gives them;
     the input is k * scale / denominator + mean, padding is 0. denominator <= 127. levels: int16
     [O, C/g, K, K] and step: float32 [O], the weights levels * step.
 
-    Returns y, float32 in channels_last: in this order, each step rounded to float32,
+    Returns y in channels_last: in this order, each step rounded to float32,
 
         acc = the integer convolution of k with `refold_weights`
         y = acc * (out_scale / denominator) + T
         y = activation(y)     "none", "relu", or "leaky": y > 0 ? y : y * slope ([1] or [O])
-        y = y + residual      float32, of y's shape; only with shuffle 1
+        y = y + residual      float32 or float16, of y's shape; only with shuffle 1
         y = last_activation(y)   "none" or "relu"
         y = pixel_shuffle(y, shuffle)
+
+    and last to out_dtype, float32 or float16, half to even; what float16 cannot hold becomes
+    +-65504.
 
     T is the bias plus, summed in float64, mean * weight over the taps inside the picture. Then
     (mean, low, high), float32 [N, O / shuffle^2], of y as stored, for `normalisation`, with
@@ -113,7 +118,7 @@ def subset_conv2d(
     return torch.ops.ptqsr.subset_conv2d(
         list(x), points, mean, scale, denominator, levels, step, bias,
         _pair(stride), _pair(padding), _pair(dilation), groups,
-        activation, slope, residual, last_activation, shuffle, statistics,
+        activation, slope, residual, last_activation, shuffle, out_dtype, statistics,
     )  # fmt: skip
 
 
@@ -136,21 +141,23 @@ def uniform_conv2d(
     residual_lowest: torch.Tensor | None = None,
     last_activation: str = "none",
     shuffle: int = 1,
+    out_dtype: torch.dtype | None = None,
     out_step: torch.Tensor | None = None,
     out_lowest: torch.Tensor | None = None,
     out_bits: int = 8,
 ) -> torch.Tensor:
     """Convolve uniformly quantized input in integers, with what stands before and after it.
 
-    x: the parts of a concatenation along channels, each float32, encoded here to the levels
+    x: the parts of a concatenation along channels, each float32 or float16, encoded here to levels
     clamp(rint(x / in_step), in_lowest, in_lowest + 2^in_bits - 1), or uint8 codes: level less
     in_lowest. Steps are float32 scalars, lowest levels int32 scalars. levels: int16 [O, C/g, K, K]
     and step: float32 [O], the weights; a kernel's levels lie in [-255, 255] and span 255 at most.
     acc, the convolution of the levels, is exact; padding is 0.
 
-    Without out_step the result is float32: y = acc * (in_step * step) + bias, then activation,
-    residual (uint8 codes: (code + residual_lowest) * residual_step), last activation and pixel
-    shuffle as in `subset_conv2d`. With it everything is in units of out_step,
+    Without out_step the result is float32, or out_dtype float16: y = acc * (in_step * step) + bias,
+    then activation, residual (uint8 codes: (code + residual_lowest) * residual_step), last
+    activation, pixel shuffle and rounding as in `subset_conv2d`. With it everything is in units of
+    out_step,
 
         v = acc * ((in_step * step) / out_step) + bias / out_step
         v = activation(v)
@@ -160,11 +167,13 @@ def uniform_conv2d(
     and the result uint8, clamp(rint(v), out_lowest, out_lowest + 2^out_bits - 1) - out_lowest, NaN
     as the lowest level. Each step is rounded to float32; the result is in channels_last.
     """
+    if out_dtype is None:
+        out_dtype = torch.float32 if out_step is None else torch.uint8
     return torch.ops.ptqsr.uniform_conv2d(
         list(x), in_step, in_lowest, in_bits, levels, step, bias,
         _pair(stride), _pair(padding), _pair(dilation), groups,
         activation, slope, residual, residual_step, residual_lowest, last_activation, shuffle,
-        out_step, out_lowest, out_bits,
+        out_dtype, out_step, out_lowest, out_bits,
     )  # fmt: skip
 
 

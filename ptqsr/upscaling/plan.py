@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from ptqsr.models import SRNetwork, sketch
 from ptqsr.upscaling.probe import Extent, probe
 
 Statistics = Literal["image", "tile"]
+
+log = logging.getLogger("ptqsr")
 
 # What is tried, in input pixels, from the fastest to the smallest.
 TILES = (512, 384, 256, 192, 128, 96, 64, 48, 32)
@@ -39,14 +42,14 @@ class Plan:
     """`tile`: input pixels made at one time, None: all of them. `margin`: input pixels around them
     that are computed too. `whole_features`: only the part that enlarges goes by tiles. `exact`:
     the picture is that of the whole network, but for rounding. `peak_bytes`: an estimate for the
-    whole process. `convolutions`: how many `features` runs.
+    whole process, None where there is none. `convolutions`: how many `features` runs.
     """
 
     tile: int | None
     margin: int
     whole_features: bool
     exact: bool
-    peak_bytes: int
+    peak_bytes: int | None
     convolutions: int
 
     def __str__(self) -> str:
@@ -61,7 +64,7 @@ class Plan:
                 else "each with statistics of its own, blended"
             )
             what = f"tiles of {self.tile}, {self.margin} pixels of overlap, {how}"
-        return f"{what}; about {self.peak_bytes / 1e9:.1f} GB"
+        return what if self.peak_bytes is None else f"{what}; about {self.peak_bytes / 1e9:.1f} GB"
 
 
 class Planner:
@@ -93,17 +96,20 @@ class Planner:
 
         Raises PtqsrError where there is none that keeps to the memory limit and the statistics.
         """
-        features, tail = self._probe(height, width)
+        try:
+            features, tail = self._probe(height, width)
+        except Exception as error:  # whatever a network of the user's own does there
+            return self._unknown(error)
         least = 0
         for way in self._ways(features, tail):
-            plan = self._make(height, width, *way)
-            if self.memory is None or plan.peak_bytes <= self.memory:
+            plan, peak = self._make(height, width, *way)
+            if self.memory is None or peak <= self.memory:
                 return plan
-            least = min(least or plan.peak_bytes, plan.peak_bytes)
+            least = min(least or peak, peak)
         whole = features.whole_picture or tail.whole_picture
         cure = ""
         if whole and self.statistics == "image":
-            by_tiles = min(self._make(height, width, tile, False).peak_bytes for tile in TILES)
+            by_tiles = min(self._make(height, width, tile, False)[1] for tile in TILES)
             if by_tiles <= (self.memory or 0):
                 cure = ", or take statistics of tiles (--stats tile), which changes the picture"
         raise PtqsrError(
@@ -130,7 +136,19 @@ class Planner:
         by_tiles = [] if whole else [(tile, False) for tile in TILES]
         return [*((tile, True) for tile in tail_tiles), *by_tiles]
 
-    def _make(self, height: int, width: int, tile: int | None, whole_features: bool) -> Plan:
+    def _unknown(self, error: Exception) -> Plan:
+        """Return the plan for a network that does not run without values."""
+        reason = str(error).split("\n")[0] or type(error).__name__
+        why = f"how far the network looks cannot be found out ({reason})"
+        if self.tile is not None or self.memory is not None:
+            raise PtqsrError(f"{why}: leave out the tile and the memory limit") from None
+        log.warning("%s: the whole picture goes through it at once", why)
+        return Plan(None, 0, whole_features=False, exact=True, peak_bytes=None, convolutions=0)
+
+    def _make(
+        self, height: int, width: int, tile: int | None, whole_features: bool
+    ) -> tuple[Plan, int]:
+        """Return the plan with these tiles, and its `peak_bytes`."""
         features, tail = self._probe(height, width)
         per_pixel = self.network.scale**2
         fixed = height * width * per_pixel * BYTES_PER_OUTPUT_PIXEL + self.in_use
@@ -147,14 +165,8 @@ class Planner:
         exact = single or whole_features or not (features.whole_picture or tail.whole_picture)
         if not exact:
             fixed += min(size[0], height) * width * per_pixel * BYTES_PER_BLENDED_PIXEL
-        return Plan(
-            tile=tile,
-            margin=margin,
-            whole_features=whole_features,
-            exact=exact,
-            peak_bytes=int(fixed + SLACK * peak),
-            convolutions=features.convolutions,
-        )
+        bytes_ = int(fixed + SLACK * peak)
+        return Plan(tile, margin, whole_features, exact, bytes_, features.convolutions), bytes_
 
     @lru_cache(maxsize=256)  # noqa: B019 (a planner lives as long as a command)
     def _probe(self, height: int, width: int) -> tuple[Extent, Extent]:

@@ -49,8 +49,8 @@ def quantized(variant: str, method: str) -> SRNetwork:
 
 
 @cache
-def deployed(variant: str, method: str) -> DeployedNetwork:
-    return ptqsr.deploy(quantized(variant, method))
+def deployed(variant: str, method: str, between: torch.dtype = torch.float16) -> DeployedNetwork:
+    return ptqsr.deploy(quantized(variant, method), between=between)
 
 
 def picture(network: SRNetwork, height: int = 21, width: int = 26, seed: int = 9) -> torch.Tensor:
@@ -84,7 +84,8 @@ class Unfolded(TorchDispatchMode):
         if func is not torch.ops.ptqsr.subset_conv2d.default:
             return func(*args, **(kwargs or {}))
         x, points, mean, scale, d, levels, step, bias, *geometry = args[:12]
-        activation, slope, residual, last, shuffle, statistics = args[12:]
+        activation, slope, residual, last, shuffle, out_dtype, statistics = args[12:]
+        assert out_dtype == torch.float32
         parts, start = [], 0
         for part in x:
             span = slice(start, start := start + part.shape[1])

@@ -98,13 +98,30 @@ def test_static_codes_pass_between_convolutions() -> None:
     ]  # fmt: skip
 
 
+def test_float16_between_integer_convolutions_alone() -> None:
+    """EDSR's head and last convolution give and take float32; what RDN encodes once is float32."""
+    half, single = torch.float16, torch.float32
+    found = {c.layer: c.dtype for c in deployed("edsr", "dfsq4").plan.convolutions}
+    last = list(found)[-1]
+    assert found.pop(last) == single and set(found.values()) == {half}
+    everywhere = deployed("edsr", "dfsq4", single).plan.convolutions
+    assert {c.dtype for c in everywhere} == {single}
+    plan = deployed("rdn", "dfsq4").plan
+    encoded = {r.tensor for r in plan.records if isinstance(r, Encode)}
+    dtypes = {c.name: c.dtype for c in plan.convolutions}
+    assert encoded and {dtypes[name] for name in encoded & dtypes.keys()} == {single}
+    assert half in dtypes.values()
+    static = {c.dtype for c in deployed("edsr", "minmax8").plan.convolutions}
+    assert static == {half, single, torch.uint8}
+
+
 def test_descriptions() -> None:
     rows = {row["layer"]: row for row in describe(deployed("idn", "dfsq4").plan)}
     assert rows["conv1"]["remark"] == "not quantized: PyTorch float32"
     assert (rows["conv1"]["how"], rows["conv1"]["act_bits"]) == ("float", 32)
     row = rows["conv3_2"]
     assert row["how"] == "int8 subset" and row["shape"] == "8x3x3x3, 4 groups"
-    assert row["remark"] == "3 to 2 channels per group: 9 % of the lanes"
+    assert row["remark"] == "gives float16; 3 to 2 channels per group: 9 % of the lanes"
     assert row["fused"] == ["leaky ReLU 0.05"] and row["statistics"]
     assert rows["statistics of leaky_relu_1"]["how"] == "pass"
     rows = {row["layer"]: row for row in describe(deployed("rdn", "dfsq4").plan)}

@@ -52,7 +52,7 @@ def split(x: torch.Tensor, seed: int) -> list[torch.Tensor]:
 
 def equal(ours: torch.Tensor, expected: torch.Tensor) -> None:
     assert ours.dtype == expected.dtype and ours.shape == expected.shape
-    wrong = (ours.nan_to_num(7e30) != expected.nan_to_num(7e30)).nonzero()
+    wrong = (ours.double().nan_to_num(7e30) != expected.double().nan_to_num(7e30)).nonzero()
     assert len(wrong) == 0, (
         f"first of {len(wrong)} differences at {wrong[0].tolist()}: "
         f"{ours[tuple(wrong[0])]} is not {expected[tuple(wrong[0])]}"
@@ -97,10 +97,12 @@ def subset_arguments(seed: int) -> tuple[Any, ...]:
     values = torch.where(nonnegative.view(1, -1, 1, 1), values.relu(), values)
     mean, scale = ops.normalisation(*ops.channel_stats(values), nonnegative)
     parts = split(values, seed)
+    if draw.random() < 0.3:
+        parts[-1] = parts[-1].half()
     if draw.random() < 0.4:  # the first part comes as codes
         size = parts[0].shape[1]
         given = (points[:size], d, mean[:, :size], scale[:, :size])
-        parts[0] = ops.subset_encode(parts[0], *given)
+        parts[0] = ops.subset_encode(parts[0].float(), *given)
     bits = draw.choice([4, 8])
     levels = torch.randint(-(1 << bits) + 1, 1 << bits, w).to(torch.int16)
     step = torch.rand(w[0]) * 0.02
@@ -109,9 +111,12 @@ def subset_arguments(seed: int) -> tuple[Any, ...]:
     shape = torch.nn.functional.conv2d(values, levels.float(), None, stride, padding, dilation,
                                        groups).shape  # fmt: skip
     added = torch.randn(shape) if residual and shuffle == 1 else None
+    if added is not None and draw.random() < 0.5:
+        added = added.half()
     return (
         parts, points, mean, scale, d, levels, step, bias, stride, padding, dilation, groups,
-        activation, slope, added, last, shuffle, draw.random() < 0.5,
+        activation, slope, added, last, shuffle, draw.choice([torch.float32, torch.float16]),
+        draw.random() < 0.5,
     )  # fmt: skip
 
 
@@ -127,8 +132,8 @@ def test_subset_conv2d(isa: str, seed: int) -> None:
         exact = y.double().mean((2, 3))
         bound = 2**-16 * y.double().abs().amax((2, 3))
         assert ((ours[1].double() - exact).abs() <= bound).all()  # contract 1
-        equal(ours[2], y.amin((2, 3)))
-        equal(ours[3], y.amax((2, 3)))
+        equal(ours[2], y.amin((2, 3)).float())
+        equal(ours[3], y.amax((2, 3)).float())
     else:
         assert [t.numel() for t in ours[1:]] == [0, 0, 0]
 
@@ -173,8 +178,10 @@ def uniform_arguments(seed: int) -> tuple[Any, ...]:
     in_step, in_lowest = quantizer(bits)
     values = torch.randn(x) * 2**bits * in_step
     parts = split(values, seed)
+    if draw.random() < 0.3:
+        parts[0] = parts[0].half()
     if draw.random() < 0.5:
-        parts[-1] = ops.uniform_encode(parts[-1], in_step, in_lowest, bits)
+        parts[-1] = ops.uniform_encode(parts[-1].float(), in_step, in_lowest, bits)
     lowest = torch.randint(-(1 << weight_bits) + 1, 1, (w[0], 1, 1, 1))
     levels = (torch.randint(0, 1 << weight_bits, w) + lowest).to(torch.int16)
     bias = torch.randn(w[0]) if draw.random() < 0.7 else None
@@ -184,13 +191,18 @@ def uniform_arguments(seed: int) -> tuple[Any, ...]:
     added, added_quantizer = None, (None, None)
     if residual and shuffle == 1:
         added = torch.randn(shape) * 4
-        if draw.random() < 0.5:
+        kind = draw.choice(["floats", "halves", "codes"])
+        if kind == "halves":
+            added = added.half()
+        if kind == "codes":
             added = torch.randint(0, 256, shape).to(torch.uint8)
             added_quantizer = quantizer(8)
-    out = quantizer(bits) if draw.random() < 0.6 else (None, None)
+    dtype = draw.choice([torch.float32, torch.float16, torch.uint8, torch.uint8])
+    out = quantizer(bits) if dtype == torch.uint8 else (None, None)
     return (
         parts, in_step, in_lowest, bits, levels, torch.rand(w[0]) * 0.02, bias, stride, padding,
-        dilation, groups, activation, slope, added, *added_quantizer, last, shuffle, *out, bits,
+        dilation, groups, activation, slope, added, *added_quantizer, last, shuffle, dtype,
+        *out, bits,
     )  # fmt: skip
 
 
@@ -232,6 +244,25 @@ def test_several_threads_at_once(isa: str) -> None:
         together = list(pool.map(lambda case: torch.ops.ptqsr.subset_conv2d(*case)[0], cases * 4))
     for i, y in enumerate(together):
         assert torch.equal(y, alone[i % 8])
+
+
+def test_float16_rounds_half_to_even_and_stays_finite(isa: str) -> None:
+    """All float16 numbers, those between neighbours, and what lies beyond; NaN stays."""
+    bits = torch.arange(-(1 << 15), 1 << 15).to(torch.int16)
+    halves = bits.view(torch.float16).float()
+    finite = halves[halves.isfinite()].unique()
+    between = (finite[:-1].double() + finite[1:].double()).div(2).float()
+    beyond = torch.tensor([65519.0, 65520.0, 1e6, torch.inf, torch.nan])
+    values = torch.cat([finite, between, beyond, -beyond, torch.tensor([-0.0])])
+    values = torch.nn.functional.pad(values, (0, -len(values) % 16)).view(1, 16, -1, 1)
+    # A convolution whose sums are 0: what comes out is the residual.
+    zeros = torch.zeros(1, 1, *values.shape[2:])
+    grid = (torch.tensor(1.0), torch.tensor(0, dtype=torch.int32), 8)
+    weights = (torch.ones(16, 1, 1, 1, dtype=torch.int16), torch.ones(16))
+    y = ops.uniform_conv2d([zeros], *grid, *weights, residual=values, out_dtype=torch.float16)
+    equal(y, values.clamp(-65504, 65504).half())
+    again = ops.uniform_conv2d([zeros], *grid, *weights, residual=y)
+    equal(again, y.float())
 
 
 @pytest.mark.parametrize("level", [-256, 256])
@@ -328,13 +359,13 @@ def test_extremes_of_few_bits(isa: str, bits: int, weight_bits: int) -> None:
     arguments = (
         [codes.to(torch.uint8)], torch.tensor(0.1), zero, bits, levels.to(torch.int16),
         torch.full((20,), 0.01), None, [1, 1], [1, 1], [1, 1], 1, "none", None, None, None, None,
-        "none", 1, None, None, 8,
+        "none", 1, torch.float32, None, None, 8,
     )  # fmt: skip
     equal(torch.ops.ptqsr.uniform_conv2d(*arguments), reference.uniform_conv2d(*arguments))
 
 
 @pytest.mark.parametrize("activation", ["none", "relu", "leaky"])
-@pytest.mark.parametrize("residual", ["none", "floats", "codes"])
+@pytest.mark.parametrize("residual", ["none", "floats", "halves", "codes"])
 @pytest.mark.parametrize(
     "stride, dilation, width", [(1, 1, 101), (2, 1, 75), (1, 2, 40), (3, 1, 3)]
 )
@@ -350,8 +381,9 @@ def test_codes_to_codes(
     geometry = ([stride, stride], [dilation, 1], [dilation, dilation], 1)
     shape = plain.int_conv2d(x, levels.to(torch.int8), *geometry).shape
     rest, rest_step, rest_lowest = None, None, None
-    if residual == "floats":
+    if residual in ("floats", "halves"):
         rest = torch.randn(shape, generator=g) * 9
+        rest = rest.half() if residual == "halves" else rest
     elif residual == "codes":
         rest = torch.randint(0, 256, shape, generator=g, dtype=torch.uint8)
         rest_step, rest_lowest = torch.tensor(0.1), torch.tensor(-99, dtype=torch.int32)
@@ -365,6 +397,6 @@ def test_codes_to_codes(
         arguments = (
             [x], torch.tensor(0.02), torch.tensor(-50, dtype=torch.int32), 8, levels, step, bias,
             *geometry, activation, slope, rest, rest_step, rest_lowest, last, 1,
-            torch.tensor(0.3), torch.tensor(lowest, dtype=torch.int32), bits,
+            torch.uint8, torch.tensor(0.3), torch.tensor(lowest, dtype=torch.int32), bits,
         )  # fmt: skip
         equal(ops.uniform_conv2d(*arguments), reference.uniform_conv2d(*arguments))

@@ -110,9 +110,24 @@ def test_statistics_are_those_of_the_result(case: Case) -> None:
     assert torch.equal(without[0], y) and all(part.shape == (0,) for part in without[1:])
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_float16_result(case: Case) -> None:
+    """The float32 result rounded; statistics are those of what is stored."""
+    a = {**arguments(case), "step": arguments(case)["step"] * 30}
+    y = ops.subset_conv2d(**a)[0]
+    half, mean, low, high = ops.subset_conv2d(**a, out_dtype=torch.float16, statistics=True)
+    assert half.dtype == torch.float16 and half.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(half, y.clamp(-65504, 65504).half())
+    assert torch.equal(low, half.amin((2, 3)).float())
+    assert torch.equal(high, half.amax((2, 3)).float())
+    error = (mean.double() - half.double().mean((2, 3))).abs()
+    assert (error <= 2**-16 * half.double().abs().amax((2, 3))).all()
+
+
 def test_parts_of_a_concatenation() -> None:
-    """Float or codes, in any layout: the same bits."""
+    """Numbers or codes, in any layout: the same bits."""
     a = arguments(CASES[0])
+    a["x"] = [a["x"][0].half().float()]
     x, k = a["x"][0], codes(a)
     expected = ops.subset_conv2d(**a)[0]
     channels_last = x[:, 2:4].contiguous(memory_format=torch.channels_last)
@@ -121,6 +136,8 @@ def test_parts_of_a_concatenation() -> None:
         [x[:, :2], x[:, 2:]],
         [k[:, :1], x[:, 1:2], channels_last, k[:, 4:].contiguous()],
         [x.transpose(2, 3).contiguous().transpose(2, 3)],
+        [x.half()],
+        [x[:, :2].half(), channels_last.half(), x[:, 4:]],
     ):
         assert torch.equal(ops.subset_conv2d(**{**a, "x": parts})[0], expected)
 
@@ -165,10 +182,10 @@ def test_opcheck(statistics: bool) -> None:
     a = arguments(CASES[0])
     x = a["x"][0]
     a["x"] = [x[:, :2], codes(a)[:, 2:]]
-    rest = ("leaky", torch.tensor([0.1]), None, "none", 2, statistics)
+    rest = ("leaky", torch.tensor([0.1]), None, "none", 2, torch.float16, statistics)
     op = torch.ops.ptqsr.subset_conv2d.default
     torch.library.opcheck(op, (*a.values(), *rest))
-    rest = ("none", None, torch.zeros(2, 4, 7, 6), "relu", 1, statistics)
+    rest = ("none", None, torch.zeros(2, 4, 7, 6), "relu", 1, torch.float32, statistics)
     torch.library.opcheck(op, (*a.values(), *rest))
 
 
@@ -176,7 +193,7 @@ def test_opcheck(statistics: bool) -> None:
     "change, error, words",
     [
         (dict(x=[]), ValueError, "no parts"),
-        (dict(x=[torch.zeros(2, 5, 7, 6).double()]), TypeError, "float32 or torch.int8"),
+        (dict(x=[torch.zeros(2, 5, 7, 6).double()]), TypeError, "float16 or torch.int8"),
         (dict(x=[torch.zeros(2, 2, 7, 6), torch.zeros(2, 3, 6, 6)]), ValueError, r"\[N, \*, H, W"),
         (dict(x=[torch.zeros(2, 6, 7, 6)]), ValueError, "6 channels"),
         (dict(points=torch.zeros(4, 16).int()), ValueError, r"points has shape \(4, 16\)"),
@@ -196,6 +213,7 @@ def test_opcheck(statistics: bool) -> None:
         (dict(residual=torch.zeros(2, 4, 7, 6).byte()), TypeError, "residual is torch.uint8"),
         (dict(residual=torch.zeros(2, 4, 7, 6), shuffle=2), ValueError, "exclude each other"),
         (dict(shuffle=3), ValueError, "shuffled by 3"),
+        (dict(out_dtype=torch.bfloat16), TypeError, "out_dtype is torch.bfloat16"),
         (dict(shuffle=0), ValueError, "shuffled by 0"),
         (dict(bias=torch.zeros(4, device="meta")), ValueError, "bias is on meta"),
     ],

@@ -127,13 +127,19 @@ def test_order_of_the_epilogue() -> None:
 
 
 def test_parts_of_a_concatenation() -> None:
-    """Float or codes; padding is level 0, whatever its code."""
+    """Numbers or codes; padding is level 0, whatever its code."""
     a = arguments(CASES[0])
+    a["x"] = [a["x"][0].half().float()]
     x = a["x"][0]
     codes = ops.uniform_encode(x, a["in_step"], a["in_lowest"], 8)
     expected = ops.uniform_conv2d(**a)
     channels_last = codes[:, 1:].contiguous(memory_format=torch.channels_last)
-    for parts in ([codes], [x[:, :3], codes[:, 3:]], [codes[:, :1], channels_last]):
+    for parts in (
+        [codes],
+        [x[:, :3], codes[:, 3:]],
+        [codes[:, :1], channels_last],
+        [x[:, :3].half(), x[:, 3:]],
+    ):
         assert torch.equal(ops.uniform_conv2d(**{**a, "x": parts}), expected)
 
 
@@ -158,11 +164,35 @@ def test_opcheck() -> None:
     codes = ops.uniform_encode(a["x"][0], a["in_step"], a["in_lowest"], 8)
     a["x"] = [a["x"][0][:, :2], codes[:, 2:]]
     op = torch.ops.ptqsr.uniform_conv2d.default
-    leaky = ("leaky", torch.tensor([0.1]), None, None, None, "none", 2, None, None, 0)
+    leaky = (
+        "leaky",
+        torch.tensor([0.1]),
+        None,
+        None,
+        None,
+        "none",
+        2,
+        torch.float16,
+        None,
+        None,
+        0,
+    )
     torch.library.opcheck(op, (*a.values(), *leaky))
     residual = torch.zeros(2, 4, 7, 6, dtype=torch.uint8)
     step, low = scalars(0.5, -3)
-    coded = ("none", None, residual, step, low, "relu", 1, step.clone(), low.clone(), 4)
+    coded = (
+        "none",
+        None,
+        residual,
+        step,
+        low,
+        "relu",
+        1,
+        torch.uint8,
+        step.clone(),
+        low.clone(),
+        4,
+    )
     torch.library.opcheck(op, (*a.values(), *coded))
 
 
@@ -177,7 +207,10 @@ def test_opcheck() -> None:
         (dict(out_step=torch.tensor(1.0), out_lowest=torch.tensor(0).int(), out_bits=0),
          ValueError, "out_bits is 0"),
         (dict(residual=torch.zeros(2, 4, 7, 6).byte()), ValueError, "codes and its step"),
-        (dict(residual=torch.zeros(2, 4, 7, 6).half()), TypeError, "residual is torch.float16"),
+        (dict(residual=torch.zeros(2, 4, 7, 6).double()), TypeError, "residual is torch.float64"),
+        (dict(out_dtype=torch.uint8), TypeError, "out_dtype is torch.uint8"),
+        (dict(out_step=torch.tensor(1.0), out_lowest=torch.tensor(0).int(),
+              out_dtype=torch.float16), TypeError, "must be torch.uint8"),
         (dict(residual_step=torch.tensor(1.0)), ValueError, "residual_step and residual_lowest"),
         (dict(levels=torch.zeros(4, 4, 3, 3).short()), ValueError, "takes 4"),
         (dict(in_step=torch.tensor(1.0, device="meta")), ValueError, "in_step is on meta"),

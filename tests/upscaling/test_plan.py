@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import photograph, tiny_edsr
 from torch import nn
 
@@ -212,3 +213,24 @@ def test_a_limit_keeps_the_picture() -> None:
     assert Planner(network, memory=memory).plan(150, 160).tile in (32, 48, 64)
     limited = upscale(network, picture, memory=memory)
     assert np.abs(limited.astype(int) - upscale(network, picture)).max() <= 1
+
+
+class _Valued(nn.Module):
+    """Needs a number from the picture, which the meta device has not."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(x, scale_factor=2) * float(x.max())
+
+
+def test_a_network_that_cannot_be_examined(caplog: pytest.LogCaptureFixture) -> None:
+    network = models.wrap(_Valued(), scale=2)
+    plan = Planner(network).plan(9, 7)
+    assert (
+        plan.tile is None and plan.peak_bytes is None and str(plan) == "the whole picture at once"
+    )
+    assert "the whole picture goes through it at once" in caplog.text
+    image = photograph(9, 7, 0)
+    assert upscale(network, image).shape == (18, 14, 3)
+    for options in (dict(tile=32), dict(memory="1GB")):
+        with pytest.raises(PtqsrError, match="leave out the tile and the memory limit"):
+            Planner(network, **options).plan(9, 7)

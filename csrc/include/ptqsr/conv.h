@@ -25,11 +25,18 @@ enum class Encoding {
   unsigned_integers,  // themselves, uint8
 };
 
-// A part of the input's channels, dense [n][h][w][channels]: float32 to encode, or codes.
+// What a tensor beside the convolution holds.
+enum class Storage {
+  floats,  // float32
+  halves,  // float16
+  codes,   // int8 or uint8
+};
+
+// A part of the input's channels, dense [n][h][w][channels]: numbers to encode, or codes.
 struct ConvPart {
   const void* data;
   int64_t channels;
-  bool encoded;
+  Storage storage;
 };
 
 struct SubsetInput {
@@ -51,6 +58,7 @@ enum class Activation { none, relu, leaky };
 // What becomes of the sums.
 enum class Output {
   floats,  // float32
+  halves,  // float16, within +-65504
   codes,   // uint8 of `requantized`
   sums,    // int32, nothing added
 };
@@ -76,13 +84,13 @@ struct QuantConv {
   const float* bias;             // [o] or null
 
   Activation activation;
-  const float* slope;             // [slopes], for Activation::leaky
-  int64_t slopes;                 // 1 or o
-  const float* residual;          // as y, or null
-  const uint8_t* residual_codes;  // as y, or null
-  UniformInput residual_uniform;
-  Activation last;  // none or relu
-  int64_t shuffle;  // factor, 1 for none
+  const float* slope;    // [slopes], for Activation::leaky
+  int64_t slopes;        // 1 or o
+  const void* residual;  // laid out as y, or null
+  Storage residual_storage;
+  UniformInput residual_uniform;  // of codes
+  Activation last;                // none or relu
+  int64_t shuffle;                // factor, 1 for none
 
   Output output;
   void* y;

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 
-from ptqsr import native
+from ptqsr.ops.cpu.kernel import kernel
 from ptqsr.ops.reference import histogram as reference
 from ptqsr.ops.schema.histogram import check_histogram
-from ptqsr.ops.schema.library import library
 
 
-@torch.library.register_kernel("ptqsr::channel_histogram", "cpu", lib=library)
-def _channel_histogram(
-    x: torch.Tensor, mean: torch.Tensor, ratio: torch.Tensor, denominator: int, bins_per_step: int
+@kernel(reference.channel_histogram)
+def channel_histogram(
+    module: ModuleType,
+    x: torch.Tensor,
+    mean: torch.Tensor,
+    ratio: torch.Tensor,
+    denominator: int,
+    bins_per_step: int,
 ) -> torch.Tensor:
-    module = native.load()
-    if module is None:
-        return reference.channel_histogram(x, mean, ratio, denominator, bins_per_step)
     check_histogram(x, mean, ratio, denominator, bins_per_step)
     x, mean, ratio = x.contiguous(), mean.contiguous(), ratio.contiguous()
     n, c, h, w = x.shape

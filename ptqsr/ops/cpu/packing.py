@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 
-from ptqsr import native
+from ptqsr.ops.cpu.kernel import kernel
 from ptqsr.ops.reference import packing as reference
-from ptqsr.ops.schema.library import library
 from ptqsr.ops.schema.packing import check_pack, check_unpack, packed_bytes
 
 
-@torch.library.register_kernel("ptqsr::pack_codes", "cpu", lib=library)
-def _pack_codes(codes: torch.Tensor, bits: int) -> torch.Tensor:
-    kernels = native.load()
-    if kernels is None:
-        return reference.pack_codes(codes, bits)
+@kernel(reference.pack_codes)
+def pack_codes(module: ModuleType, codes: torch.Tensor, bits: int) -> torch.Tensor:
     check_pack(codes, bits)
     codes = codes.contiguous()
     rows, count = codes.shape[:-1], codes.shape[-1]
     packed = codes.new_empty((*rows, packed_bytes(count, bits)))
-    kernels.pack_codes(
+    module.pack_codes(
         codes.data_ptr(),
         packed.data_ptr(),
         rows.numel(),
@@ -30,16 +28,13 @@ def _pack_codes(codes: torch.Tensor, bits: int) -> torch.Tensor:
     return packed
 
 
-@torch.library.register_kernel("ptqsr::unpack_codes", "cpu", lib=library)
-def _unpack_codes(packed: torch.Tensor, bits: int, count: int) -> torch.Tensor:
-    kernels = native.load()
-    if kernels is None:
-        return reference.unpack_codes(packed, bits, count)
+@kernel(reference.unpack_codes)
+def unpack_codes(module: ModuleType, packed: torch.Tensor, bits: int, count: int) -> torch.Tensor:
     check_unpack(packed, bits, count)
     packed = packed.contiguous()
     rows = packed.shape[:-1]
     codes = packed.new_empty((*rows, count))
-    kernels.unpack_codes(
+    module.unpack_codes(
         packed.data_ptr(),
         codes.data_ptr(),
         rows.numel(),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 
 from ptqsr import native
+from ptqsr.ops.cpu.kernel import kernel
 from ptqsr.ops.reference import subset as reference
-from ptqsr.ops.schema.library import layout, library
+from ptqsr.ops.schema.library import layout
 from ptqsr.ops.schema.packing import packed_bytes
 from ptqsr.ops.schema.subset import (
     check_decode,
@@ -18,19 +21,20 @@ from ptqsr.ops.schema.subset import (
 )
 
 
-@torch.library.register_kernel("ptqsr::subset_fake_quant", "cpu", lib=library)
-def _subset_fake_quant(
-    x: torch.Tensor, points: torch.Tensor, nonnegative: torch.Tensor, denominator: int
+@kernel(reference.subset_fake_quant)
+def subset_fake_quant(
+    module: ModuleType,
+    x: torch.Tensor,
+    points: torch.Tensor,
+    nonnegative: torch.Tensor,
+    denominator: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    kernels = native.load()
-    if kernels is None:
-        return reference.subset_fake_quant(x, points, nonnegative, denominator)
     check_subset(x, points, nonnegative, denominator)
     x = x.contiguous(memory_format=layout(x))
     points, nonnegative = points.contiguous(), nonnegative.contiguous()
     y = torch.empty_like(x)
     mean, scale = x.new_zeros(x.shape[:2]), x.new_zeros(x.shape[:2])
-    kernels.subset_fake_quant(
+    module.subset_fake_quant(
         x.data_ptr(),
         y.data_ptr(),
         points.data_ptr(),
@@ -46,15 +50,14 @@ def _subset_fake_quant(
     return y, mean, scale
 
 
-@torch.library.register_kernel("ptqsr::channel_stats", "cpu", lib=library)
-def _channel_stats(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    kernels = native.load()
-    if kernels is None:
-        return reference.channel_stats(x)
+@kernel(reference.channel_stats)
+def channel_stats(
+    module: ModuleType, x: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     check_stats(x)
     x = x.contiguous(memory_format=layout(x))
     mean, low, high = (x.new_zeros(x.shape[:2]) for _ in range(3))
-    kernels.channel_stats(
+    module.channel_stats(
         x.data_ptr(),
         mean.data_ptr(),
         low.data_ptr(),
@@ -66,18 +69,19 @@ def _channel_stats(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.T
     return mean, low, high
 
 
-@torch.library.register_kernel("ptqsr::normalisation", "cpu", lib=library)
-def _normalisation(
-    mean: torch.Tensor, low: torch.Tensor, high: torch.Tensor, nonnegative: torch.Tensor
+@kernel(reference.normalisation)
+def normalisation(
+    module: ModuleType,
+    mean: torch.Tensor,
+    low: torch.Tensor,
+    high: torch.Tensor,
+    nonnegative: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    kernels = native.load()
-    if kernels is None:
-        return reference.normalisation(mean, low, high, nonnegative)
     check_normalisation(mean, low, high, nonnegative)
     mean, low, high = mean.contiguous(), low.contiguous(), high.contiguous()
     nonnegative = nonnegative.contiguous()
     out, scale = mean.new_empty(mean.shape), mean.new_empty(mean.shape)
-    kernels.normalisation(
+    module.normalisation(
         mean.data_ptr(),
         low.data_ptr(),
         high.data_ptr(),
@@ -89,25 +93,25 @@ def _normalisation(
     return out, scale
 
 
-@torch.library.register_kernel("ptqsr::subset_encode", "cpu", lib=library)
-def _subset_encode(
+@kernel(reference.subset_encode)
+def subset_encode(
+    module: ModuleType,
     x: torch.Tensor,
     points: torch.Tensor,
     denominator: int,
     mean: torch.Tensor,
     scale: torch.Tensor,
 ) -> torch.Tensor:
-    if native.load() is None:
-        return reference.subset_encode(x, points, denominator, mean, scale)
     check_encode("subset_encode", x, points, denominator, mean, scale)
     x = x.contiguous(memory_format=layout(x))
     k = torch.empty_like(x, dtype=torch.int8)
-    _encode(x, k, points, denominator, mean, scale, 0)
+    _encode(module, x, k, points, denominator, mean, scale, 0)
     return k
 
 
-@torch.library.register_kernel("ptqsr::subset_encode_packed", "cpu", lib=library)
-def _subset_encode_packed(
+@kernel(reference.subset_encode_packed)
+def subset_encode_packed(
+    module: ModuleType,
     x: torch.Tensor,
     points: torch.Tensor,
     denominator: int,
@@ -115,17 +119,16 @@ def _subset_encode_packed(
     scale: torch.Tensor,
     bits: int,
 ) -> torch.Tensor:
-    if native.load() is None:
-        return reference.subset_encode_packed(x, points, denominator, mean, scale, bits)
     check_encode("subset_encode_packed", x, points, denominator, mean, scale, bits)
     n, c, h, w = x.shape
     x = x.contiguous(memory_format=torch.channels_last)
     packed = x.new_empty((n, h, w, packed_bytes(c, bits)), dtype=torch.uint8)
-    _encode(x, packed, points, denominator, mean, scale, bits)
+    _encode(module, x, packed, points, denominator, mean, scale, bits)
     return packed
 
 
 def _encode(
+    module: ModuleType,
     x: torch.Tensor,
     out: torch.Tensor,
     points: torch.Tensor,
@@ -135,7 +138,7 @@ def _encode(
     bits: int,
 ) -> None:
     points, mean, scale = points.contiguous(), mean.contiguous(), scale.contiguous()
-    native.load().subset_encode(  # type: ignore[union-attr]
+    module.subset_encode(
         x.data_ptr(),
         out.data_ptr(),
         points.data_ptr(),
@@ -150,18 +153,15 @@ def _encode(
     )
 
 
-@torch.library.register_kernel("ptqsr::subset_decode", "cpu", lib=library)
-def _subset_decode(
-    k: torch.Tensor, denominator: int, mean: torch.Tensor, scale: torch.Tensor
+@kernel(reference.subset_decode)
+def subset_decode(
+    module: ModuleType, k: torch.Tensor, denominator: int, mean: torch.Tensor, scale: torch.Tensor
 ) -> torch.Tensor:
-    kernels = native.load()
-    if kernels is None:
-        return reference.subset_decode(k, denominator, mean, scale)
     check_decode(k, denominator, mean, scale)
     k = k.contiguous(memory_format=layout(k))
     mean, scale = mean.contiguous(), scale.contiguous()
     y = torch.empty_like(k, dtype=torch.float32)
-    kernels.subset_decode(
+    module.subset_decode(
         k.data_ptr(),
         y.data_ptr(),
         0,
@@ -176,8 +176,9 @@ def _subset_decode(
     return y
 
 
-@torch.library.register_kernel("ptqsr::subset_decode_packed", "cpu", lib=library)
-def _subset_decode_packed(
+@kernel(reference.subset_decode_packed)
+def subset_decode_packed(
+    module: ModuleType,
     packed: torch.Tensor,
     points: torch.Tensor,
     denominator: int,
@@ -185,16 +186,13 @@ def _subset_decode_packed(
     scale: torch.Tensor,
     bits: int,
 ) -> torch.Tensor:
-    kernels = native.load()
-    if kernels is None:
-        return reference.subset_decode_packed(packed, points, denominator, mean, scale, bits)
     check_decode_packed(packed, points, denominator, mean, scale, bits)
     reference.check_ascending("subset_decode_packed", points, denominator)
     packed, points = packed.contiguous(), points.contiguous()
     mean, scale = mean.contiguous(), scale.contiguous()
     n, h, w, _ = packed.shape
     y = mean.new_empty((n, h, w, len(points))).permute(0, 3, 1, 2)
-    kernels.subset_decode(
+    module.subset_decode(
         packed.data_ptr(),
         y.data_ptr(),
         points.data_ptr(),

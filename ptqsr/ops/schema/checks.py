@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 
 Shape = tuple[int, int, int, int]
+# Stride, padding, dilation, groups.
+Geometry = tuple[list[int], list[int], list[int], int]
 
 ACTIVATIONS = ("none", "relu", "leaky")
 LAST_ACTIVATIONS = ("none", "relu")
@@ -139,6 +141,17 @@ def expect_epilogue(
         if shuffle != 1:
             raise ValueError(f"{op}: a residual and a shuffle by {shuffle} exclude each other")
         expect(op, "residual", residual, residual_dtypes, shape)
+
+
+def expect_out(op: str, dtype: torch.dtype, dtypes: tuple[torch.dtype, ...]) -> None:
+    """Raise TypeError where a result cannot be of a dtype."""
+    if dtype not in dtypes:
+        raise TypeError(f"{op}: out_dtype is {dtype}, must be {' or '.join(map(str, dtypes))}")
+
+
+def named(x: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the parts of x by what messages call them."""
+    return {f"x[{i}]": part for i, part in enumerate(x)}
 
 
 def empty(x: torch.Tensor, shape: Shape, dtype: torch.dtype) -> torch.Tensor:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import torch
 
 from ptqsr.config import MAX_BITS, MIN_BITS
 from ptqsr.ops.schema.checks import (
+    Geometry,
     Shape,
     concatenated,
     conv_shape,
@@ -13,6 +17,8 @@ from ptqsr.ops.schema.checks import (
     expect,
     expect_epilogue,
     expect_one_device,
+    expect_out,
+    named,
     shuffled,
 )
 from ptqsr.ops.schema.conv import GEOMETRY
@@ -25,113 +31,155 @@ library.define(
     "subset_conv2d(Tensor[] x, Tensor points, Tensor mean, Tensor scale, int denominator,"
     f" Tensor levels, Tensor step, Tensor? bias, {GEOMETRY},"
     " str activation, Tensor? slope, Tensor? residual, str last_activation, int shuffle,"
-    " bool statistics) -> (Tensor y, Tensor out_mean, Tensor out_low, Tensor out_high)"
+    " ScalarType out_dtype, bool statistics)"
+    " -> (Tensor y, Tensor out_mean, Tensor out_low, Tensor out_high)"
 )
 library.define(
     "uniform_conv2d(Tensor[] x, Tensor in_step, Tensor in_lowest, int in_bits,"
     f" Tensor levels, Tensor step, Tensor? bias, {GEOMETRY},"
     " str activation, Tensor? slope, Tensor? residual, Tensor? residual_step,"
     " Tensor? residual_lowest, str last_activation, int shuffle,"
-    " Tensor? out_step, Tensor? out_lowest, int out_bits) -> Tensor"
+    " ScalarType out_dtype, Tensor? out_step, Tensor? out_lowest, int out_bits) -> Tensor"
 )
 
-
-def check_subset_conv(
-    x: list[torch.Tensor],
-    points: torch.Tensor,
-    mean: torch.Tensor,
-    scale: torch.Tensor,
-    denominator: int,
-    levels: torch.Tensor,
-    step: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    activation: str,
-    slope: torch.Tensor | None,
-    residual: torch.Tensor | None,
-    last_activation: str,
-    shuffle: int,
-    statistics: bool,
-) -> Shape:
-    """Return the shape of y; raise where the arguments of subset_conv2d do not fit."""
-    op = "subset_conv2d"
-    whole = concatenated(op, x, (torch.float32, torch.int8))
-    shape = conv_shape(op, whole, levels.shape, stride, padding, dilation, groups)
-    expect(op, "points", points, torch.int32, (whole[1], None))
-    expect(op, "mean", mean, torch.float32, whole[:2])
-    expect(op, "scale", scale, torch.float32, whole[:2])
-    expect(op, "levels", levels, torch.int16, (None,) * 4)
-    expect(op, "step", step, torch.float32, (shape[1],))
-    if not 1 <= denominator <= MAX_INT8_DENOMINATOR:
-        raise ValueError(
-            f"{op}: denominator is {denominator}, must be from 1 to {MAX_INT8_DENOMINATOR}"
-        )
-    floats = (torch.float32,)
-    expect_epilogue(op, shape, bias, activation, slope, residual, floats, last_activation, shuffle)
-    operands = {"points": points, "mean": mean, "scale": scale, "levels": levels, "step": step}
-    parts = {f"x[{i}]": part for i, part in enumerate(x)}
-    expect_one_device(op, **parts, **operands, bias=bias, slope=slope, residual=residual)
-    return shuffled(op, shape, shuffle)
+FLOATS = (torch.float32, torch.float16)
 
 
-def check_uniform_conv(
-    x: list[torch.Tensor],
-    in_step: torch.Tensor,
-    in_lowest: torch.Tensor,
-    in_bits: int,
-    levels: torch.Tensor,
-    step: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    activation: str,
-    slope: torch.Tensor | None,
-    residual: torch.Tensor | None,
-    residual_step: torch.Tensor | None,
-    residual_lowest: torch.Tensor | None,
-    last_activation: str,
-    shuffle: int,
-    out_step: torch.Tensor | None,
-    out_lowest: torch.Tensor | None,
-    out_bits: int,
-) -> Shape:
-    """Return the shape of the result; raise where the arguments of uniform_conv2d do not fit."""
-    op = "uniform_conv2d"
-    whole = concatenated(op, x, (torch.float32, torch.uint8))
-    shape = conv_shape(op, whole, levels.shape, stride, padding, dilation, groups)
-    expect(op, "levels", levels, torch.int16, (None,) * 4)
-    expect(op, "step", step, torch.float32, (shape[1],))
-    both = (torch.float32, torch.uint8)
-    expect_epilogue(op, shape, bias, activation, slope, residual, both, last_activation, shuffle)
-    coded = residual is not None and residual.dtype == torch.uint8
-    bits = {"in": in_bits, "residual": 8, "out": out_bits}
-    steps = {"in": in_step, "residual": residual_step, "out": out_step}
-    lowests = {"in": in_lowest, "residual": residual_lowest, "out": out_lowest}
-    for what, found in steps.items():
-        lowest = lowests[what]
-        if (found is None) != (lowest is None):
-            raise ValueError(f"{op}: {what}_step and {what}_lowest belong together")
-        if found is not None and lowest is not None:
-            expect(op, f"{what}_step", found, torch.float32, ())
-            expect(op, f"{what}_lowest", lowest, torch.int32, ())
-            if not MIN_BITS <= bits[what] <= MAX_BITS:
-                raise ValueError(
-                    f"{op}: {what}_bits is {bits[what]}, must be from {MIN_BITS} to {MAX_BITS}"
-                )
-            check_levels(op, what, found, lowest, bits[what])
-    if (residual_step is not None) != coded:
-        raise ValueError(f"{op}: a residual of uint8 codes and its step belong together")
-    parts = {f"x[{i}]": part for i, part in enumerate(x)}
-    scalars = {f"{what}_step": tensor for what, tensor in steps.items()}
-    scalars |= {f"{what}_lowest": tensor for what, tensor in lowests.items()}
-    rest = {"levels": levels, "step": step, "bias": bias, "slope": slope, "residual": residual}
-    expect_one_device(op, **parts, **scalars, **rest)
-    return shuffled(op, shape, shuffle)
+@dataclass(eq=False)
+class SubsetConv:
+    """The arguments of subset_conv2d. Raises where they do not fit.
+
+    `sums`: the shape of the convolution's sums; `out`: that of the result.
+    """
+
+    x: list[torch.Tensor]
+    points: torch.Tensor
+    mean: torch.Tensor
+    scale: torch.Tensor
+    denominator: int
+    levels: torch.Tensor
+    step: torch.Tensor
+    bias: torch.Tensor | None
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+    groups: int
+    activation: str
+    slope: torch.Tensor | None
+    residual: torch.Tensor | None
+    last_activation: str
+    shuffle: int
+    out_dtype: torch.dtype
+    statistics: bool
+    sums: Shape = field(init=False)
+    out: Shape = field(init=False)
+
+    def __post_init__(self) -> None:
+        op = "subset_conv2d"
+        whole = concatenated(op, self.x, (*FLOATS, torch.int8))
+        self.sums = conv_shape(op, whole, self.levels.shape, *self.geometry)
+        expect(op, "points", self.points, torch.int32, (whole[1], None))
+        expect(op, "mean", self.mean, torch.float32, whole[:2])
+        expect(op, "scale", self.scale, torch.float32, whole[:2])
+        expect(op, "levels", self.levels, torch.int16, (None,) * 4)
+        expect(op, "step", self.step, torch.float32, (self.sums[1],))
+        if not 1 <= self.denominator <= MAX_INT8_DENOMINATOR:
+            raise ValueError(
+                f"{op}: denominator is {self.denominator}, must be from 1 to {MAX_INT8_DENOMINATOR}"
+            )
+        expect_epilogue(
+            op, self.sums, self.bias, self.activation, self.slope, self.residual, FLOATS,
+            self.last_activation, self.shuffle,
+        )  # fmt: skip
+        expect_out(op, self.out_dtype, FLOATS)
+        expect_one_device(
+            op, **named(self.x), points=self.points, mean=self.mean, scale=self.scale,
+            levels=self.levels, step=self.step, bias=self.bias, slope=self.slope,
+            residual=self.residual,
+        )  # fmt: skip
+        self.out = shuffled(op, self.sums, self.shuffle)
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.stride, self.padding, self.dilation, self.groups
+
+
+@dataclass(eq=False)
+class UniformConv:
+    """The arguments of uniform_conv2d. Raises where they do not fit.
+
+    `sums`: the shape of the convolution's sums; `out`: that of the result.
+    """
+
+    x: list[torch.Tensor]
+    in_step: torch.Tensor
+    in_lowest: torch.Tensor
+    in_bits: int
+    levels: torch.Tensor
+    step: torch.Tensor
+    bias: torch.Tensor | None
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+    groups: int
+    activation: str
+    slope: torch.Tensor | None
+    residual: torch.Tensor | None
+    residual_step: torch.Tensor | None
+    residual_lowest: torch.Tensor | None
+    last_activation: str
+    shuffle: int
+    out_dtype: torch.dtype
+    out_step: torch.Tensor | None
+    out_lowest: torch.Tensor | None
+    out_bits: int
+    sums: Shape = field(init=False)
+    out: Shape = field(init=False)
+
+    def __post_init__(self) -> None:
+        op = "uniform_conv2d"
+        anything = (*FLOATS, torch.uint8)
+        whole = concatenated(op, self.x, anything)
+        self.sums = conv_shape(op, whole, self.levels.shape, *self.geometry)
+        expect(op, "levels", self.levels, torch.int16, (None,) * 4)
+        expect(op, "step", self.step, torch.float32, (self.sums[1],))
+        expect_epilogue(
+            op, self.sums, self.bias, self.activation, self.slope, self.residual, anything,
+            self.last_activation, self.shuffle,
+        )  # fmt: skip
+        _expect_quantizer(op, "in", self.in_step, self.in_lowest, self.in_bits)
+        _expect_quantizer(op, "residual", self.residual_step, self.residual_lowest, 8)
+        _expect_quantizer(op, "out", self.out_step, self.out_lowest, self.out_bits)
+        coded = self.residual is not None and self.residual.dtype == torch.uint8
+        if (self.residual_step is not None) != coded:
+            raise ValueError(f"{op}: a residual of uint8 codes and its step belong together")
+        expect_out(op, self.out_dtype, FLOATS if self.out_step is None else (torch.uint8,))
+        expect_one_device(
+            op, **named(self.x), in_step=self.in_step, residual_step=self.residual_step,
+            out_step=self.out_step, in_lowest=self.in_lowest, levels=self.levels,
+            residual_lowest=self.residual_lowest, out_lowest=self.out_lowest, step=self.step,
+            bias=self.bias, slope=self.slope, residual=self.residual,
+        )  # fmt: skip
+        self.out = shuffled(op, self.sums, self.shuffle)
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.stride, self.padding, self.dilation, self.groups
+
+
+def _expect_quantizer(
+    op: str, what: str, step: torch.Tensor | None, lowest: torch.Tensor | None, bits: int
+) -> None:
+    """Raise where step, lowest level and bits make no uniform quantizer; both may be missing."""
+    if (step is None) != (lowest is None):
+        raise ValueError(f"{op}: {what}_step and {what}_lowest belong together")
+    if step is None or lowest is None:
+        return
+    expect(op, f"{what}_step", step, torch.float32, ())
+    expect(op, f"{what}_lowest", lowest, torch.int32, ())
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise ValueError(f"{op}: {what}_bits is {bits}, must be from {MIN_BITS} to {MAX_BITS}")
+    check_levels(op, what, step, lowest, bits)
 
 
 def check_levels(op: str, what: str, step: torch.Tensor, lowest: torch.Tensor, bits: int) -> None:
@@ -148,22 +196,23 @@ def check_levels(op: str, what: str, step: torch.Tensor, lowest: torch.Tensor, b
 
 @torch.library.register_fake("ptqsr::subset_conv2d", lib=library)
 def _subset_conv2d(
-    x: list[torch.Tensor], *arguments: object
+    *arguments: Any,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    shape = check_subset_conv(x, *arguments)  # type: ignore[arg-type]
-    return empty(x[0], shape, torch.float32), *empty_statistics(x[0], shape, bool(arguments[-1]))
+    conv = SubsetConv(*arguments)
+    y = empty(conv.x[0], conv.out, conv.out_dtype)
+    return y, *empty_statistics(y, conv.statistics)
 
 
 @torch.library.register_fake("ptqsr::uniform_conv2d", lib=library)
-def _uniform_conv2d(x: list[torch.Tensor], *arguments: object) -> torch.Tensor:
-    shape = check_uniform_conv(x, *arguments)  # type: ignore[arg-type]
-    return empty(x[0], shape, torch.float32 if arguments[-3] is None else torch.uint8)
+def _uniform_conv2d(*arguments: Any) -> torch.Tensor:
+    conv = UniformConv(*arguments)
+    return empty(conv.x[0], conv.out, conv.out_dtype)
 
 
 def empty_statistics(
-    x: torch.Tensor, shape: Shape, wanted: bool
+    y: torch.Tensor, wanted: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the places for mean, low and high of a result; of no elements where not wanted."""
-    size = shape[:2] if wanted else (0,)
-    mean, low, high = (x.new_empty(size, dtype=torch.float32) for _ in range(3))
+    size = y.shape[:2] if wanted else (0,)
+    mean, low, high = (y.new_empty(size, dtype=torch.float32) for _ in range(3))
     return mean, low, high
