@@ -56,13 +56,14 @@ class DeployedNetwork(SRNetwork):
 def deploy(
     network: SRNetwork,
     device: str | torch.device = "cpu",
-    between: torch.dtype = torch.float16,
+    between: torch.dtype | None = None,
 ) -> DeployedNetwork:
     """Return a calibrated network as one that runs in integers; it stays as it is.
 
     between: how numbers are stored that only integer convolutions read. torch.float16 halves the
     memory that is read and written, keeps 11 bits of each number, and limits it to +-65504;
-    torch.float32 keeps all.
+    torch.float32 keeps all. None: float16 for DFSQ, float32 for static methods, which would no
+    longer be what was simulated.
 
     A network whose steps cannot be traced gets integer convolutions in the places of its quantized
     ones, and a warning says so. Layers that have no integer form stay simulated in floating point;
@@ -71,8 +72,8 @@ def deploy(
     """
     if torch.device(device).type != "cpu":
         raise PtqsrError(f"device {device}: deployed networks run on the CPU; CUDA comes later")
-    if between not in (torch.float16, torch.float32):
-        raise PtqsrError(f"between is {between}, must be torch.float16 or torch.float32")
+    if between not in (None, torch.float16, torch.float32):
+        raise PtqsrError(f"between is {between}, must be None, torch.float16 or torch.float32")
     ours = _deployable(network)
     store = Store()
     try:
@@ -90,7 +91,7 @@ def deploy(
 
 
 @torch.inference_mode(False)
-def plan(network: SRNetwork, between: torch.dtype = torch.float16) -> Plan:
+def plan(network: SRNetwork, between: torch.dtype | None = None) -> Plan:
     """Return how `deploy` would run a quantized network; raises PtqsrError where it would."""
     ours = _deployable(network)
     try:
@@ -99,7 +100,7 @@ def plan(network: SRNetwork, between: torch.dtype = torch.float16) -> Plan:
         return _drop_in_plan(ours, str(reason))
 
 
-def plan_methods(network: SRNetwork, between: torch.dtype) -> dict[str, Plan]:
+def plan_methods(network: SRNetwork, between: torch.dtype | None = None) -> dict[str, Plan]:
     """Return the Plan of each of a network's methods, which share their tensors."""
     as_integers = lru_cache(maxsize=None)(integer_conv)
     return {method: lower(trace(network, method), as_integers, between) for method in METHODS}

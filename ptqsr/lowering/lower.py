@@ -25,11 +25,13 @@ from ptqsr.lowering.trace import Traced
 from ptqsr.modules import Codes, SubsetCodes
 
 
-def lower(traced: Traced, as_integers: AsIntegers, between: torch.dtype) -> Plan:
+def lower(traced: Traced, as_integers: AsIntegers, between: torch.dtype | None = None) -> Plan:
     """Return the Plan of a traced network.
 
-    between: what numbers are stored as that only integer convolutions read. Raises PtqsrError where
-    the network gives something else than one tensor.
+    between: what numbers are stored as that only integer convolutions read; None: float16 if
+    subset convolutions make them, whose weights are rounded anyway, and float32 if static ones do,
+    which compute what is simulated. Raises PtqsrError where the network gives something else than
+    one tensor.
     """
     return _Lowering(Analysis(traced, as_integers), between).plan()
 
@@ -37,7 +39,7 @@ def lower(traced: Traced, as_integers: AsIntegers, between: torch.dtype) -> Plan
 class _Lowering:
     """Writes the records, each after what it needs."""
 
-    def __init__(self, found: Analysis, between: torch.dtype) -> None:
+    def __init__(self, found: Analysis, between: torch.dtype | None) -> None:
         self.found, self.between = found, between
         self.records: list[Record] = []
         self.made: dict[object, str] = {}  # what was emitted on the way, and its name
@@ -94,7 +96,12 @@ class _Lowering:
     def _stored(self, last: fx.Node) -> torch.dtype:
         if last in self.found.coded:
             return torch.uint8
-        return self.between if last in self.found.beside else torch.float32
+        if last not in self.found.beside:
+            return torch.float32
+        if self.between is not None:
+            return self.between
+        codes = self.found.convs[self.found.fusions[last].node].codes
+        return torch.float16 if isinstance(codes, SubsetCodes) else torch.float32
 
     def _source(self, part: fx.Node, codes: Codes) -> Source:
         """Return how a convolution reads a tensor, after what it needs has been emitted."""

@@ -49,7 +49,7 @@ def quantized(variant: str, method: str) -> SRNetwork:
 
 
 @cache
-def deployed(variant: str, method: str, between: torch.dtype = torch.float16) -> DeployedNetwork:
+def deployed(variant: str, method: str, between: torch.dtype | None = None) -> DeployedNetwork:
     return ptqsr.deploy(quantized(variant, method), between=between)
 
 

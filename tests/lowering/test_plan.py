@@ -111,8 +111,9 @@ def test_float16_between_integer_convolutions_alone() -> None:
     dtypes = {c.name: c.dtype for c in plan.convolutions}
     assert encoded and {dtypes[name] for name in encoded & dtypes.keys()} == {single}
     assert half in dtypes.values()
-    static = {c.dtype for c in deployed("edsr", "minmax8").plan.convolutions}
-    assert static == {half, single, torch.uint8}
+    for between, dtypes in ((None, {single, torch.uint8}), (half, {half, single, torch.uint8})):
+        convolutions = deployed("edsr", "minmax8", between).plan.convolutions
+        assert {c.dtype for c in convolutions} == dtypes
 
 
 def test_descriptions() -> None:

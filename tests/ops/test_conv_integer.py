@@ -156,7 +156,7 @@ def test_bad_input_to_the_others() -> None:
     for arguments, error, words in (
         ((W, step, scale), TypeError, "int16"),
         ((levels, step[1:], scale), ValueError, r"step has shape \(5,\), must have \(6\)"),
-        ((levels, step, scale[:, 1:]), ValueError, r"\(any, 4\)"),
+        ((levels, step, scale[:, 1:]), ValueError, r"\(N, 4\)"),
         ((levels, step, scale, 4), ValueError, "groups"),
         ((levels, step.double(), scale), TypeError, "float64"),
     ):

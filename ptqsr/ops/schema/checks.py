@@ -6,10 +6,17 @@ from collections.abc import Sequence
 
 import torch
 
+from ptqsr.config import MAX_BITS, MIN_BITS
+
 Shape = tuple[int, int, int, int]
 # Stride, padding, dilation, groups.
 Geometry = tuple[list[int], list[int], list[int], int]
 
+# Of pictures and of weights, whatever the sizes.
+NCHW = ("N", "C", "H", "W")
+OIHW = ("O", "C/g", "K", "K")
+# Up to here a point is an int8.
+MAX_INT8_DENOMINATOR = 127
 ACTIVATIONS = ("none", "relu", "leaky")
 LAST_ACTIVATIONS = ("none", "relu")
 # Sums of more products than this, of operands within +-255, may leave int32.
@@ -23,19 +30,40 @@ def expect(
     what: str,
     tensor: torch.Tensor,
     dtypes: torch.dtype | tuple[torch.dtype, ...],
-    shape: Sequence[int | None],
+    shape: Sequence[int | str],
 ) -> None:
-    """Raise TypeError for another dtype, ValueError for another shape; None is any size."""
+    """Raise TypeError for another dtype, ValueError for another shape; a name is any size."""
     dtypes = dtypes if isinstance(dtypes, tuple) else (dtypes,)
     if tensor.dtype not in dtypes:
         raise TypeError(f"{op}: {what} is {tensor.dtype}, must be {' or '.join(map(str, dtypes))}")
     found = tuple(tensor.shape)
     fits = len(found) == len(shape) and all(
-        size is None or size == given for size, given in zip(shape, found, strict=True)
+        isinstance(size, str) or size == given for size, given in zip(shape, found, strict=True)
     )
     if not fits:
-        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        wanted = ", ".join(map(str, shape))
         raise ValueError(f"{op}: {what} has shape {found}, must have ({wanted})")
+
+
+def expect_within(op: str, what: str, value: int, lowest: int, highest: int) -> None:
+    """Raise ValueError for a number outside of its range."""
+    if not lowest <= value <= highest:
+        raise ValueError(f"{op}: {what} is {value}, must be from {lowest} to {highest}")
+
+
+def expect_bits(op: str, bits: int, what: str = "bits") -> None:
+    """Raise ValueError for another width than codes have."""
+    expect_within(op, what, bits, MIN_BITS, MAX_BITS)
+
+
+def expect_points(
+    op: str, points: torch.Tensor, channels: int, denominator: int, largest: int
+) -> None:
+    """Raise for what are no points of a universal set, int32 [C, L], in units of 1/denominator."""
+    expect(op, "points", points, torch.int32, (channels, "L"))
+    if points.shape[1] < 1:
+        raise ValueError(f"{op}: points {tuple(points.shape)} has no points")
+    expect_within(op, "denominator", denominator, 1, largest)
 
 
 def expect_one_device(op: str, **tensors: torch.Tensor | None) -> None:
@@ -101,7 +129,7 @@ def concatenated(
         if not same or part.shape[0] != first[0]:
             shapes = ", ".join(str(tuple(part.shape)) for part in x)
             raise ValueError(f"{op}: the parts of x have shapes {shapes}; all must be [N, *, H, W]")
-        expect(op, "a part of x", part, dtypes, (None,) * 4)
+        expect(op, "a part of x", part, dtypes, NCHW)
     return first[0], sum(part.shape[1] for part in x), first[2], first[3]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ptqsr.ops.schema.checks import Shape, conv_shape, empty, expect, expect_one_device
+from ptqsr.ops.schema.checks import NCHW, OIHW, Shape, conv_shape, empty, expect, expect_one_device
 from ptqsr.ops.schema.library import library
 
 GEOMETRY = "int[2] stride, int[2] padding, int[2] dilation, int groups"
@@ -32,8 +32,8 @@ def check_int_conv(
     """Return the shape of int_conv2d's result; raise where the arguments do not fit."""
     op = "int_conv2d"
     shape = conv_shape(op, k.shape, weight.shape, stride, padding, dilation, groups)
-    expect(op, "k", k, (torch.int8, torch.uint8), (None,) * 4)
-    expect(op, "weight", weight, torch.int8, (None,) * 4)
+    expect(op, "k", k, (torch.int8, torch.uint8), NCHW)
+    expect(op, "weight", weight, torch.int8, OIHW)
     expect_one_device(op, k=k, weight=weight)
     return shape
 
@@ -43,12 +43,12 @@ def check_refold(
 ) -> None:
     """Raise where the arguments of refold_weights do not fit."""
     op = "refold_weights"
-    expect(op, "levels", levels, torch.int16, (None,) * 4)
+    expect(op, "levels", levels, torch.int16, OIHW)
     out_channels, per_group = levels.shape[:2]
     if groups < 1 or out_channels % groups:
         raise ValueError(f"{op}: {out_channels} output channels in {groups} groups")
     expect(op, "step", step, torch.float32, (out_channels,))
-    expect(op, "scale", scale, torch.float32, (None, per_group * groups))
+    expect(op, "scale", scale, torch.float32, ("N", per_group * groups))
     expect_one_device(op, levels=levels, step=step, scale=scale)
 
 
@@ -64,9 +64,9 @@ def check_shift_add(
     """Return the shape of shift_add_conv2d's result; raise where the arguments do not fit."""
     op = "shift_add_conv2d"
     shape = conv_shape(op, codes.shape, weight.shape, stride, padding, dilation, groups)
-    expect(op, "codes", codes, torch.int32, (None,) * 4)
-    expect(op, "shifts", shifts, torch.int32, (None, None))
-    expect(op, "weight", weight, (torch.int8, torch.int16), (None,) * 4)
+    expect(op, "codes", codes, torch.int32, NCHW)
+    expect(op, "shifts", shifts, torch.int32, ("W", "E"))
+    expect(op, "weight", weight, (torch.int8, torch.int16), OIHW)
     words, elements = shifts.shape
     if not words or not elements or words * index_bits(elements) + 1 > MAX_CODE_BITS:
         raise ValueError(f"{op}: shifts {tuple(shifts.shape)} make no codes of 32 bits")

@@ -7,25 +7,26 @@ from typing import Any
 
 import torch
 
-from ptqsr.config import MAX_BITS, MIN_BITS
 from ptqsr.ops.schema.checks import (
+    MAX_INT8_DENOMINATOR,
+    OIHW,
     Geometry,
     Shape,
     concatenated,
     conv_shape,
     empty,
     expect,
+    expect_bits,
     expect_epilogue,
     expect_one_device,
     expect_out,
+    expect_points,
     named,
     shuffled,
 )
 from ptqsr.ops.schema.conv import GEOMETRY
 from ptqsr.ops.schema.library import library
 from ptqsr.ops.schema.uniform import check_grid
-
-MAX_INT8_DENOMINATOR = 127
 
 library.define(
     "subset_conv2d(Tensor[] x, Tensor points, Tensor mean, Tensor scale, int denominator,"
@@ -78,15 +79,11 @@ class SubsetConv:
         op = "subset_conv2d"
         whole = concatenated(op, self.x, (*FLOATS, torch.int8))
         self.sums = conv_shape(op, whole, self.levels.shape, *self.geometry)
-        expect(op, "points", self.points, torch.int32, (whole[1], None))
+        expect_points(op, self.points, whole[1], self.denominator, MAX_INT8_DENOMINATOR)
         expect(op, "mean", self.mean, torch.float32, whole[:2])
         expect(op, "scale", self.scale, torch.float32, whole[:2])
-        expect(op, "levels", self.levels, torch.int16, (None,) * 4)
+        expect(op, "levels", self.levels, torch.int16, OIHW)
         expect(op, "step", self.step, torch.float32, (self.sums[1],))
-        if not 1 <= self.denominator <= MAX_INT8_DENOMINATOR:
-            raise ValueError(
-                f"{op}: denominator is {self.denominator}, must be from 1 to {MAX_INT8_DENOMINATOR}"
-            )
         expect_epilogue(
             op, self.sums, self.bias, self.activation, self.slope, self.residual, FLOATS,
             self.last_activation, self.shuffle,
@@ -141,7 +138,7 @@ class UniformConv:
         anything = (*FLOATS, torch.uint8)
         whole = concatenated(op, self.x, anything)
         self.sums = conv_shape(op, whole, self.levels.shape, *self.geometry)
-        expect(op, "levels", self.levels, torch.int16, (None,) * 4)
+        expect(op, "levels", self.levels, torch.int16, OIHW)
         expect(op, "step", self.step, torch.float32, (self.sums[1],))
         expect_epilogue(
             op, self.sums, self.bias, self.activation, self.slope, self.residual, anything,
@@ -177,8 +174,7 @@ def _expect_quantizer(
         return
     expect(op, f"{what}_step", step, torch.float32, ())
     expect(op, f"{what}_lowest", lowest, torch.int32, ())
-    if not MIN_BITS <= bits <= MAX_BITS:
-        raise ValueError(f"{op}: {what}_bits is {bits}, must be from {MIN_BITS} to {MAX_BITS}")
+    expect_bits(op, bits, f"{what}_bits")
     check_levels(op, what, step, lowest, bits)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ptqsr.ops.schema.library import check_bits, check_dtypes, library
+from ptqsr.ops.schema.checks import expect, expect_bits
+from ptqsr.ops.schema.library import library
 
 library.define("pack_codes(Tensor codes, int bits) -> Tensor")
 library.define("unpack_codes(Tensor packed, int bits, int count) -> Tensor")
@@ -29,16 +30,16 @@ def _unpack_codes(packed: torch.Tensor, bits: int, count: int) -> torch.Tensor:
 
 def check_pack(codes: torch.Tensor, bits: int) -> None:
     """Raise ValueError or TypeError for what cannot be packed."""
-    check_bits("pack_codes", bits)
-    check_dtypes("pack_codes", codes=(codes, torch.uint8))
+    expect_bits("pack_codes", bits)
+    expect("pack_codes", "codes", codes, torch.uint8, tuple(codes.shape))
     if codes.ndim < 1:
         raise ValueError("pack_codes: codes have no dimension to pack along")
 
 
 def check_unpack(packed: torch.Tensor, bits: int, count: int) -> None:
     """Raise ValueError or TypeError for bytes that are not those of `count` codes."""
-    check_bits("unpack_codes", bits)
-    check_dtypes("unpack_codes", packed=(packed, torch.uint8))
+    expect_bits("unpack_codes", bits)
+    expect("unpack_codes", "packed", packed, torch.uint8, tuple(packed.shape))
     if packed.ndim < 1 or count < 0 or packed.shape[-1] != packed_bytes(count, bits):
         raise ValueError(
             f"unpack_codes: rows of packed {tuple(packed.shape)} do not hold {count} codes of "

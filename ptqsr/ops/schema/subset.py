@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from ptqsr.ops.schema.library import check_bits, check_device, check_dtypes, layout, library
+from ptqsr.ops.schema.checks import (
+    MAX_INT8_DENOMINATOR,
+    NCHW,
+    expect,
+    expect_bits,
+    expect_one_device,
+    expect_points,
+    expect_within,
+)
+from ptqsr.ops.schema.library import layout, library
 from ptqsr.ops.schema.packing import packed_bytes
 
 # Up to here float32 holds every threshold, a half-integer, exactly.
 MAX_DENOMINATOR = 1 << 22
-# Up to here a point is an int8, and so can be encoded.
-MAX_INT8_DENOMINATOR = 127
 
 library.define(
     "subset_fake_quant(Tensor x, Tensor points, Tensor nonnegative, int denominator)"
@@ -31,30 +38,11 @@ def check_subset(
     x: torch.Tensor, points: torch.Tensor, nonnegative: torch.Tensor, denominator: int
 ) -> None:
     """Raise ValueError or TypeError where dtypes, shapes or devices do not fit."""
-    if x.ndim != 4 or points.ndim != 2 or points.shape[1] < 1:
-        raise ValueError(
-            f"subset_fake_quant: x {tuple(x.shape)} must be [N, C, H, W] and points "
-            f"{tuple(points.shape)} [C, levels]"
-        )
-    channels = x.shape[1]
-    if points.shape[0] != channels or tuple(nonnegative.shape) != (channels,):
-        raise ValueError(
-            f"subset_fake_quant: x has {channels} channels, but points have shape "
-            f"{tuple(points.shape)} and nonnegative {tuple(nonnegative.shape)}"
-        )
-    check_dtypes(
-        "subset_fake_quant",
-        x=(x, torch.float32),
-        points=(points, torch.int32),
-        nonnegative=(nonnegative, torch.bool),
-    )
-    check_device("subset_fake_quant", x=x, points=points, nonnegative=nonnegative)
-    _check_denominator("subset_fake_quant", denominator, MAX_DENOMINATOR)
-
-
-def _check_denominator(operation: str, denominator: int, largest: int) -> None:
-    if not 1 <= denominator <= largest:
-        raise ValueError(f"{operation}: denominator is {denominator}, must be from 1 to {largest}")
+    op = "subset_fake_quant"
+    expect(op, "x", x, torch.float32, NCHW)
+    expect_points(op, points, x.shape[1], denominator, MAX_DENOMINATOR)
+    expect(op, "nonnegative", nonnegative, torch.bool, (x.shape[1],))
+    expect_one_device(op, x=x, points=points, nonnegative=nonnegative)
 
 
 library.define("channel_stats(Tensor x) -> (Tensor mean, Tensor low, Tensor high)")
@@ -69,9 +57,7 @@ def _channel_stats(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.T
 
 def check_stats(x: torch.Tensor) -> None:
     """Raise ValueError or TypeError for what is no activation."""
-    if x.ndim != 4:
-        raise ValueError(f"channel_stats: x {tuple(x.shape)} must be [N, C, H, W]")
-    check_dtypes("channel_stats", x=(x, torch.float32))
+    expect("channel_stats", "x", x, torch.float32, NCHW)
 
 
 library.define(
@@ -92,21 +78,12 @@ def check_normalisation(
     mean: torch.Tensor, low: torch.Tensor, high: torch.Tensor, nonnegative: torch.Tensor
 ) -> None:
     """Raise ValueError or TypeError where dtypes, shapes or devices do not fit."""
-    shapes = [tuple(tensor.shape) for tensor in (mean, low, high)]
-    alike = shapes[0] == shapes[1] == shapes[2]
-    if mean.ndim != 2 or not alike or tuple(nonnegative.shape) != shapes[0][1:]:
-        raise ValueError(
-            f"normalisation: mean, low, high {shapes} must be [N, C] and nonnegative "
-            f"{tuple(nonnegative.shape)} [C]"
-        )
-    check_dtypes(
-        "normalisation",
-        mean=(mean, torch.float32),
-        low=(low, torch.float32),
-        high=(high, torch.float32),
-        nonnegative=(nonnegative, torch.bool),
-    )
-    check_device("normalisation", mean=mean, low=low, high=high, nonnegative=nonnegative)
+    op = "normalisation"
+    expect(op, "mean", mean, torch.float32, ("N", "C"))
+    expect(op, "low", low, torch.float32, mean.shape)
+    expect(op, "high", high, torch.float32, mean.shape)
+    expect(op, "nonnegative", nonnegative, torch.bool, mean.shape[1:])
+    expect_one_device(op, mean=mean, low=low, high=high, nonnegative=nonnegative)
 
 
 library.define(
@@ -156,44 +133,27 @@ def check_encode(
     bits: int | None = None,
 ) -> None:
     """Raise ValueError or TypeError where dtypes, shapes or devices do not fit."""
-    if x.ndim != 4:
-        raise ValueError(f"{operation}: x {tuple(x.shape)} must be [N, C, H, W]")
-    _check_points(operation, points, x.shape[1], bits)
-    check_dtypes(operation, x=(x, torch.float32))
-    _check_given(operation, x, denominator, mean, scale, x.shape[0], x.shape[1])
-    check_device(operation, x=x, points=points)
-
-
-def _check_points(operation: str, points: torch.Tensor, channels: int, bits: int | None) -> None:
-    if points.ndim != 2 or points.shape[0] != channels or points.shape[1] < 1:
-        raise ValueError(
-            f"{operation}: points {tuple(points.shape)} must be [C, levels] for {channels} channels"
-        )
-    check_dtypes(operation, points=(points, torch.int32))
+    expect(operation, "x", x, torch.float32, NCHW)
+    expect_points(operation, points, x.shape[1], denominator, MAX_INT8_DENOMINATOR)
     if bits is not None:
-        check_bits(operation, bits)
-        if points.shape[1] > 1 << bits:
-            raise ValueError(f"{operation}: {points.shape[1]} points are too many for {bits} bits")
+        _expect_few(operation, points, bits)
+    _expect_scales(operation, mean, scale, x.shape[0], x.shape[1])
+    expect_one_device(operation, x=x, points=points, mean=mean, scale=scale)
 
 
-def _check_given(
-    operation: str,
-    data: torch.Tensor,
-    denominator: int,
-    mean: torch.Tensor,
-    scale: torch.Tensor,
-    samples: int,
-    channels: int,
+def _expect_few(operation: str, points: torch.Tensor, bits: int) -> None:
+    """Raise ValueError where codes of some bits do not count the points."""
+    expect_bits(operation, bits)
+    if points.shape[1] > 1 << bits:
+        raise ValueError(f"{operation}: {points.shape[1]} points are too many for {bits} bits")
+
+
+def _expect_scales(
+    operation: str, mean: torch.Tensor, scale: torch.Tensor, samples: int, channels: int
 ) -> None:
-    for name, tensor in (("mean", mean), ("scale", scale)):
-        if tuple(tensor.shape) != (samples, channels):
-            raise ValueError(
-                f"{operation}: {name} {tuple(tensor.shape)} must be [N, C] = [{samples}, "
-                f"{channels}] for data of shape {tuple(data.shape)}"
-            )
-    check_dtypes(operation, mean=(mean, torch.float32), scale=(scale, torch.float32))
-    check_device(operation, data=data, mean=mean, scale=scale)
-    _check_denominator(operation, denominator, MAX_INT8_DENOMINATOR)
+    """Raise for what are no means and scales of samples and channels."""
+    expect(operation, "mean", mean, torch.float32, (samples, channels))
+    expect(operation, "scale", scale, torch.float32, (samples, channels))
 
 
 library.define("subset_decode(Tensor k, int denominator, Tensor mean, Tensor scale) -> Tensor")
@@ -211,10 +171,11 @@ def check_decode(
     k: torch.Tensor, denominator: int, mean: torch.Tensor, scale: torch.Tensor
 ) -> None:
     """Raise ValueError or TypeError where dtypes, shapes or devices do not fit."""
-    if k.ndim != 4:
-        raise ValueError(f"subset_decode: k {tuple(k.shape)} must be [N, C, H, W]")
-    check_dtypes("subset_decode", k=(k, torch.int8))
-    _check_given("subset_decode", k, denominator, mean, scale, k.shape[0], k.shape[1])
+    op = "subset_decode"
+    expect(op, "k", k, torch.int8, NCHW)
+    expect_within(op, "denominator", denominator, 1, MAX_INT8_DENOMINATOR)
+    _expect_scales(op, mean, scale, k.shape[0], k.shape[1])
+    expect_one_device(op, k=k, mean=mean, scale=scale)
 
 
 library.define(
@@ -247,14 +208,12 @@ def check_decode_packed(
     bits: int,
 ) -> None:
     """Raise ValueError or TypeError where dtypes, shapes or devices do not fit."""
-    operation = "subset_decode_packed"
+    op = "subset_decode_packed"
     channels = points.shape[0] if points.ndim else 0
-    _check_points(operation, points, channels, bits)
-    if packed.ndim != 4 or packed.shape[3] != packed_bytes(channels, bits):
-        raise ValueError(
-            f"{operation}: packed {tuple(packed.shape)} must be [N, H, W, "
-            f"{packed_bytes(channels, bits)}] for {channels} channels of {bits} bits"
-        )
-    check_dtypes(operation, packed=(packed, torch.uint8))
-    _check_given(operation, packed, denominator, mean, scale, packed.shape[0], channels)
-    check_device(operation, packed=packed, points=points)
+    expect_points(op, points, channels, denominator, MAX_INT8_DENOMINATOR)
+    _expect_few(op, points, bits)
+    row = packed_bytes(channels, bits)
+    what = f"packed, {channels} channels of {bits} bits,"
+    expect(op, what, packed, torch.uint8, ("N", "H", "W", row))
+    _expect_scales(op, mean, scale, packed.shape[0], channels)
+    expect_one_device(op, packed=packed, points=points, mean=mean, scale=scale)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ptqsr.ops.schema.library import check_bits, check_device, check_dtypes, layout, library
+from ptqsr.ops.schema.checks import expect, expect_bits, expect_one_device
+from ptqsr.ops.schema.library import layout, library
 
 # Up to here rounding to a level is exact in float32.
 LARGEST_LEVEL = 1 << 20
@@ -33,16 +34,11 @@ def check_uniform(
     operation: str, x: torch.Tensor, step: torch.Tensor, lowest: torch.Tensor, bits: int
 ) -> None:
     """Raise ValueError or TypeError where dtypes, shapes, devices or values do not fit."""
-    if step.ndim != 0 or lowest.ndim != 0:
-        raise ValueError(
-            f"{operation}: step {tuple(step.shape)} and lowest {tuple(lowest.shape)} must be "
-            "scalars, shape ()"
-        )
-    check_dtypes(
-        operation, x=(x, torch.float32), step=(step, torch.float32), lowest=(lowest, torch.int32)
-    )
-    check_device(operation, x=x, step=step, lowest=lowest)
-    check_bits(operation, bits)
+    expect(operation, "x", x, torch.float32, tuple(x.shape))
+    expect(operation, "step", step, torch.float32, ())
+    expect(operation, "lowest", lowest, torch.int32, ())
+    expect_one_device(operation, x=x, step=step, lowest=lowest)
+    expect_bits(operation, bits)
     check_grid(operation, step, lowest)
 
 
