@@ -2,7 +2,7 @@
 
     python -m benchmarks.kernels.uniform_conv2d --json benchmarks/results/uniform_conv2d.json
 
-Older forms lie in `uniform_conv2d/`; the last one is in `csrc/cpu/conv_loops.h`. All give the bytes
+Older forms lie in `uniform_conv2d/`; the last one is in `csrc/cpu/conv_tiles.h`. All give the bytes
 of the PyTorch reference, which is checked before they are timed. The trials are what was tried on
 the last form; what gains nothing stayed out.
 """

@@ -1,0 +1,254 @@
+// The loops of conv.h that make results of sums.
+//
+// Included by conv_loops.h alone.
+#pragma once
+
+#include "cpu/conv.h"
+#include "cpu/vectors.h"
+
+namespace ptqsr::cpu {
+namespace {
+
+typedef uint8_t BVec __attribute__((vector_size(kLanes)));  // a byte for each of a vector's lanes
+
+constexpr float kLargestHalf = 65504;
+
+// The larger, or the second where one is NaN; and the smaller likewise.
+INLINE Vec larger(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vec>(
+      _mm512_maskz_max_ps(0xFFFF, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Vec>(
+      _mm256_max_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#else
+  return a > b ? a : b;
+#endif
+}
+
+INLINE Vec smaller(Vec a, Vec b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vec>(
+      _mm512_maskz_min_ps(0xFFFF, reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Vec>(
+      _mm256_min_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#else
+  return a < b ? a : b;
+#endif
+}
+
+// To the nearest whole number, half to even; |v| < 2^22.
+INLINE IVec rounded(Vec v) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<IVec>(_mm512_maskz_cvtps_epi32(0xFFFF, reinterpret_cast<__m512>(v)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<IVec>(_mm256_cvtps_epi32(reinterpret_cast<__m256>(v)));
+#else
+  // Adding 1.5 * 2^23 leaves no place for fractions.
+  return __builtin_convertvector((v + 0x1.8p23f) - 0x1.8p23f, IVec);
+#endif
+}
+
+// GCC 12 takes __builtin_convertvector of bytes apart, one by one.
+INLINE IVec widened(BVec bytes) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<IVec>(
+      _mm512_maskz_cvtepu8_epi32(0xFFFF, reinterpret_cast<__m128i>(bytes)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<IVec>(
+      _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(reinterpret_cast<int64_t>(bytes))));
+#else
+  return __builtin_convertvector(bytes, IVec);
+#endif
+}
+
+// What is added to a value, and what is stored.
+enum class Rest { nothing, floats, halves, codes };
+enum class Result { floats, halves, codes };
+
+// `count` values of a residual, not scaled yet.
+template <Rest kRest, bool kWhole>
+INLINE Vec rest_at(const void* residual, int64_t at, int64_t count, int32_t lowest) {
+  if (kRest == Rest::floats) {
+    const float* from = static_cast<const float*>(residual) + at;
+    return kWhole ? load(from) : load_part(from, count);
+  }
+  if (kRest == Rest::halves) {
+    const Half* from = static_cast<const Half*>(residual) + at;
+    return kWhole ? load(from) : load_part(from, count);
+  }
+  const uint8_t* from = static_cast<const uint8_t*>(residual) + at;
+  const BVec bytes = kWhole ? load_as<BVec>(from) : load_part_as<BVec>(from, count);
+  return __builtin_convertvector(widened(bytes) + lowest, Vec);
+}
+
+template <bool kWhole, class V>
+INLINE void put(void* to, int64_t count, V v) {
+  kWhole ? store_as(to, v) : store_part_as(to, count, v);
+}
+
+// One vector of output channels of all pixels of a tile. `kWhole`: all its channels exist.
+template <bool kLeaky, Rest kRest, bool kStatistics, Result kResult, bool kWhole>
+INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
+  // Copies, since y might alias the tables for all that the compiler knows.
+  const Vec scale = load_as<Vec>(out.scale + lane), rest_scale = all(out.residual_scale);
+  // Floors that follow each other are one; float16 has its own.
+  const float end =
+      kResult == Result::halves && out.last_floor < -kLargestHalf ? -kLargestHalf : out.last_floor;
+  const bool joined = kRest == Rest::nothing && !kLeaky;
+  const Vec floor = all(out.floor);
+  const Vec last_floor = all(joined && out.floor > end ? out.floor : end);
+  const Vec slope = kLeaky ? load_as<Vec>(out.slope + lane) : Vec{};
+  const Vec lowest = all(out.lowest), highest = all(out.highest);
+  const int64_t pixels = out.pixels, lanes = out.lanes, step = out.step;
+  const int32_t *acc = out.acc + lane, *classes = out.classes;
+  const int32_t* window_sums = out.window_sums;
+  const int32_t residual_lowest = out.residual_lowest, lowest_level = out.lowest_level;
+  const int64_t terms_stride = out.terms_stride;
+  const float* terms = out.terms + lane;
+  const void* residual = out.residual;
+  void* y = out.y;
+  int64_t at = out.at + lane;
+  Vec sum{}, low{}, high{};
+  if (kStatistics) {
+    sum = load_as<Vec>(out.sum + lane);
+    low = load_as<Vec>(out.low + lane);
+    high = load_as<Vec>(out.high + lane);
+  }
+  for (int64_t i = 0; i < pixels; ++i, at += step) {
+    IVec sums = load_as<IVec>(acc + i * lanes);
+    if (window_sums != nullptr) sums += load_as<IVec>(out.zero_points + lane) * window_sums[i];
+    Vec v = __builtin_convertvector(sums, Vec) * scale +
+            load_as<Vec>(terms + classes[i] * terms_stride);
+    if (kLeaky) v = v < 0.0f ? v * slope : v;
+    if (!kLeaky && kRest != Rest::nothing) v = larger(floor, v);
+    if (kRest != Rest::nothing) {
+      v += rest_at<kRest, kWhole>(residual, at, count, residual_lowest) * rest_scale;
+    }
+    v = larger(last_floor, v);
+    if (kResult == Result::codes) {
+      // Limits are whole numbers, so that they may come first; NaN becomes the lowest.
+      const IVec level = rounded(smaller(larger(v, lowest), highest));
+      put<kWhole>(static_cast<uint8_t*>(y) + at, count,
+                  __builtin_convertvector(level - lowest_level, BVec));
+    } else if (kResult == Result::halves) {
+      // NaN stays.
+      const HVec half = narrowed(smaller(all(kLargestHalf), v));
+      put<kWhole>(static_cast<Half*>(y) + at, count, half);
+      if (kStatistics) v = widened(half);
+    } else {
+      put<kWhole>(static_cast<float*>(y) + at, count, v);
+    }
+    if (kStatistics) {
+      sum += v;
+      low = smaller(v, low);
+      high = larger(v, high);
+    }
+  }
+  if (kStatistics) {
+    store_as(out.sum + lane, sum);
+    store_as(out.low + lane, low);
+    store_as(out.high + lane, high);
+  }
+}
+
+template <bool kLeaky, Rest kRest, bool kStatistics, Result kResult>
+void vectors(const TileOutput& out) {
+  int64_t lane = 0;
+  for (; lane + kLanes <= out.channels; lane += kLanes) {
+    vector<kLeaky, kRest, kStatistics, kResult, true>(out, lane, kLanes);
+  }
+  if (lane < out.channels) {
+    vector<kLeaky, kRest, kStatistics, kResult, false>(out, lane, out.channels - lane);
+  }
+}
+
+template <bool kLeaky, bool kStatistics, Result kResult>
+void with_rest(const TileOutput& out) {
+  if (out.residual == nullptr) return vectors<kLeaky, Rest::nothing, kStatistics, kResult>(out);
+  switch (out.residual_storage) {
+    case Storage::floats:
+      return vectors<kLeaky, Rest::floats, kStatistics, kResult>(out);
+    case Storage::halves:
+      return vectors<kLeaky, Rest::halves, kStatistics, kResult>(out);
+    case Storage::codes:
+      return vectors<kLeaky, Rest::codes, kStatistics, kResult>(out);
+  }
+}
+
+template <Result kResult>
+void store_numbers(const TileOutput& out) {
+  if (out.sum != nullptr) {
+    return out.leaky ? with_rest<true, true, kResult>(out) : with_rest<false, true, kResult>(out);
+  }
+  out.leaky ? with_rest<true, false, kResult>(out) : with_rest<false, false, kResult>(out);
+}
+
+#if defined(__AVX512F__)
+// As vector() for a block of four whole vectors: pixel by pixel, whose codes are one vector of
+// bytes. Without `kFloors` the lowest level is no lower than the floors.
+template <bool kLeaky, Rest kRest, bool kFloors>
+void pixels_of_codes(TileOutput out) {  // a copy, since y might alias it
+  const Vec floor = all(out.floor), last_floor = all(out.last_floor);
+  const Vec highest = all(out.highest), rest_scale = all(out.residual_scale);
+  const Packed lowest = all16(out.lowest_level);
+  for (int64_t i = 0; i < out.pixels; ++i, out.acc += 4 * kLanes, out.at += out.step) {
+    const float* terms = out.terms + out.classes[i] * out.terms_stride;
+    IVec levels[4];
+#pragma GCC unroll 4
+    for (int s = 0; s < 4; ++s) {
+      const int64_t lane = s * kLanes;
+      Vec v = __builtin_convertvector(load_as<IVec>(out.acc + lane), Vec) *
+                  load_as<Vec>(out.scale + lane) +
+              load_as<Vec>(terms + lane);
+      if (kLeaky) v = v < 0.0f ? v * load_as<Vec>(out.slope + lane) : v;
+      if (kFloors) v = larger(floor, v);
+      if (kRest != Rest::nothing) {
+        v += rest_at<kRest, true>(out.residual, out.at + lane, kLanes, out.residual_lowest) *
+             rest_scale;
+      }
+      if (kFloors) v = larger(last_floor, v);
+      levels[s] = rounded(smaller(highest, v));  // NaN becomes the least integer
+    }
+    // Packing saturates: at 0, which is the lowest level.
+    const __m512i codes = _mm512_packus_epi16(minus16(pack32(levels[0], levels[1]), lowest),
+                                              minus16(pack32(levels[2], levels[3]), lowest));
+    store_as(static_cast<uint8_t*>(out.y) + out.at, in_order(reinterpret_cast<Bytes>(codes)));
+  }
+}
+
+template <bool kLeaky, Rest kRest>
+void whole_codes(const TileOutput& out) {
+  // What is added after the first floor may lead below it.
+  const float limit = kRest == Rest::nothing ? out.lowest : -INFINITY;
+  const bool floors = out.floor > limit || out.last_floor > out.lowest;
+  floors ? pixels_of_codes<kLeaky, kRest, true>(out) : pixels_of_codes<kLeaky, kRest, false>(out);
+}
+
+template <bool kLeaky>
+void whole_codes(const TileOutput& out) {
+  if (out.residual == nullptr) return whole_codes<kLeaky, Rest::nothing>(out);
+  switch (out.residual_storage) {
+    case Storage::floats:
+      return whole_codes<kLeaky, Rest::floats>(out);
+    case Storage::halves:
+      return whole_codes<kLeaky, Rest::halves>(out);
+    case Storage::codes:
+      return whole_codes<kLeaky, Rest::codes>(out);
+  }
+}
+#endif
+
+void store_codes(const TileOutput& out) {
+#if defined(__AVX512F__)
+  if (out.channels == 4 * kLanes && out.window_sums == nullptr) {
+    return out.leaky ? whole_codes<true>(out) : whole_codes<false>(out);
+  }
+#endif
+  out.leaky ? with_rest<true, false, Result::codes>(out)
+            : with_rest<false, false, Result::codes>(out);
+}
+
+}  // namespace
+}  // namespace ptqsr::cpu
