@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cpu/conv.h"
+#include "cpu/conv_tiles.h"
 #include "cpu/vectors.h"
 
 namespace ptqsr::cpu {
@@ -185,19 +186,36 @@ void store_numbers(const TileOutput& out) {
   out.leaky ? with_rest<true, false, kResult>(out) : with_rest<false, false, kResult>(out);
 }
 
+#if defined(__AVX2__)
+// Levels of a pixel, less `lowest`, as bytes in their order. Packing saturates: at 0, which is the
+// lowest level.
 #if defined(__AVX512F__)
-// As vector() for a block of four whole vectors: pixel by pixel, whose codes are one vector of
-// bytes. Without `kFloors` the lowest level is no lower than the floors.
+INLINE void store_levels(void* to, const IVec (&v)[kMaxVectors], Packed lowest) {
+  const __m512i codes =
+      _mm512_packus_epi16(minus16(pack32(v[0], v[1]), lowest), minus16(pack32(v[2], v[3]), lowest));
+  store_as(to, in_order(reinterpret_cast<Bytes>(codes)));
+}
+#else
+INLINE void store_levels(void* to, const IVec (&v)[kMaxVectors], Packed lowest) {
+  const Packed words = minus16(pack32(v[0], v[1]), lowest);
+  const __m256i codes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words, words),
+                                                    _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
+  store_as(to, _mm256_castsi256_si128(codes));
+}
+#endif
+
+// As vector() for a block of kMaxVectors whole vectors: pixel by pixel. Without `kFloors` the
+// lowest level is no lower than the floors.
 template <bool kLeaky, Rest kRest, bool kFloors>
 void pixels_of_codes(TileOutput out) {  // a copy, since y might alias it
   const Vec floor = all(out.floor), last_floor = all(out.last_floor);
   const Vec highest = all(out.highest), rest_scale = all(out.residual_scale);
   const Packed lowest = all16(out.lowest_level);
-  for (int64_t i = 0; i < out.pixels; ++i, out.acc += 4 * kLanes, out.at += out.step) {
+  for (int64_t i = 0; i < out.pixels; ++i, out.acc += kMaxVectors * kLanes, out.at += out.step) {
     const float* terms = out.terms + out.classes[i] * out.terms_stride;
-    IVec levels[4];
+    IVec levels[kMaxVectors];
 #pragma GCC unroll 4
-    for (int s = 0; s < 4; ++s) {
+    for (int s = 0; s < kMaxVectors; ++s) {
       const int64_t lane = s * kLanes;
       Vec v = __builtin_convertvector(load_as<IVec>(out.acc + lane), Vec) *
                   load_as<Vec>(out.scale + lane) +
@@ -211,10 +229,7 @@ void pixels_of_codes(TileOutput out) {  // a copy, since y might alias it
       if (kFloors) v = larger(last_floor, v);
       levels[s] = rounded(smaller(highest, v));  // NaN becomes the least integer
     }
-    // Packing saturates: at 0, which is the lowest level.
-    const __m512i codes = _mm512_packus_epi16(minus16(pack32(levels[0], levels[1]), lowest),
-                                              minus16(pack32(levels[2], levels[3]), lowest));
-    store_as(static_cast<uint8_t*>(out.y) + out.at, in_order(reinterpret_cast<Bytes>(codes)));
+    store_levels(static_cast<uint8_t*>(out.y) + out.at, levels, lowest);
   }
 }
 
@@ -241,8 +256,8 @@ void whole_codes(const TileOutput& out) {
 #endif
 
 void store_codes(const TileOutput& out) {
-#if defined(__AVX512F__)
-  if (out.channels == 4 * kLanes && out.window_sums == nullptr) {
+#if defined(__AVX2__)
+  if (out.channels == kMaxVectors * kLanes && out.window_sums == nullptr) {
     return out.leaky ? whole_codes<true>(out) : whole_codes<false>(out);
   }
 #endif
