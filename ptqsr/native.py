@@ -30,6 +30,12 @@ def load() -> ModuleType | None:
     return _native
 
 
+def cuda() -> ModuleType | None:
+    """Return the native module's CUDA kernels; None where this build has none."""
+    native = load()
+    return None if native is None else getattr(native, "cuda", None)
+
+
 @cache
 def cpu_isa() -> str:
     """Return the instruction set that the CPU kernels use: the best one, or PTQSR_CPU_ISA.

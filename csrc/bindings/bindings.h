@@ -27,6 +27,7 @@ Isa isa_named(const std::string& name);
 void check(Status status, const char* operation);
 
 void bind_conv(py::module_& m);
+void bind_cuda(py::module_& m);
 void bind_device(py::module_& m);
 void bind_histogram(py::module_& m);
 void bind_packing(py::module_& m);

@@ -1,4 +1,3 @@
-#include <new>
 #include <stdexcept>
 #include <vector>
 
@@ -11,13 +10,6 @@ Isa isa_named(const std::string& name) {
     if (name == kIsaNames[i]) return static_cast<Isa>(i);
   }
   throw std::invalid_argument("unknown instruction set " + name);
-}
-
-void check(Status status, const char* operation) {
-  if (status == Status::out_of_memory) throw std::bad_alloc();
-  if (status != Status::ok) {
-    throw std::invalid_argument(std::string(operation) + ": " + message(status));
-  }
 }
 
 namespace {
@@ -45,4 +37,8 @@ PYBIND11_MODULE(_native, m) {
   bind_selection(m);
   bind_subset(m);
   bind_uniform(m);
+#ifdef PTQSR_CUDA
+  py::module_ gpu = m.def_submodule("cuda");
+  bind_cuda(gpu);
+#endif
 }

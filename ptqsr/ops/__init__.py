@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ptqsr.ops import autograd, cpu, reference, schema
+from ptqsr.ops import autograd, cpu, cuda, reference, schema
 from ptqsr.ops.convolutions import (
     int_conv2d,
     refold_weights,

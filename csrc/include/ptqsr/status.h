@@ -11,6 +11,8 @@ enum class Status {
   code_out_of_range,
   out_of_memory,
   isa_not_available,
+  too_large,
+  device_failed,  // cuda::last_error() says why
 };
 
 constexpr const char* message(Status status) {
@@ -29,6 +31,10 @@ constexpr const char* message(Status status) {
       return "out of memory";
     case Status::isa_not_available:
       return "this instruction set was not built or is not on this processor";
+    case Status::too_large:
+      return "more elements than a GPU kernel takes (2^31 - 1)";
+    case Status::device_failed:
+      return "the device failed";
   }
   return "unknown status";
 }

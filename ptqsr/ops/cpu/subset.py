@@ -30,7 +30,7 @@ def subset_fake_quant(
     denominator: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     check_subset(x, points, nonnegative, denominator)
-    x = x.contiguous(memory_format=layout(x))
+    dtype, x = x.dtype, x.to(torch.float32).contiguous(memory_format=layout(x))
     points, nonnegative = points.contiguous(), nonnegative.contiguous()
     y = torch.empty_like(x)
     mean, scale = x.new_zeros(x.shape[:2]), x.new_zeros(x.shape[:2])
@@ -47,7 +47,7 @@ def subset_fake_quant(
         native.cpu_isa(),
         torch.get_num_threads(),
     )
-    return y, mean, scale
+    return y.to(dtype), mean, scale
 
 
 @kernel(reference.channel_stats)
@@ -55,7 +55,7 @@ def channel_stats(
     module: ModuleType, x: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     check_stats(x)
-    x = x.contiguous(memory_format=layout(x))
+    x = x.to(torch.float32).contiguous(memory_format=layout(x))
     mean, low, high = (x.new_zeros(x.shape[:2]) for _ in range(3))
     module.channel_stats(
         x.data_ptr(),
@@ -103,7 +103,7 @@ def subset_encode(
     scale: torch.Tensor,
 ) -> torch.Tensor:
     check_encode("subset_encode", x, points, denominator, mean, scale)
-    x = x.contiguous(memory_format=layout(x))
+    x = x.to(torch.float32).contiguous(memory_format=layout(x))
     k = torch.empty_like(x, dtype=torch.int8)
     _encode(module, x, k, points, denominator, mean, scale, 0)
     return k
@@ -121,7 +121,7 @@ def subset_encode_packed(
 ) -> torch.Tensor:
     check_encode("subset_encode_packed", x, points, denominator, mean, scale, bits)
     n, c, h, w = x.shape
-    x = x.contiguous(memory_format=torch.channels_last)
+    x = x.to(torch.float32).contiguous(memory_format=torch.channels_last)
     packed = x.new_empty((n, h, w, packed_bytes(c, bits)), dtype=torch.uint8)
     _encode(module, x, packed, points, denominator, mean, scale, bits)
     return packed

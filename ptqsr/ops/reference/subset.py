@@ -23,6 +23,7 @@ LARGEST_VALUE = 2.0**120
 
 def channel_stats(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     check_stats(x)
+    x = x.to(torch.float32)
     if x.numel() == 0:
         empty = x.new_zeros(x.shape[:2])
         return empty, empty.clone(), empty.clone()
@@ -77,6 +78,7 @@ def codes_given(
     n, c, h, w = x.shape
     if x.numel() == 0:
         return x.new_empty(x.shape, dtype=torch.int64)
+    x = x.to(torch.float32)
     # A tensor, not a number: PyTorch multiplies by the reciprocal instead, which rounds twice.
     d = torch.full_like(scale, denominator)
     ratio = torch.where(scale == 0, torch.zeros_like(scale), d / scale)
@@ -132,11 +134,11 @@ def subset_fake_quant(
     check_subset(x, points, nonnegative, denominator)
     check_ascending("subset_fake_quant", points, denominator)
     if x.numel() == 0:
-        empty = x.new_zeros(x.shape[:2])
+        empty = x.new_zeros(x.shape[:2], dtype=torch.float32)
         return torch.empty_like(x, memory_format=layout(x)), empty, empty.clone()
     mean, scale = channel_statistics(x, nonnegative)
-    y = quantize_given(x, points, denominator, mean, scale)
-    return y.contiguous(memory_format=layout(x)), mean, scale
+    y = quantize_given(x.to(torch.float32), points, denominator, mean, scale)
+    return y.to(x.dtype).contiguous(memory_format=layout(x)), mean, scale
 
 
 def subset_encode(

@@ -15,6 +15,8 @@ Geometry = tuple[list[int], list[int], list[int], int]
 # Of pictures and of weights, whatever the sizes.
 NCHW = ("N", "C", "H", "W")
 OIHW = ("O", "C/g", "K", "K")
+# What activations come in; they are computed with in float32.
+NUMBERS = (torch.float32, torch.float16, torch.bfloat16)
 # Up to here a point is an int8.
 MAX_INT8_DENOMINATOR = 127
 ACTIVATIONS = ("none", "relu", "leaky")

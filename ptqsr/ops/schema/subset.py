@@ -7,6 +7,7 @@ import torch
 from ptqsr.ops.schema.checks import (
     MAX_INT8_DENOMINATOR,
     NCHW,
+    NUMBERS,
     expect,
     expect_bits,
     expect_one_device,
@@ -30,7 +31,7 @@ def _subset_fake_quant(
     x: torch.Tensor, points: torch.Tensor, nonnegative: torch.Tensor, denominator: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     check_subset(x, points, nonnegative, denominator)
-    statistics = x.new_empty(x.shape[:2])
+    statistics = x.new_empty(x.shape[:2], dtype=torch.float32)
     return torch.empty_like(x, memory_format=layout(x)), statistics, statistics.clone()
 
 
@@ -39,7 +40,7 @@ def check_subset(
 ) -> None:
     """Raise ValueError or TypeError where dtypes, shapes or devices do not fit."""
     op = "subset_fake_quant"
-    expect(op, "x", x, torch.float32, NCHW)
+    expect(op, "x", x, NUMBERS, NCHW)
     expect_points(op, points, x.shape[1], denominator, MAX_DENOMINATOR)
     expect(op, "nonnegative", nonnegative, torch.bool, (x.shape[1],))
     expect_one_device(op, x=x, points=points, nonnegative=nonnegative)
@@ -51,13 +52,13 @@ library.define("channel_stats(Tensor x) -> (Tensor mean, Tensor low, Tensor high
 @torch.library.register_fake("ptqsr::channel_stats", lib=library)
 def _channel_stats(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     check_stats(x)
-    mean = x.new_empty(x.shape[:2])
+    mean = x.new_empty(x.shape[:2], dtype=torch.float32)
     return mean, mean.clone(), mean.clone()
 
 
 def check_stats(x: torch.Tensor) -> None:
     """Raise ValueError or TypeError for what is no activation."""
-    expect("channel_stats", "x", x, torch.float32, NCHW)
+    expect("channel_stats", "x", x, NUMBERS, NCHW)
 
 
 library.define(
@@ -133,7 +134,7 @@ def check_encode(
     bits: int | None = None,
 ) -> None:
     """Raise ValueError or TypeError where dtypes, shapes or devices do not fit."""
-    expect(operation, "x", x, torch.float32, NCHW)
+    expect(operation, "x", x, NUMBERS, NCHW)
     expect_points(operation, points, x.shape[1], denominator, MAX_INT8_DENOMINATOR)
     if bits is not None:
         _expect_few(operation, points, bits)

@@ -1,0 +1,104 @@
+#include "ptqsr/cuda.h"
+
+#include <stdexcept>
+
+#include "bindings/bindings.h"
+
+// Operations on GPUs, and, in the module of the emulation, the same on the host.
+namespace ptqsr::bindings {
+namespace {
+
+using Address = std::uintptr_t;
+
+cuda::Number number_named(const std::string& name) {
+  if (name == "float32") return cuda::Number::float32;
+  if (name == "float16") return cuda::Number::float16;
+  if (name == "bfloat16") return cuda::Number::bfloat16;
+  throw std::invalid_argument("no number " + name);
+}
+
+ActivationShape shape_of(int64_t n, int64_t c, int64_t pixels, bool channels_last) {
+  return {n, c, pixels, channels_last ? Layout::channels_last : Layout::nchw};
+}
+
+void check_device(Status status, const char* operation) {
+  if (status == Status::device_failed) {
+    throw std::runtime_error(std::string(operation) + ": " + cuda::last_error());
+  }
+  check(status, operation);
+}
+
+cuda::Stream stream_at(Address address) { return pointer<void>(address); }
+
+int64_t statistics_workspace(int64_t n, int64_t c, int64_t pixels, bool channels_last,
+                             const std::string& number) {
+  return cuda::statistics_workspace(shape_of(n, c, pixels, channels_last), number_named(number));
+}
+
+void channel_stats(Address x, const std::string& number, int64_t n, int64_t c, int64_t pixels,
+                   bool channels_last, Address workspace, Address mean, Address low, Address high,
+                   Address stream) {
+  const cuda::ChannelStats args{
+      pointer<const void>(x),   number_named(number), shape_of(n, c, pixels, channels_last),
+      pointer<void>(workspace), pointer<float>(mean), pointer<float>(low),
+      pointer<float>(high)};
+  check_device(cuda::channel_stats(args, stream_at(stream)), "channel_stats");
+}
+
+void normalisation(Address mean, Address low, Address high, Address nonnegative, Address out_mean,
+                   Address out_scale, int64_t n, int64_t c, Address stream) {
+  const NormalisationArgs args{pointer<const float>(mean),
+                               pointer<const float>(low),
+                               pointer<const float>(high),
+                               pointer<const uint8_t>(nonnegative),
+                               pointer<float>(out_mean),
+                               pointer<float>(out_scale),
+                               n,
+                               c};
+  check_device(cuda::normalisation(args, stream_at(stream)), "normalisation");
+}
+
+// What is written for every value: "point", "index" or "value".
+void subset_map(const std::string& what, Address x, const std::string& number, int64_t n, int64_t c,
+                int64_t pixels, bool channels_last, Address points, int64_t levels,
+                int32_t denominator, Address mean, Address scale, Address out, Address stream) {
+  const cuda::SubsetMap args{pointer<const void>(x),
+                             number_named(number),
+                             shape_of(n, c, pixels, channels_last),
+                             pointer<const int32_t>(points),
+                             levels,
+                             denominator,
+                             pointer<const float>(mean),
+                             pointer<const float>(scale)};
+  const cuda::Stream on = stream_at(stream);
+  if (what == "point") {
+    check_device(cuda::subset_encode(args, pointer<int8_t>(out), on), "subset_encode");
+  } else if (what == "index") {
+    check_device(cuda::subset_indices(args, pointer<uint8_t>(out), on), "subset_encode_packed");
+  } else if (what == "value") {
+    check_device(cuda::subset_quantize(args, pointer<void>(out), on), "subset_fake_quant");
+  } else {
+    throw std::invalid_argument("subset_map gives no " + what);
+  }
+}
+
+void subset_decode(Address k, int64_t n, int64_t c, int64_t pixels, bool channels_last,
+                   int32_t denominator, Address mean, Address scale, Address y, Address stream) {
+  check_device(
+      cuda::subset_decode(pointer<const int8_t>(k), shape_of(n, c, pixels, channels_last),
+                          denominator, pointer<const float>(mean), pointer<const float>(scale),
+                          pointer<float>(y), stream_at(stream)),
+      "subset_decode");
+}
+
+}  // namespace
+
+void bind_cuda(py::module_& m) {
+  m.def("statistics_workspace", &statistics_workspace);
+  m.def("channel_stats", &channel_stats);
+  m.def("normalisation", &normalisation);
+  m.def("subset_map", &subset_map);
+  m.def("subset_decode", &subset_decode);
+}
+
+}  // namespace ptqsr::bindings

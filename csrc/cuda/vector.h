@@ -1,0 +1,36 @@
+// Neighbouring values, loaded and stored 16 bytes at a time where they may be.
+#pragma once
+
+#include "cuda/simt.h"
+
+namespace ptqsr::cuda {
+
+// 16 bytes of memory.
+struct alignas(16) Sixteen {
+  uint32_t words[4];
+};
+
+template <class T>
+constexpr int values_in_16 = static_cast<int>(16 / sizeof(T));
+
+// kCount values from `from` on, those from `there` on 0. `kWhole`: all are there, and 16 bytes of
+// them begin at multiples of 16.
+template <class T, int kCount, bool kWhole>
+DEVICE void load(float (&to)[kCount], const T* from, int64_t there) {
+  if constexpr (kWhole) {
+    static_assert(kCount % values_in_16<T> == 0);
+    UNROLL
+    for (int i = 0; i < kCount; i += values_in_16<T>) {
+      T part[values_in_16<T>];
+      const Sixteen bytes = *reinterpret_cast<const Sixteen*>(from + i);
+      memcpy(part, &bytes, sizeof part);
+      UNROLL
+      for (int k = 0; k < values_in_16<T>; ++k) to[i + k] = to_float(part[k]);
+    }
+  } else {
+    UNROLL
+    for (int i = 0; i < kCount; ++i) to[i] = i < there ? to_float(from[i]) : 0.0f;
+  }
+}
+
+}  // namespace ptqsr::cuda

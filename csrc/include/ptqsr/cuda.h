@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "ptqsr/status.h"
+#include "ptqsr/subset.h"
+#include "ptqsr/views.h"
+
+// Operations on GPUs. All buffers are the caller's, in the memory of the device that is current;
+// work is put on the caller's stream, and no function waits for it or allocates anything. The same
+// functions exist a second time on the host, for tests (csrc/cuda/simt.h).
+namespace ptqsr::cuda {
+
+using Stream = void*;  // a cudaStream_t
+
+// Of Status::device_failed, on this thread.
+std::string last_error();
+
+enum class Number { float32, float16, bfloat16 };
+
+// Tensors have at most this many elements.
+constexpr int64_t kMaxElements = INT32_MAX;
+
+// ptqsr/subset.h's, of x in any number; by the layout's own sums, see csrc/cuda/statistics.cu.
+struct ChannelStats {
+  const void* x;
+  Number number;
+  ActivationShape shape;
+  void* workspace;           // statistics_workspace(..) bytes
+  float *mean, *low, *high;  // [n][c]
+};
+int64_t statistics_workspace(const ActivationShape& shape, Number number);
+Status channel_stats(const ChannelStats& args, Stream stream);
+
+// ptqsr/subset.h's normalisation() of all channels of all samples.
+Status normalisation(const NormalisationArgs& args, Stream stream);
+
+// The points of x for given statistics, as subset_encode and subset_fake_quant find them. Points
+// are taken to ascend within [-denominator, denominator]: looking would be waiting.
+struct SubsetMap {
+  const void* x;
+  Number number;
+  ActivationShape shape;
+  const int32_t* points;  // [c][levels]
+  int64_t levels;
+  int32_t denominator;
+  const float *mean, *scale;  // [n][c]
+};
+// The point as int8, where denominator <= 127.
+Status subset_encode(const SubsetMap& args, int8_t* out, Stream stream);
+// Its index, uint8.
+Status subset_indices(const SubsetMap& args, uint8_t* out, Stream stream);
+// The value k * (scale / D) + mean, in x's number.
+Status subset_quantize(const SubsetMap& args, void* out, Stream stream);
+// y = k * (scale / D) + mean, of int8 points in the layout of `shape`.
+Status subset_decode(const int8_t* k, const ActivationShape& shape, int32_t denominator,
+                     const float* mean, const float* scale, float* y, Stream stream);
+
+}  // namespace ptqsr::cuda

@@ -1,0 +1,5 @@
+"""CUDA kernels, in place of the references where the native module has them."""
+
+from ptqsr.ops.cuda import subset
+
+__all__ = ["subset"]

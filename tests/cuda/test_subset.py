@@ -1,0 +1,133 @@
+"""Subset quantization by GPU kernels, emulated, against the reference on ragged shapes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ptqsr import ops
+from ptqsr.ops.reference import subset as reference
+
+from .conftest import Emulated
+
+SHAPES = [
+    (2, 5, 7, 6),
+    (1, 64, 9, 13),
+    (3, 1, 1, 1),
+    (1, 67, 5, 3),
+    (2, 24, 1, 40),
+    (1, 3, 80, 130),
+]
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+D = 104
+
+every_tensor = pytest.mark.parametrize("layout", LAYOUTS, ids=["nchw", "channels_last"])
+
+
+def tensor(shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format) -> torch.Tensor:
+    g = torch.Generator().manual_seed(len(shape) + shape[1])
+    x = torch.randn(shape, generator=g) * torch.logspace(-2, 2, shape[1]).view(-1, 1, 1)
+    x[:, ::3] = x[:, ::3].relu()
+    return x.to(dtype).contiguous(memory_format=layout)
+
+
+def points(channels: int, levels: int) -> torch.Tensor:
+    g = torch.Generator().manual_seed(levels)
+    rows = [torch.randperm(2 * D + 1, generator=g)[:levels].sort()[0] - D for _ in range(channels)]
+    return torch.stack(rows).int()
+
+
+@every_tensor
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_statistics(
+    emulated: Emulated, shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format
+) -> None:
+    x = tensor(shape, dtype, layout)
+    found = emulated.channel_stats(x)
+    mean, low, high = reference.channel_stats(x)
+    assert torch.equal(found[1], low) and torch.equal(found[2], high)
+    bound = 2**-16 * x.float().abs().amax((2, 3))
+    assert ((found[0].double() - x.double().mean((2, 3))).abs() <= bound).all()
+    for seed in (2, 3):
+        emulated.module.emulate(seed, 75)
+        for a, b in zip(found, emulated.channel_stats(x), strict=True):
+            assert torch.equal(a, b)
+    for n in range(shape[0]):
+        for a, b in zip(found, emulated.channel_stats(x[n : n + 1]), strict=True):
+            assert torch.equal(a[n : n + 1], b)
+
+
+@every_tensor
+def test_unsound_channels(emulated: Emulated, layout: torch.memory_format) -> None:
+    x = tensor((2, 5, 7, 6), torch.float32, layout)
+    x[0, 1, 2, 3], x[1, 0, 0, 0], x[1, 2, 6, 5], x[0, 4] = torch.nan, torch.inf, -(2.0**120), 7.5
+    found = emulated.channel_stats(x)
+    expected = reference.channel_stats(x)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a.isnan(), b.isnan())
+    nonnegative = torch.tensor([True, False, True, False, False])
+    pairs = zip(
+        emulated.normalisation(*expected, nonnegative),
+        reference.normalisation(*expected, nonnegative),
+        strict=True,
+    )
+    for a, b in pairs:
+        assert torch.equal(a.nan_to_num(-1), b.nan_to_num(-1))
+
+
+@every_tensor
+@pytest.mark.parametrize("levels", [1, 2, 16, 107, 209])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_points(
+    emulated: Emulated, dtype: torch.dtype, levels: int, layout: torch.memory_format
+) -> None:
+    for shape in SHAPES[:5]:
+        x = tensor(shape, dtype, layout)
+        p, nonnegative = points(shape[1], levels), torch.arange(shape[1]) % 3 == 0
+        mean, scale = ops.normalisation(*ops.channel_stats(x), nonnegative)
+        k = emulated.subset_encode(x, p, D, mean, scale)
+        assert torch.equal(k, reference.subset_encode(x, p, D, mean, scale))
+        assert k.stride() == x.stride()
+        y = emulated.subset_decode(k, D, mean, scale)
+        assert torch.equal(y, reference.subset_decode(k, D, mean, scale))
+        y, mean, scale = emulated.subset_fake_quant(x, p, nonnegative, D)
+        expected = reference.quantize_given(x.float(), p, D, mean, scale).to(dtype)
+        assert y.dtype == dtype and torch.equal(y, expected) and y.stride() == x.stride()
+
+
+@every_tensor
+def test_values_on_thresholds(emulated: Emulated, layout: torch.memory_format) -> None:
+    """Ties, zeros of both signs, infinities and NaN."""
+    p = points(4, 16)
+    t = ops.thresholds(p)
+    near = [t, torch.nextafter(t, t + 1), torch.nextafter(t, t - 1), (p[:, 1:] + p[:, :-1]) / 2]
+    special = torch.tensor([0.0, -0.0, 1e-45, -1e-45, torch.inf, -torch.inf, torch.nan, 1e38])
+    x = torch.cat([*near, special.repeat(4, 1)], 1).view(1, 4, 4, -1)
+    x = x.contiguous(memory_format=layout)
+    mean, scale = torch.zeros(1, 4), torch.full((1, 4), float(D))
+    k = emulated.subset_encode(x, p, D, mean, scale)
+    assert torch.equal(k, reference.subset_encode(x, p, D, mean, scale))
+
+
+def test_addresses_that_are_not_aligned(emulated: Emulated) -> None:
+    for shape in ((1, 8, 4, 4), (1, 7, 5, 3)):
+        for dtype in DTYPES:
+            count = shape[1] * shape[2] * shape[3]
+            x = torch.randn(count + 1).to(dtype)[1:].view(shape)
+            mean, low, high = emulated.channel_stats(x)
+            again = emulated.channel_stats(x.clone())
+            assert torch.equal(mean, again[0]) and torch.equal(low, again[1])
+            assert torch.equal(high, again[2])
+            p = points(shape[1], 16)
+            given = ops.normalisation(mean, low, high, torch.zeros(shape[1]).bool())
+            k = emulated.subset_encode(x, p, D, *given)
+            assert torch.equal(k, reference.subset_encode(x, p, D, *given))
+
+
+def test_nothing(emulated: Emulated) -> None:
+    x = torch.zeros(0, 3, 4, 4)
+    assert [t.shape for t in emulated.channel_stats(x)] == [(0, 3)] * 3
+    y, mean, scale = emulated.subset_fake_quant(x, points(3, 4), torch.zeros(3).bool(), D)
+    assert y.shape == x.shape and mean.shape == scale.shape == (0, 3)
