@@ -24,6 +24,7 @@ __all__ = [
     "channel_statistics",
     "channel_stats",
     "cpu",
+    "cuda",
     "int_conv2d",
     "normalisation",
     "pack_codes",
