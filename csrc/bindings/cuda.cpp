@@ -91,6 +91,22 @@ void subset_decode(Address k, int64_t n, int64_t c, int64_t pixels, bool channel
       "subset_decode");
 }
 
+void gemm(Address a, Address b, int64_t m, int64_t n, int64_t k, int bits, bool signed_a,
+          const std::string& output, Address c, Address scale, Address bias, bool relu,
+          Address stream) {
+  constexpr const char* kOutputs[] = {"int32", "float32", "float16", "int8", "uint8"};
+  for (int i = 0; i < 5; ++i) {
+    if (output != kOutputs[i]) continue;
+    const cuda::GemmEpilogue epilogue{static_cast<cuda::GemmOutput>(i), pointer<void>(c),
+                                      pointer<const float>(scale), pointer<const float>(bias),
+                                      relu};
+    const cuda::Gemm args{
+        pointer<const void>(a), pointer<const void>(b), m, n, k, bits, signed_a, epilogue};
+    return check_device(cuda::gemm(args, stream_at(stream)), "gemm");
+  }
+  throw std::invalid_argument("gemm gives no " + output);
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& m) {
@@ -99,6 +115,7 @@ void bind_cuda(py::module_& m) {
   m.def("normalisation", &normalisation);
   m.def("subset_map", &subset_map);
   m.def("subset_decode", &subset_decode);
+  m.def("gemm", &gemm);
 }
 
 }  // namespace ptqsr::bindings

@@ -12,6 +12,7 @@ from ptqsr.ops.convolutions import (
     subset_conv2d,
     uniform_conv2d,
 )
+from ptqsr.ops.gemm import gemm_s4, gemm_s8
 from ptqsr.ops.reference.subset import (
     channel_statistics,
     quantize_given,
@@ -25,6 +26,8 @@ __all__ = [
     "channel_stats",
     "cpu",
     "cuda",
+    "gemm_s4",
+    "gemm_s8",
     "int_conv2d",
     "normalisation",
     "pack_codes",

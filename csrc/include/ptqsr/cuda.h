@@ -57,4 +57,26 @@ Status subset_quantize(const SubsetMap& args, void* out, Stream stream);
 Status subset_decode(const int8_t* k, const ActivationShape& shape, int32_t denominator,
                      const float* mean, const float* scale, float* y, Stream stream);
 
+// What becomes of the sums of a product.
+enum class GemmOutput { int32, float32, float16, int8, uint8 };
+struct GemmEpilogue {
+  GemmOutput output;
+  void* c;             // [m][n]
+  const float* scale;  // [n] or null; int32 has none of these
+  const float* bias;   // [n] or null
+  bool relu;
+};
+
+// C [m][n] = A [m][k] B [n][k]: int32 sums, or clamp(rint(relu(sum * scale + bias))), each step
+// rounded to float32. Operands are int8, A also uint8 (`signed_a` false), or of 4 bits, two in a
+// byte, the first in its low half. Rows have a multiple of 16 bytes, and begin at one.
+struct Gemm {
+  const void *a, *b;
+  int64_t m, n, k;
+  int bits;
+  bool signed_a;
+  GemmEpilogue epilogue;
+};
+Status gemm(const Gemm& args, Stream stream);
+
 }  // namespace ptqsr::cuda
