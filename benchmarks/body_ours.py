@@ -27,6 +27,7 @@ def candidates(threads: int) -> dict[str, Callable[[], object]]:
         "conv: ptqsr DFSQ W4A4, float32": _subset_conv(x),
         "body: ptqsr uniform W8A8": _uniform_body(8),
         "body: ptqsr uniform W4A4": _uniform_body(4),
+        "body: ptqsr uniform W8A8, as deployed": _uniform_body_float(x),
         "body: ptqsr uniform W8A8, float16 shortcut": _uniform_body_float(x.half()),
         "body: ptqsr DFSQ W4A4": _subset_body(x.half()),
         "body: ptqsr DFSQ W4A4, float32": _subset_body(x),
@@ -98,7 +99,7 @@ def _uniform_body(bits: int) -> Callable[[], object]:
 
 
 def _uniform_body_float(x: torch.Tensor) -> Callable[[], object]:
-    """As `ptqsr.deploy` runs MinMax: the shortcut is no codes."""
+    """Codes within a block, numbers between blocks: as `ptqsr.deploy` runs MinMax, in float32."""
     signed, positive = _Uniform(-3, 3, 8), _Uniform(0, 3, 8)
     layers = [(_weights(8), _weights(8)) for _ in range(BLOCKS)]
 

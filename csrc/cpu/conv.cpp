@@ -334,9 +334,9 @@ std::vector<cpu::Range> level_ranges(const QuantConv& args) {
 
 // Uniform weights are 8 bits beside a zero point; those of subsets are quantized again.
 bool levels_in_range(const QuantConv& args, const std::vector<cpu::Range>& ranges) {
-  const int32_t widest = args.encoding == Encoding::subset ? 510 : 255;
+  const bool subset = args.encoding == Encoding::subset;
   return std::all_of(ranges.begin(), ranges.end(), [&](const cpu::Range& r) {
-    return r.least >= -255 && r.most <= 255 && r.most - r.least <= widest;
+    return r.least >= -255 && r.most <= 255 && (subset || r.most - r.least <= 255);
   });
 }
 
@@ -369,11 +369,11 @@ Status quant_conv2d(const QuantConv& args, Isa isa, int threads) {
     const Status status = cpu::Points{in.points, s.c, in.levels, in.denominator}.check();
     if (status != Status::ok) return status;
   }
-  if (s.n * s.out_h * s.out_w == 0) return Status::ok;
   const cpu::FloatMode ieee;
   try {
     const std::vector<cpu::Range> ranges = level_ranges(args);
     if (!levels_in_range(args, ranges)) return Status::levels_out_of_range;
+    if (s.n * s.out_h * s.out_w == 0) return Status::ok;
     cpu::Convolution(args, ranges, cpu::conv_loops(isa), isa, threads).run();
     return Status::ok;
   } catch (const std::bad_alloc&) {

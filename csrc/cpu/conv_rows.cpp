@@ -206,19 +206,21 @@ void RowEncoder::encode(int64_t sample, int64_t y, int64_t part, uint8_t* out) c
     for (int64_t i = 0; i < count; ++i) out[i] = codes[i] ^ 0x80;
     return;
   }
-  const auto* floats = static_cast<const float*>(p.data) + at;
-  const auto* halves = static_cast<const Half*>(p.data) + at;
   if (args_.encoding == Encoding::subset) {
     const Subset& subset = *subsets_[part];
     const SampleScales scales = subset.scales.sample(sample);
-    p.storage == Storage::halves
-        ? subset_.encode_halves(halves, s.w, subset.tables.view(), scales, 0x80, out)
-        : subset_.encode_pixels(floats, s.w, subset.tables.view(), scales, 0x80, out);
-    return;
+    if (p.storage == Storage::halves) {
+      const Half* x = static_cast<const Half*>(p.data) + at;
+      return subset_.encode_halves(x, s.w, subset.tables.view(), scales, 0x80, out);
+    }
+    const float* x = static_cast<const float*>(p.data) + at;
+    return subset_.encode_pixels(x, s.w, subset.tables.view(), scales, 0x80, out);
   }
   const UniformGrid grid{args_.uniform.step, args_.uniform.lowest, args_.uniform.levels};
-  p.storage == Storage::halves ? uniform_.encode_halves(halves, count, grid, out)
-                               : uniform_.encode(floats, count, grid, out);
+  if (p.storage == Storage::halves) {
+    return uniform_.encode_halves(static_cast<const Half*>(p.data) + at, count, grid, out);
+  }
+  uniform_.encode(static_cast<const float*>(p.data) + at, count, grid, out);
 }
 
 }  // namespace ptqsr::cpu

@@ -12,8 +12,6 @@ namespace {
 
 typedef uint8_t BVec __attribute__((vector_size(kLanes)));  // a byte for each of a vector's lanes
 
-constexpr float kLargestHalf = 65504;
-
 // The larger, or the second where one is NaN; and the smaller likewise.
 INLINE Vec larger(Vec a, Vec b) {
 #if defined(__AVX512F__)
@@ -94,12 +92,9 @@ template <bool kLeaky, Rest kRest, bool kStatistics, Result kResult, bool kWhole
 INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
   // Copies, since y might alias the tables for all that the compiler knows.
   const Vec scale = load_as<Vec>(out.scale + lane), rest_scale = all(out.residual_scale);
-  // Floors that follow each other are one; float16 has its own.
-  const float end =
-      kResult == Result::halves && out.last_floor < -kLargestHalf ? -kLargestHalf : out.last_floor;
-  const bool joined = kRest == Rest::nothing && !kLeaky;
-  const Vec floor = all(out.floor);
-  const Vec last_floor = all(joined && out.floor > end ? out.floor : end);
+  // Floors that follow each other are one.
+  const bool joined = kRest == Rest::nothing && !kLeaky && out.floor > out.last_floor;
+  const Vec floor = all(out.floor), last_floor = all(joined ? out.floor : out.last_floor);
   const Vec slope = kLeaky ? load_as<Vec>(out.slope + lane) : Vec{};
   const Vec lowest = all(out.lowest), highest = all(out.highest);
   const int64_t pixels = out.pixels, lanes = out.lanes, step = out.step;
@@ -134,8 +129,7 @@ INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
       put<kWhole>(static_cast<uint8_t*>(y) + at, count,
                   __builtin_convertvector(level - lowest_level, BVec));
     } else if (kResult == Result::halves) {
-      // NaN stays.
-      const HVec half = narrowed(smaller(all(kLargestHalf), v));
+      const HVec half = narrowed(v);
       put<kWhole>(static_cast<Half*>(y) + at, count, half);
       if (kStatistics) v = widened(half);
     } else {

@@ -96,14 +96,16 @@ INLINE Vec widened(HVec h) {
   const IVec size = rest < (0x7C00 << 13) ? finite : rest | 0x7F800000;
   return reinterpret_cast<Vec>(size | (bits & 0x8000) << 16);
 }
-// To the nearest, half to even; |v| <= 65504 or NaN.
+// To the nearest, half to even.
 INLINE HVec narrowed(Vec v) {
   const IVec bits = reinterpret_cast<IVec>(v), size = bits & 0x7FFFFFFF;
   const IVec normal = (size - (112 << 23) + 0xFFF + (size >> 13 & 1)) >> 13;
   // Beside 1/2 a float's last place is that of a subnormal float16.
   const IVec small = reinterpret_cast<IVec>(reinterpret_cast<Vec>(size) + 0.5f) - 0x3F000000;
   const IVec finite = size < (113 << 23) ? small : normal;
-  const IVec half = size > 0x7F800000 ? (IVec{} + 0x7E00) : finite;
+  const IVec half = size > 0x7F800000    ? (IVec{} + 0x7E00)
+                    : size >= 0x477FF000 ? (IVec{} + 0x7C00)  // 65520 and more
+                                         : finite;
   return __builtin_convertvector(half | (bits >> 16 & 0x8000), HVec);
 }
 #endif

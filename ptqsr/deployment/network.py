@@ -61,9 +61,9 @@ def deploy(
     """Return a calibrated network as one that runs in integers; it stays as it is.
 
     between: how numbers are stored that only integer convolutions read. torch.float16 halves the
-    memory that is read and written, keeps 11 bits of each number, and limits it to +-65504;
-    torch.float32 keeps all. None: float16 for DFSQ, float32 for static methods, which would no
-    longer be what was simulated.
+    memory that is read and written. It keeps 11 bits of numbers from 6e-5 on, fewer of smaller
+    ones; 65520 and more become infinite, and the picture NaN. torch.float32 keeps all. None:
+    float16 for DFSQ, float32 for static methods, which would no longer be what was simulated.
 
     A network whose steps cannot be traced gets integer convolutions in the places of its quantized
     ones, and a warning says so. Layers that have no integer form stay simulated in floating point;
@@ -72,8 +72,7 @@ def deploy(
     """
     if torch.device(device).type != "cpu":
         raise PtqsrError(f"device {device}: deployed networks run on the CPU; CUDA comes later")
-    if between not in (None, torch.float16, torch.float32):
-        raise PtqsrError(f"between is {between}, must be None, torch.float16 or torch.float32")
+    _check_between(between)
     ours = _deployable(network)
     store = Store()
     try:
@@ -93,6 +92,7 @@ def deploy(
 @torch.inference_mode(False)
 def plan(network: SRNetwork, between: torch.dtype | None = None) -> Plan:
     """Return how `deploy` would run a quantized network; raises PtqsrError where it would."""
+    _check_between(between)
     ours = _deployable(network)
     try:
         return plan_methods(ours, between)["forward"]
@@ -104,6 +104,11 @@ def plan_methods(network: SRNetwork, between: torch.dtype | None = None) -> dict
     """Return the Plan of each of a network's methods, which share their tensors."""
     as_integers = lru_cache(maxsize=None)(integer_conv)
     return {method: lower(trace(network, method), as_integers, between) for method in METHODS}
+
+
+def _check_between(between: torch.dtype | None) -> None:
+    if between not in (None, torch.float16, torch.float32):
+        raise PtqsrError(f"between is {between}, must be None, torch.float16 or torch.float32")
 
 
 def _deployable(network: SRNetwork) -> SRNetwork:

@@ -96,12 +96,8 @@ def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT
         assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
         taps = layer.kernel_size[0] * layer.kernel_size[1]
         if isinstance(layer, nn.ConvTranspose2d):
-            work = (
-                next(iter((*inputs, *named.values()))).numel()
-                * layer.out_channels
-                // layer.groups
-                * taps
-            )
+            x = inputs[0] if inputs else named["input"]
+            work = x.numel() * layer.out_channels // layer.groups * taps
         else:
             work = output.numel() * layer.in_channels // layer.groups * taps
         macs[layer] = macs.get(layer, 0) + work

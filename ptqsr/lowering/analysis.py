@@ -25,7 +25,7 @@ class Analysis:
     the nodes whose values they make; `inner`: the nodes on the way there. `why`: for the other
     convolutions, why no integers. `coded`: results that only convolutions read, all with this one
     uniform quantizer. `emitting`: tensors whose statistics the convolution that makes them gives.
-    `takers`: how many convolutions take the same codes of a tensor. `beside`: results that only
+    `takers`: how many convolutions take the same codes of a tensor. `between`: results that only
     integer convolutions read, each by itself, so that no other code sees how they are stored.
     """
 
@@ -43,7 +43,7 @@ class Analysis:
         self.takers = Counter(
             (part, codes.key()) for node in self.convs for part, codes in self.parts(node)
         )
-        self.beside = self._beside()
+        self.between = self._between()
 
     def _fuse(self, node: fx.Node, as_integers: AsIntegers) -> None:
         """Begin at a convolution, if the node is one."""
@@ -85,6 +85,8 @@ class Analysis:
             readers = self._readers(last)
             if not isinstance(self.convs[fusion.node].codes, UniformCodes) or not readers:
                 continue
+            if any(reader not in self.convs for reader in readers):
+                continue
             quantizers = [self.convs[reader].codes for reader in readers]
             first = quantizers[0]
             if isinstance(first, UniformCodes) and len({q.key() for q in quantizers}) == 1:
@@ -92,10 +94,13 @@ class Analysis:
         return found
 
     def _readers(self, node: fx.Node) -> list[fx.Node]:
-        """Return the convolutions that read a tensor; none where something else needs it too."""
+        """Return what reads a result: convolutions, and additions that others have absorbed.
+
+        None where something else needs it too.
+        """
         found: list[fx.Node] = []
         for user in node.users:
-            if user in self.convs:
+            if user in self.fusions or user in self.inner:
                 found.append(user)
             elif self.channels.is_cat(user) and (others := self._readers(user)):
                 found += others
@@ -103,27 +108,19 @@ class Analysis:
                 return []
         return found
 
-    def _beside(self) -> set[fx.Node]:
-        passed_over = {
-            part
-            for (part, key), count in self.takers.items()
-            if count > 1 or (key[0] == SubsetCodes.kind and part not in self.emitting)
-        }
-        return {
-            last
-            for last in self.fusions
-            if last not in passed_over and self._only_convolutions_read(last)
-        }
+    def _between(self) -> set[fx.Node]:
+        """Return the results that nothing but operands of fused convolutions are made of.
 
-    def _only_convolutions_read(self, node: fx.Node) -> bool:
-        """Whether whoever reads a result encodes it or, what else was absorbed, adds it."""
-        return bool(node.users) and all(
-            user in self.convs
-            or user in self.fusions
-            or user in self.inner
-            or (self.channels.is_cat(user) and self._only_convolutions_read(user))
-            for user in node.users
-        )
+        What is encoded once for several of them, or measured, has a pass of its own, over float32.
+        """
+        apart = {
+            part
+            for node in self.convs
+            for part, codes in self.parts(node)
+            if self.takers[part, codes.key()] > 1
+            or (isinstance(codes, SubsetCodes) and part not in self.emitting)
+        }
+        return {last for last in self.fusions if last not in apart and self._readers(last)}
 
     def _emitting(self) -> set[fx.Node]:
         """Return the tensors whose statistics a subset convolution that makes them can give."""

@@ -96,7 +96,7 @@ class _Lowering:
     def _stored(self, last: fx.Node) -> torch.dtype:
         if last in self.found.coded:
             return torch.uint8
-        if last not in self.found.beside:
+        if last not in self.found.between:
             return torch.float32
         if self.between is not None:
             return self.between

@@ -14,10 +14,10 @@ from torch import nn
 def observing(
     layers: Mapping[str, nn.Module], observer: Callable[[str, torch.Tensor], None]
 ) -> Iterator[None]:
-    """Call `observer(name, input)` whenever a layer, one that has one input, runs."""
+    """Call `observer(name, input)` whenever a layer runs."""
 
     def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
-        return lambda layer, inputs, named: observer(name, *inputs, *named.values())
+        return lambda layer, inputs, named: observer(name, inputs[0] if inputs else named["input"])
 
     handles = [
         layer.register_forward_pre_hook(hook(name), with_kwargs=True)

@@ -107,8 +107,7 @@ def subset_conv2d(
         y = last_activation(y)   "none" or "relu"
         y = pixel_shuffle(y, shuffle)
 
-    and last to out_dtype, float32 or float16, half to even; what float16 cannot hold becomes
-    +-65504.
+    and last to out_dtype, float32 or float16, half to even.
 
     T is the bias plus, summed in float64, mean * weight over the taps inside the picture. Then
     (mean, low, high), float32 [N, O / shuffle^2], of y as stored, for `normalisation`, with

@@ -87,6 +87,7 @@ class Planner:
         self.tile, self.statistics = tile, statistics
         self.memory = None if memory is None else size(memory)
         self.network = network
+        self.unknown: str | None = None  # why nothing is known of what it does
         self.sketch = sketch(network).eval()
         self.in_use = _in_use()  # once: what a picture leaves with the allocator is used again
         self.channels = 1 if network.colours == "y" else 3
@@ -96,10 +97,16 @@ class Planner:
 
         Raises PtqsrError where there is none that keeps to the memory limit and the statistics.
         """
-        try:
-            features, tail = self._probe(height, width)
-        except Exception as error:  # whatever a network of the user's own does there
-            return self._unknown(error)
+        if self.unknown is None:
+            try:
+                features, tail = self._probe(height, width)
+            except PtqsrError:
+                raise
+            except Exception as error:  # whatever a network of the user's own does there
+                self.unknown = str(error).split("\n")[0] or type(error).__name__
+                log.warning("%s: the whole picture goes through it at once", self._without_values())
+        if self.unknown is not None:
+            return self._whole()
         least = 0
         for way in self._ways(features, tail):
             plan, peak = self._make(height, width, *way)
@@ -136,13 +143,16 @@ class Planner:
         by_tiles = [] if whole else [(tile, False) for tile in TILES]
         return [*((tile, True) for tile in tail_tiles), *by_tiles]
 
-    def _unknown(self, error: Exception) -> Plan:
-        """Return the plan for a network that does not run without values."""
-        reason = str(error).split("\n")[0] or type(error).__name__
-        why = f"how far the network looks cannot be found out ({reason})"
-        if self.tile is not None or self.memory is not None:
-            raise PtqsrError(f"{why}: leave out the tile and the memory limit") from None
-        log.warning("%s: the whole picture goes through it at once", why)
+    def _without_values(self) -> str:
+        return f"the network does not run on shapes alone ({self.unknown})"
+
+    def _whole(self) -> Plan:
+        """Return the plan for a network of which it is unknown how far it looks."""
+        if self.tile is not None or self.memory is not None or self.statistics == "tile":
+            raise PtqsrError(
+                f"{self._without_values()}, so that tiles and memory cannot be planned; without "
+                "those options the whole picture goes through it at once"
+            )
         return Plan(None, 0, whole_features=False, exact=True, peak_bytes=None, convolutions=0)
 
     def _make(

@@ -181,6 +181,56 @@ def test_two_convolutions_added(method: str) -> None:
     assert psnr(ours(X), fake(X)) > (100 if method == "minmax8" else 45)
 
 
+HALF, SINGLE = torch.float16, torch.float32
+# Steps between the head and the tail, and how the results of `a` and `b` are stored.
+STORED = {
+    "read once": (lambda m, x: m.b(m.a(x).relu()), HALF, SINGLE),
+    "added to the other": (lambda m, x: m.b(y := m.a(x)) + y, HALF, SINGLE),
+    "side by side": (lambda m, x: m.c(torch.cat((m.a(x), m.b(x)), 1)), HALF, HALF),
+    "side by side, and added": (
+        lambda m, x: m.c(y := torch.cat((m.a(x), m.b(x)), 1)) + y, HALF, HALF
+    ),
+    "beside a float": (lambda m, x: m.c(torch.cat((m.b(m.a(x)), x), 1)), HALF, HALF),
+    "encoded once for two": (lambda m, x: m.b(y := m.a(x)) + m.d(y), SINGLE, SINGLE),
+    "changed in place": (lambda m, x: m.b(m.a(x).add_(x.mean())), SINGLE, SINGLE),
+    "seen through a view": (lambda m, x: m.b(m.a(x).view(x.shape)), SINGLE, SINGLE),
+    "sliced": (lambda m, x: m.b(torch.cat((m.a(x)[:, :4], x[:, 4:]), 1)), SINGLE, SINGLE),
+    "read by PyTorch too": (lambda m, x: m.b(y := m.a(x)) + y.tanh(), SINGLE, SINGLE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STORED)
+@torch.no_grad()
+def test_what_is_float16(name: str) -> None:
+    """Results that no step but integer convolutions sees; the others stay float32."""
+    steps, a, b = STORED[name]
+    used, extra = steps.__code__.co_names, {}
+    if "c" in used:
+        extra["c"] = nn.Conv2d(16, 16, 3, padding=1)
+    if "d" in used:
+        extra["d"] = nn.Conv2d(8, 8, 3, padding=1)
+    include = tuple(f"module.{layer}" for layer in ("a", "b", *extra))
+    fake = wrapped(Middle(lambda m, x: steps(m, x)[:, :8], **extra), "dfsq4", include=include)
+    ours = ptqsr.deploy(fake)
+    layers = by_layer(ours)
+    assert (layers["module.a"].dtype, layers["module.b"].dtype) == (a, b)
+    assert ours(X).dtype == SINGLE and psnr(ours(X), fake(X)) > 30
+
+
+@pytest.mark.parametrize("gain, sound", [(1e-3, True), (1e3, True), (1e6, False)])
+@torch.no_grad()
+def test_what_float16_does_not_hold(gain: float, sound: bool) -> None:
+    """Too large is not wrong but NaN, and float32 is at hand."""
+    module = Middle(lambda m, x: m.b(m.a(x)))
+    for parameter in module.a.parameters():
+        parameter.mul_(gain)
+    module.b.weight.div_(gain)
+    fake = wrapped(module, "dfsq4")
+    y = ptqsr.deploy(fake)(X)
+    assert psnr(y, fake(X)) > 35 if sound else y.isnan().all()
+    assert psnr(ptqsr.deploy(fake, between=torch.float32)(X), fake(X)) > 35
+
+
 @pytest.mark.parametrize("method", ["minmax8", "dfsq4"])
 @torch.no_grad()
 def test_inputs_by_name(method: str) -> None:
@@ -261,8 +311,9 @@ def test_bad_networks() -> None:
         ptqsr.deploy(fake, "cuda")
     with pytest.raises(PtqsrError, match="deployed already"):
         ptqsr.deploy(ptqsr.deploy(fake))
-    with pytest.raises(PtqsrError, match=r"between is torch\.bfloat16"):
-        ptqsr.deploy(fake, between=torch.bfloat16)
+    for refuse in (ptqsr.deploy, plan):
+        with pytest.raises(PtqsrError, match=r"between is torch\.bfloat16"):
+            refuse(fake, between=torch.bfloat16)
 
 
 def branching(m: Any, x: torch.Tensor) -> torch.Tensor:

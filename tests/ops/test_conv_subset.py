@@ -117,7 +117,7 @@ def test_float16_result(case: Case) -> None:
     y = ops.subset_conv2d(**a)[0]
     half, mean, low, high = ops.subset_conv2d(**a, out_dtype=torch.float16, statistics=True)
     assert half.dtype == torch.float16 and half.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(half, y.clamp(-65504, 65504).half())
+    assert torch.equal(half, y.half())
     assert torch.equal(low, half.amin((2, 3)).float())
     assert torch.equal(high, half.amax((2, 3)).float())
     error = (mean.double() - half.double().mean((2, 3))).abs()

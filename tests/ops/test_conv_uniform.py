@@ -165,34 +165,14 @@ def test_opcheck() -> None:
     a["x"] = [a["x"][0][:, :2], codes[:, 2:]]
     op = torch.ops.ptqsr.uniform_conv2d.default
     leaky = (
-        "leaky",
-        torch.tensor([0.1]),
-        None,
-        None,
-        None,
-        "none",
-        2,
-        torch.float16,
-        None,
-        None,
-        0,
-    )
+        "leaky", torch.tensor([0.1]), None, None, None, "none", 2, torch.float16, None, None, 0,
+    )  # fmt: skip
     torch.library.opcheck(op, (*a.values(), *leaky))
     residual = torch.zeros(2, 4, 7, 6, dtype=torch.uint8)
     step, low = scalars(0.5, -3)
     coded = (
-        "none",
-        None,
-        residual,
-        step,
-        low,
-        "relu",
-        1,
-        torch.uint8,
-        step.clone(),
-        low.clone(),
-        4,
-    )
+        "none", None, residual, step, low, "relu", 1, torch.uint8, step.clone(), low.clone(), 4,
+    )  # fmt: skip
     torch.library.opcheck(op, (*a.values(), *coded))
 
 

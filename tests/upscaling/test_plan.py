@@ -224,13 +224,15 @@ class _Valued(nn.Module):
 
 def test_a_network_that_cannot_be_examined(caplog: pytest.LogCaptureFixture) -> None:
     network = models.wrap(_Valued(), scale=2)
-    plan = Planner(network).plan(9, 7)
+    planner = Planner(network)
+    plan = planner.plan(9, 7)
+    assert planner.plan(7, 9) == plan and len(caplog.records) == 1
     assert (
         plan.tile is None and plan.peak_bytes is None and str(plan) == "the whole picture at once"
     )
     assert "the whole picture goes through it at once" in caplog.text
     image = photograph(9, 7, 0)
     assert upscale(network, image).shape == (18, 14, 3)
-    for options in (dict(tile=32), dict(memory="1GB")):
-        with pytest.raises(PtqsrError, match="leave out the tile and the memory limit"):
+    for options in (dict(tile=32), dict(memory="1GB"), dict(statistics="tile")):
+        with pytest.raises(PtqsrError, match="tiles and memory cannot be planned"):
             Planner(network, **options).plan(9, 7)

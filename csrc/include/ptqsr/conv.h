@@ -58,7 +58,7 @@ enum class Activation { none, relu, leaky };
 // What becomes of the sums.
 enum class Output {
   floats,  // float32
-  halves,  // float16, within +-65504
+  halves,  // float16
   codes,   // uint8 of `requantized`
   sums,    // int32, nothing added
 };

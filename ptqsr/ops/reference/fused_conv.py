@@ -42,7 +42,7 @@ def subset_conv2d(
     if conv.residual is not None:
         v = v + conv.residual.to(torch.float32)
     v = F.pixel_shuffle(activate(v, conv.last_activation, None), conv.shuffle)
-    store(y, v)
+    y.copy_(v)
     if not conv.statistics:
         return y, *empty_statistics(y, False)
     return y, *channel_stats(y.to(torch.float32))
@@ -69,7 +69,7 @@ def uniform_conv2d(*arguments: Any) -> torch.Tensor:
     v = F.pixel_shuffle(activate(v, conv.last_activation, None), conv.shuffle)
     y = empty(conv.x[0], conv.out, conv.out_dtype)
     if conv.out_lowest is None:
-        return store(y, v)
+        return y.copy_(v)
     return y.copy_(uniform_encode(v, one, conv.out_lowest, conv.out_bits))
 
 
@@ -100,14 +100,6 @@ def _levels(conv: UniformConv) -> list[torch.Tensor]:
             raise ValueError(f"uniform_conv2d: a code of x is 2^{conv.in_bits} or more")
         found.append(part.to(torch.int32) + conv.in_lowest)
     return found
-
-
-def store(y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Write float32 v to y and return it; float16 takes no value beyond its largest finite one."""
-    if y.dtype == torch.float16:
-        limit = torch.finfo(torch.float16).max
-        v = v.clamp(-limit, limit)
-    return y.copy_(v)
 
 
 def activate(y: torch.Tensor, activation: str, slope: torch.Tensor | None) -> torch.Tensor:

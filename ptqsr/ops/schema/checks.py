@@ -165,8 +165,11 @@ def expect_epilogue(
     if bias is not None:
         expect(op, "bias", bias, torch.float32, (shape[1],))
     if slope is not None:
-        one = tuple(slope.shape) == (1,)
-        expect(op, "slope", slope, torch.float32, (1 if one else shape[1],))
+        expect(op, "slope", slope, torch.float32, ("S",))
+        if len(slope) not in (1, shape[1]):
+            raise ValueError(
+                f"{op}: slope has shape {tuple(slope.shape)}, must have (1) or ({shape[1]})"
+            )
     if residual is not None:
         if shuffle != 1:
             raise ValueError(f"{op}: a residual and a shuffle by {shuffle} exclude each other")
