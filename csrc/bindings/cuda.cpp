@@ -1,6 +1,8 @@
 #include "ptqsr/cuda.h"
 
+#include <iterator>
 #include <stdexcept>
+#include <vector>
 
 #include "bindings/bindings.h"
 
@@ -107,6 +109,47 @@ void gemm(Address a, Address b, int64_t m, int64_t n, int64_t k, int bits, bool 
   throw std::invalid_argument("gemm gives no " + output);
 }
 
+// A dictionary, since a convolution has some forty arguments; ptqsr/ops/cuda/tensor_conv.py makes
+// it. Returns whether the kernel takes the shape.
+bool tensor_conv(const py::dict& values) {
+  const auto number = [&](const char* name) { return values[name].cast<int64_t>(); };
+  const auto address = [&](const char* name) { return values[name].cast<Address>(); };
+  cuda::TensorConv v{};
+  v.x = pointer<const unsigned char>(address("x"));
+  const auto s = values["shape"].cast<std::vector<int64_t>>();
+  int64_t* const sizes[] = {&v.n,          &v.h,        &v.w,         &v.bytes,     &v.group_bytes,
+                            &v.groups,     &v.o,        &v.channels,  &v.kh,        &v.kw,
+                            &v.stride_h,   &v.stride_w, &v.padding_h, &v.padding_w, &v.dilation_h,
+                            &v.dilation_w, &v.out_h,    &v.out_w,     &v.shuffle};
+  if (s.size() != std::size(sizes)) throw std::invalid_argument("shape has 19 numbers");
+  for (size_t i = 0; i < s.size(); ++i) *sizes[i] = s[i];
+  v.bits = static_cast<int>(number("bits"));
+  v.apart = number("apart") != 0;
+  v.weights = pointer<const unsigned char>(address("weights"));
+  v.lowest = pointer<const int32_t>(address("lowest"));
+  v.tap_sums = pointer<const int32_t>(address("tap_sums"));
+  v.total = pointer<const int32_t>(address("total"));
+  v.scale = pointer<const float>(address("scale"));
+  v.bias = pointer<const float>(address("bias"));
+  v.slope = pointer<const float>(address("slope"));
+  v.activation = static_cast<cuda::ConvActivation>(number("activation"));
+  v.residual = pointer<const void>(address("residual"));
+  v.residual_storage = static_cast<cuda::ConvStorage>(number("residual_storage"));
+  v.residual_scale = pointer<const float>(address("residual_scale"));
+  v.residual_lowest = pointer<const int32_t>(address("residual_lowest"));
+  v.last_relu = number("last_relu") != 0;
+  v.output = static_cast<cuda::ConvStorage>(number("output"));
+  v.y = pointer<void>(address("y"));
+  v.out_lowest = pointer<const int32_t>(address("out_lowest"));
+  v.out_levels = static_cast<int32_t>(number("out_levels"));
+  v.workers = number("workers");
+  v.shared_limit = number("shared_limit");
+  const Status status = cuda::tensor_conv(v, stream_at(address("stream")));
+  if (status == Status::not_taken) return false;
+  check_device(status, "uniform_conv2d");
+  return true;
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& m) {
@@ -116,6 +159,7 @@ void bind_cuda(py::module_& m) {
   m.def("subset_map", &subset_map);
   m.def("subset_decode", &subset_decode);
   m.def("gemm", &gemm);
+  m.def("tensor_conv", &tensor_conv);
 }
 
 }  // namespace ptqsr::bindings

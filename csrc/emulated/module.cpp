@@ -11,5 +11,6 @@ PYBIND11_MODULE(_emulated, m) {
       "emulate", [](uint64_t seed, int architecture) { cuda::set_emulation({seed, architecture}); },
       bindings::py::arg("seed"), bindings::py::arg("architecture"),
       "Say in what order threads run from here on, and what compute capability kernels see.");
+  m.def("architecture", [] { return cuda::emulation().architecture; });
   emulated::bind_faults(m);
 }

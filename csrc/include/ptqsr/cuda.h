@@ -79,4 +79,48 @@ struct Gemm {
 };
 Status gemm(const Gemm& args, Stream stream);
 
+enum class ConvActivation { none, relu, leaky };
+enum class ConvStorage { float32, float16, codes };
+
+// A convolution of unsigned codes, channels_last, by int8 or int4 weights on tensor cores, with all
+// of uniform_conv2d's epilogue (ptqsr/conv.h).
+//
+// x has `bytes` of codes a pixel, `group_bytes` of each group: multiples of 16, two codes in a byte
+// where `bits` is 4. Weights lie as shared memory has them, ptqsr/ops/cuda/conv.py packs them:
+//
+//   [group][block of 64 output channels][round of 64 bytes][tap][64 output channels][64 bytes]
+//
+// bytes of one code, or of two with `bits` 4; with `apart` (of 4-bit codes where tensor cores take
+// bytes alone) of one, times 16, of every 32 the even ones and then the odd ones. Tables have
+// `channels` = groups * blocks * 64 entries, 0 where there is no output channel.
+struct TensorConv {
+  const unsigned char* x;
+  int64_t n, h, w, bytes, group_bytes, groups;
+  int bits;
+  bool apart;
+  const unsigned char* weights;
+  int64_t o, channels, kh, kw, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
+  int64_t out_h, out_w;  // before a pixel shuffle
+  // Quantizers are read on the device: whoever launches does not wait for their values.
+  const int32_t* lowest;
+  const int32_t* tap_sums;            // [tap][channels], of the weights
+  const int32_t* total;               // [channels], of all taps
+  const float *scale, *bias, *slope;  // [channels]; slope for `leaky`
+  ConvActivation activation;
+  const void* residual;  // laid out as y, or null
+  ConvStorage residual_storage;
+  const float* residual_scale;     // of codes, or where codes come out; else null
+  const int32_t* residual_lowest;  // of codes
+  bool last_relu;
+  int64_t shuffle;
+  ConvStorage output;
+  void* y;
+  const int32_t* out_lowest;  // of codes
+  int32_t out_levels;
+  int64_t workers;       // blocks that a processor holds at a time, of one block of channels
+  int64_t shared_limit;  // bytes of shared memory of a block
+};
+// Status::not_taken where shared memory does not hold weights and input.
+Status tensor_conv(const TensorConv& args, Stream stream);
+
 }  // namespace ptqsr::cuda

@@ -12,6 +12,7 @@ enum class Status {
   out_of_memory,
   isa_not_available,
   too_large,
+  not_taken,
   device_failed,  // cuda::last_error() says why
 };
 
@@ -33,6 +34,8 @@ constexpr const char* message(Status status) {
       return "this instruction set was not built or is not on this processor";
     case Status::too_large:
       return "more elements than a GPU kernel takes (2^31 - 1)";
+    case Status::not_taken:
+      return "no kernel takes this shape";
     case Status::device_failed:
       return "the device failed";
   }
