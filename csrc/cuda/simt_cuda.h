@@ -161,7 +161,7 @@ PTQSR_MMA(mma_16x8x64_u4, "m16n8k64", "u4.s4")
 // ---- launches
 
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads)
+__global__ void __launch_bounds__(Kernel::kThreads, 1)
     entry(const __grid_constant__ typename Kernel::Args args) {
   Kernel::run(args);
 }
