@@ -91,6 +91,21 @@ void subset_decode(Address k, int64_t n, int64_t c, int64_t pixels, bool channel
       "subset_decode");
 }
 
+// What is written for every value: "value" or "code".
+void uniform_map(const std::string& what, Address x, const std::string& number, int64_t count,
+                 Address step, Address lowest, int bits, Address out, Address stream) {
+  const cuda::UniformMap args{pointer<const void>(x),     number_named(number),           count,
+                              pointer<const float>(step), pointer<const int32_t>(lowest), bits};
+  const cuda::Stream on = stream_at(stream);
+  if (what == "value") {
+    check_device(cuda::uniform_fake_quant(args, pointer<void>(out), on), "uniform_fake_quant");
+  } else if (what == "code") {
+    check_device(cuda::uniform_encode(args, pointer<uint8_t>(out), on), "uniform_encode");
+  } else {
+    throw std::invalid_argument("uniform_map gives no " + what);
+  }
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& m) {
@@ -99,6 +114,7 @@ void bind_cuda(py::module_& m) {
   m.def("normalisation", &normalisation);
   m.def("subset_map", &subset_map);
   m.def("subset_decode", &subset_decode);
+  m.def("uniform_map", &uniform_map);
 }
 
 }  // namespace ptqsr::bindings

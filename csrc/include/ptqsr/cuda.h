@@ -57,4 +57,18 @@ Status subset_quantize(const SubsetMap& args, void* out, Stream stream);
 Status subset_decode(const int8_t* k, const ActivationShape& shape, int32_t denominator,
                      const float* mean, const float* scale, float* y, Stream stream);
 
+// Of ptqsr/uniform.h, x in any number, computed in float32; step and lowest level lie on the device
+// and are taken to be in range.
+struct UniformMap {
+  const void* x;
+  Number number;
+  int64_t count;
+  const float* step;
+  const int32_t* lowest;
+  int bits;
+};
+// In x's number.
+Status uniform_fake_quant(const UniformMap& args, void* y, Stream stream);
+Status uniform_encode(const UniformMap& args, uint8_t* codes, Stream stream);
+
 }  // namespace ptqsr::cuda

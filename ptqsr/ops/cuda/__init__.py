@@ -1,5 +1,5 @@
 """CUDA kernels, in place of the references where the native module has them."""
 
-from ptqsr.ops.cuda import subset
+from ptqsr.ops.cuda import subset, uniform
 
-__all__ = ["subset"]
+__all__ = ["subset", "uniform"]
