@@ -91,6 +91,37 @@ void subset_decode(Address k, int64_t n, int64_t c, int64_t pixels, bool channel
       "subset_decode");
 }
 
+void subset_decode_packed(Address packed, int64_t n, int64_t c, int64_t pixels, int bits,
+                          Address points, int64_t levels, int32_t denominator, Address mean,
+                          Address scale, Address y, Address stream) {
+  const cuda::PackedSubset args{pointer<const uint8_t>(packed),
+                                n,
+                                c,
+                                pixels,
+                                bits,
+                                pointer<const int32_t>(points),
+                                levels,
+                                denominator,
+                                pointer<const float>(mean),
+                                pointer<const float>(scale)};
+  check_device(cuda::subset_decode_packed(args, pointer<float>(y), stream_at(stream)),
+               "subset_decode_packed");
+}
+
+void pack_codes(Address codes, Address packed, int64_t rows, int64_t count, int bits,
+                Address stream) {
+  check_device(cuda::pack_codes(pointer<const uint8_t>(codes), rows, count, bits,
+                                pointer<uint8_t>(packed), stream_at(stream)),
+               "pack_codes");
+}
+
+void unpack_codes(Address packed, Address codes, int64_t rows, int64_t count, int bits,
+                  Address stream) {
+  check_device(cuda::unpack_codes(pointer<const uint8_t>(packed), rows, count, bits,
+                                  pointer<uint8_t>(codes), stream_at(stream)),
+               "unpack_codes");
+}
+
 // What is written for every value: "value" or "code".
 void uniform_map(const std::string& what, Address x, const std::string& number, int64_t count,
                  Address step, Address lowest, int bits, Address out, Address stream) {
@@ -114,6 +145,9 @@ void bind_cuda(py::module_& m) {
   m.def("normalisation", &normalisation);
   m.def("subset_map", &subset_map);
   m.def("subset_decode", &subset_decode);
+  m.def("subset_decode_packed", &subset_decode_packed);
+  m.def("pack_codes", &pack_codes);
+  m.def("unpack_codes", &unpack_codes);
   m.def("uniform_map", &uniform_map);
 }
 

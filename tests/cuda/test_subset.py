@@ -98,6 +98,29 @@ def test_points(
 
 
 @every_tensor
+@pytest.mark.parametrize("levels, bits", [(1, 2), (4, 2), (7, 3), (16, 4), (29, 5), (209, 8)])
+def test_packed(emulated: Emulated, levels: int, bits: int, layout: torch.memory_format) -> None:
+    for shape, dtype in zip(SHAPES[:5], [*DTYPES, *DTYPES], strict=False):
+        x = tensor(shape, dtype, layout)
+        given = (points(shape[1], levels), D, *ops.normalisation(
+            *ops.channel_stats(x), torch.arange(shape[1]) % 3 == 0
+        ))  # fmt: skip
+        packed = emulated.subset_encode_packed(x, *given, bits)
+        assert torch.equal(packed, reference.subset_encode_packed(x, *given, bits))
+        y = emulated.subset_decode_packed(packed, *given, bits)
+        assert torch.equal(y, reference.subset_decode_packed(packed, *given, bits))
+        assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_index_beyond_the_points_is_the_last(emulated: Emulated) -> None:
+    p = points(5, 6)
+    given = (p, D, torch.zeros(1, 5), torch.full((1, 5), float(D)), 3)
+    packed = torch.full((1, 2, 3, 2), 255, dtype=torch.uint8)
+    y = emulated.subset_decode_packed(packed, *given)
+    assert torch.equal(y, p[:, -1].float().view(1, 5, 1, 1).expand(1, 5, 2, 3))
+
+
+@every_tensor
 def test_values_on_thresholds(emulated: Emulated, layout: torch.memory_format) -> None:
     """Ties, zeros of both signs, infinities and NaN."""
     p = points(4, 16)
@@ -109,6 +132,8 @@ def test_values_on_thresholds(emulated: Emulated, layout: torch.memory_format) -
     mean, scale = torch.zeros(1, 4), torch.full((1, 4), float(D))
     k = emulated.subset_encode(x, p, D, mean, scale)
     assert torch.equal(k, reference.subset_encode(x, p, D, mean, scale))
+    packed = emulated.subset_encode_packed(x, p, D, mean, scale, 4)
+    assert torch.equal(packed, reference.subset_encode_packed(x, p, D, mean, scale, 4))
 
 
 def test_addresses_that_are_not_aligned(emulated: Emulated) -> None:
@@ -131,3 +156,8 @@ def test_nothing(emulated: Emulated) -> None:
     assert [t.shape for t in emulated.channel_stats(x)] == [(0, 3)] * 3
     y, mean, scale = emulated.subset_fake_quant(x, points(3, 4), torch.zeros(3).bool(), D)
     assert y.shape == x.shape and mean.shape == scale.shape == (0, 3)
+    for n, c, h, w in ((0, 3, 4, 4), (2, 3, 0, 4), (2, 0, 3, 3)):
+        given = (points(3, 4)[:c], D, torch.zeros(n, c), torch.ones(n, c))
+        packed = emulated.subset_encode_packed(torch.zeros(n, c, h, w), *given, 2)
+        assert packed.shape == (n, h, w, -(-c // 4))
+        assert emulated.subset_decode_packed(packed, *given, 2).shape == (n, c, h, w)

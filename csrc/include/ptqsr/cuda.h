@@ -57,6 +57,20 @@ Status subset_quantize(const SubsetMap& args, void* out, Stream stream);
 Status subset_decode(const int8_t* k, const ActivationShape& shape, int32_t denominator,
                      const float* mean, const float* scale, float* y, Stream stream);
 
+// Packed indices [n][pixel][packed_bytes(c, bits)] (ptqsr/packing.h). An index beyond the points
+// counts as the last: looking would be waiting.
+struct PackedSubset {
+  const uint8_t* packed;
+  int64_t n, c, pixels;
+  int bits;
+  const int32_t* points;  // [c][levels]
+  int64_t levels;
+  int32_t denominator;
+  const float *mean, *scale;  // [n][c]
+};
+// y [n][pixel][c], of the indices' points as subset_decode has it.
+Status subset_decode_packed(const PackedSubset& args, float* y, Stream stream);
+
 // Of ptqsr/uniform.h, x in any number, computed in float32; step and lowest level lie on the device
 // and are taken to be in range.
 struct UniformMap {
@@ -70,5 +84,11 @@ struct UniformMap {
 // In x's number.
 Status uniform_fake_quant(const UniformMap& args, void* y, Stream stream);
 Status uniform_encode(const UniformMap& args, uint8_t* codes, Stream stream);
+
+// Of ptqsr/packing.h; of a code that is too large the low bits are taken.
+Status pack_codes(const uint8_t* codes, int64_t rows, int64_t count, int bits, uint8_t* packed,
+                  Stream stream);
+Status unpack_codes(const uint8_t* packed, int64_t rows, int64_t count, int bits, uint8_t* codes,
+                    Stream stream);
 
 }  // namespace ptqsr::cuda
