@@ -137,6 +137,21 @@ void uniform_map(const std::string& what, Address x, const std::string& number, 
   }
 }
 
+void refold_weights(Address levels, Address step, Address scale, Address weight, Address out_scale,
+                    int64_t n, int64_t o, int64_t c, int64_t taps, int64_t groups, Address stream) {
+  const Refold args{n,
+                    o,
+                    c,
+                    taps,
+                    groups,
+                    pointer<const int16_t>(levels),
+                    pointer<const float>(step),
+                    pointer<const float>(scale),
+                    pointer<int8_t>(weight),
+                    pointer<float>(out_scale)};
+  check_device(cuda::refold_weights(args, stream_at(stream)), "refold_weights");
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& m) {
@@ -149,6 +164,7 @@ void bind_cuda(py::module_& m) {
   m.def("pack_codes", &pack_codes);
   m.def("unpack_codes", &unpack_codes);
   m.def("uniform_map", &uniform_map);
+  m.def("refold_weights", &refold_weights);
 }
 
 }  // namespace ptqsr::bindings

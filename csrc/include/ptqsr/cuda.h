@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "ptqsr/conv.h"
 #include "ptqsr/status.h"
 #include "ptqsr/subset.h"
 #include "ptqsr/views.h"
@@ -90,5 +91,8 @@ Status pack_codes(const uint8_t* codes, int64_t rows, int64_t count, int bits, u
                   Stream stream);
 Status unpack_codes(const uint8_t* packed, int64_t rows, int64_t count, int bits, uint8_t* codes,
                     Stream stream);
+
+// ptqsr/conv.h's.
+Status refold_weights(const Refold& args, Stream stream);
 
 }  // namespace ptqsr::cuda

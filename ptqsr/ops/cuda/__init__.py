@@ -1,5 +1,5 @@
 """CUDA kernels, in place of the references where the native module has them."""
 
-from ptqsr.ops.cuda import packing, subset, uniform
+from ptqsr.ops.cuda import conv, packing, subset, uniform
 
-__all__ = ["packing", "subset", "uniform"]
+__all__ = ["conv", "packing", "subset", "uniform"]
