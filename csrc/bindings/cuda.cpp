@@ -1,5 +1,8 @@
 #include "ptqsr/cuda.h"
 
+#include <pybind11/stl.h>
+
+#include <array>
 #include <stdexcept>
 
 #include "bindings/bindings.h"
@@ -152,6 +155,34 @@ void refold_weights(Address levels, Address step, Address scale, Address weight,
   check_device(cuda::refold_weights(args, stream_at(stream)), "refold_weights");
 }
 
+// In the order of ConvShape's members.
+using ConvSizes = std::array<int64_t, 16>;
+
+ConvShape conv_shape_of(const ConvSizes& s) {
+  return {s[0], s[1], s[2],  s[3],  s[4],  s[5],  s[6],  s[7],
+          s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15]};
+}
+
+void int_conv2d(const ConvSizes& shape, Address k, bool is_signed, Address weight, Address y,
+                Address stream) {
+  const cuda::IntConv args{conv_shape_of(shape), pointer<const void>(k), is_signed,
+                           pointer<const int8_t>(weight), pointer<int32_t>(y)};
+  check_device(cuda::int_conv2d(args, stream_at(stream)), "int_conv2d");
+}
+
+void shift_add_conv2d(const ConvSizes& shape, Address codes, Address shifts, int64_t words,
+                      int64_t elements, Address weight, bool wide, Address y, Address stream) {
+  const cuda::ShiftAddConv args{conv_shape_of(shape),
+                                pointer<const int32_t>(codes),
+                                pointer<const int32_t>(shifts),
+                                words,
+                                elements,
+                                pointer<const void>(weight),
+                                wide,
+                                pointer<int32_t>(y)};
+  check_device(cuda::shift_add_conv2d(args, stream_at(stream)), "shift_add_conv2d");
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& m) {
@@ -165,6 +196,8 @@ void bind_cuda(py::module_& m) {
   m.def("unpack_codes", &unpack_codes);
   m.def("uniform_map", &uniform_map);
   m.def("refold_weights", &refold_weights);
+  m.def("int_conv2d", &int_conv2d);
+  m.def("shift_add_conv2d", &shift_add_conv2d);
 }
 
 }  // namespace ptqsr::bindings

@@ -95,4 +95,28 @@ Status unpack_codes(const uint8_t* packed, int64_t rows, int64_t count, int bits
 // ptqsr/conv.h's.
 Status refold_weights(const Refold& args, Stream stream);
 
+// Sums of k [n][h][w][c] times weight [o][kh][kw][c / groups], y [n][out_h][out_w][o], zero padding.
+struct IntConv {
+  ConvShape shape;
+  const void* k;  // int8 or uint8
+  bool is_signed;
+  const int8_t* weight;
+  int32_t* y;
+};
+Status int_conv2d(const IntConv& args, Stream stream);
+
+// The same by shifting and adding, sums mod 2^32. A code is, from its lowest bit on, an index for
+// every word, of as many bits as `elements` need, then a sign (1: negative); it stands for the sum
+// of its words' elements 2^shift, or 0 where the shift is -1.
+struct ShiftAddConv {
+  ConvShape shape;
+  const int32_t* codes;
+  const int32_t* shifts;  // [words][elements]
+  int64_t words, elements;
+  const void* weight;  // int8, or int16 if `wide`
+  bool wide;
+  int32_t* y;
+};
+Status shift_add_conv2d(const ShiftAddConv& args, Stream stream);
+
 }  // namespace ptqsr::cuda
