@@ -1,5 +1,6 @@
 #include "ptqsr/cuda.h"
 
+#include <array>
 #include <iterator>
 #include <stdexcept>
 #include <vector>
@@ -150,6 +151,95 @@ bool tensor_conv(const py::dict& values) {
   return true;
 }
 
+void subset_decode_packed(Address packed, int64_t n, int64_t c, int64_t pixels, int bits,
+                          Address points, int64_t levels, int32_t denominator, Address mean,
+                          Address scale, Address y, Address stream) {
+  const cuda::PackedSubset args{pointer<const uint8_t>(packed),
+                                n,
+                                c,
+                                pixels,
+                                bits,
+                                pointer<const int32_t>(points),
+                                levels,
+                                denominator,
+                                pointer<const float>(mean),
+                                pointer<const float>(scale)};
+  check_device(cuda::subset_decode_packed(args, pointer<float>(y), stream_at(stream)),
+               "subset_decode_packed");
+}
+
+void pack_codes(Address codes, Address packed, int64_t rows, int64_t count, int bits,
+                Address stream) {
+  check_device(cuda::pack_codes(pointer<const uint8_t>(codes), rows, count, bits,
+                                pointer<uint8_t>(packed), stream_at(stream)),
+               "pack_codes");
+}
+
+void unpack_codes(Address packed, Address codes, int64_t rows, int64_t count, int bits,
+                  Address stream) {
+  check_device(cuda::unpack_codes(pointer<const uint8_t>(packed), rows, count, bits,
+                                  pointer<uint8_t>(codes), stream_at(stream)),
+               "unpack_codes");
+}
+
+// What is written for every value: "value" or "code".
+void uniform_map(const std::string& what, Address x, const std::string& number, int64_t count,
+                 Address step, Address lowest, int bits, Address out, Address stream) {
+  const cuda::UniformMap args{pointer<const void>(x),     number_named(number),           count,
+                              pointer<const float>(step), pointer<const int32_t>(lowest), bits};
+  const cuda::Stream on = stream_at(stream);
+  if (what == "value") {
+    check_device(cuda::uniform_fake_quant(args, pointer<void>(out), on), "uniform_fake_quant");
+  } else if (what == "code") {
+    check_device(cuda::uniform_encode(args, pointer<uint8_t>(out), on), "uniform_encode");
+  } else {
+    throw std::invalid_argument("uniform_map gives no " + what);
+  }
+}
+
+void refold_weights(Address levels, Address step, Address scale, Address weight, Address out_scale,
+                    int64_t n, int64_t o, int64_t c, int64_t taps, int64_t groups, Address stream) {
+  const Refold args{n,
+                    o,
+                    c,
+                    taps,
+                    groups,
+                    pointer<const int16_t>(levels),
+                    pointer<const float>(step),
+                    pointer<const float>(scale),
+                    pointer<int8_t>(weight),
+                    pointer<float>(out_scale)};
+  check_device(cuda::refold_weights(args, stream_at(stream)), "refold_weights");
+}
+
+// In the order of ConvShape's members.
+using ConvSizes = std::array<int64_t, 16>;
+
+ConvShape conv_shape_of(const ConvSizes& s) {
+  return {s[0], s[1], s[2],  s[3],  s[4],  s[5],  s[6],  s[7],
+          s[8], s[9], s[10], s[11], s[12], s[13], s[14], s[15]};
+}
+
+void int_conv2d(const ConvSizes& shape, Address k, bool is_signed, Address weight, Address y,
+                Address stream) {
+  const cuda::IntConv args{conv_shape_of(shape), pointer<const void>(k), is_signed,
+                           pointer<const int8_t>(weight), pointer<int32_t>(y)};
+  check_device(cuda::int_conv2d(args, stream_at(stream)), "int_conv2d");
+}
+
+void shift_add_conv2d(const ConvSizes& shape, Address codes, Address shifts, int64_t words,
+                      int64_t elements, Address weight, bool wide, Address y, Address stream) {
+  const cuda::ShiftAddConv args{conv_shape_of(shape),
+                                pointer<const int32_t>(codes),
+                                pointer<const int32_t>(shifts),
+                                words,
+                                elements,
+                                pointer<const void>(weight),
+                                wide,
+                                pointer<int32_t>(y)};
+  check_device(cuda::shift_add_conv2d(args, stream_at(stream)), "shift_add_conv2d");
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& m) {
@@ -160,6 +250,13 @@ void bind_cuda(py::module_& m) {
   m.def("subset_decode", &subset_decode);
   m.def("gemm", &gemm);
   m.def("tensor_conv", &tensor_conv);
+  m.def("subset_decode_packed", &subset_decode_packed);
+  m.def("pack_codes", &pack_codes);
+  m.def("unpack_codes", &unpack_codes);
+  m.def("uniform_map", &uniform_map);
+  m.def("refold_weights", &refold_weights);
+  m.def("int_conv2d", &int_conv2d);
+  m.def("shift_add_conv2d", &shift_add_conv2d);
 }
 
 }  // namespace ptqsr::bindings

@@ -5,6 +5,7 @@
 #include "cuda/mesh.h"
 #include "cuda/simt.h"
 #include "cuda/vector.h"
+#include "ptqsr/packing.h"
 
 namespace ptqsr::cuda {
 namespace {
@@ -104,26 +105,6 @@ struct ToValue {
     return from_float<T>(tables.point(tables.find(x, c), c) * tables.unit[c] + tables.mean[c]);
   }
 };
-
-// `count` results from `to` on; kWhole: all of them, 16 bytes of x at a time.
-template <class R, int kCount, bool kWhole>
-DEVICE void store(R* to, const R (&results)[kCount], int64_t count) {
-  if constexpr (kWhole && kCount * sizeof(R) % 4 == 0) {
-    uint32_t words[kCount * sizeof(R) / 4];
-    memcpy(words, results, sizeof words);
-    if constexpr (sizeof words == 16) {
-      *reinterpret_cast<Sixteen*>(to) = {words[0], words[1], words[2], words[3]};
-    } else {
-      UNROLL
-      for (size_t i = 0; i < sizeof words / 4; ++i) reinterpret_cast<uint32_t*>(to)[i] = words[i];
-    }
-  } else {
-    UNROLL
-    for (int k = 0; k < kCount; ++k) {
-      if (k < count) to[k] = results[k];
-    }
-  }
-}
 
 template <class R>
 struct MapArgs {
@@ -278,6 +259,34 @@ struct Decode {
   }
 };
 
+// The same of packed indices: [n][pixel][row], channels last.
+struct DecodePacked {
+  static constexpr int kThreads = cuda::kThreads;
+  struct Args {
+    const uint8_t* packed;
+    float* y;
+    const int32_t* points;
+    const float *mean, *scale;
+    int64_t c, pixels, count, row;
+    int levels, bits;
+    float denominator;
+  };
+  DEVICE static void run(const Args& a) {
+    const int64_t i = block_x() * kThreads + thread();
+    if (i >= a.count) return;
+    const int64_t channel = i % a.c, pixel = i / a.c, bit = channel * a.bits;
+    const uint8_t* from = a.packed + pixel * a.row + bit / 8;
+    const int shift = static_cast<int>(bit % 8);
+    uint32_t code = from[0];
+    if (shift + a.bits > 8) code |= static_cast<uint32_t>(from[1]) << 8;
+    code = code >> shift & ((1u << a.bits) - 1);
+    const int level = static_cast<int>(code) < a.levels ? static_cast<int>(code) : a.levels - 1;
+    const auto k = static_cast<float>(a.points[channel * a.levels + level]);
+    const int64_t at = pixel / a.pixels * a.c + channel;  // [n][c]
+    a.y[i] = k * (a.scale[at] / a.denominator) + a.mean[at];
+  }
+};
+
 }  // namespace
 
 Status subset_encode(const SubsetMap& args, int8_t* out, Stream stream) {
@@ -303,6 +312,16 @@ Status subset_decode(const int8_t* k, const ActivationShape& s, int32_t denomina
   return launch<Decode>({(count + kThreads - 1) / kThreads}, 0, stream,
                         {k, y, mean, scale, s.c, s.pixels, count, static_cast<float>(denominator),
                          s.layout == Layout::channels_last});
+}
+
+Status subset_decode_packed(const PackedSubset& args, float* y, Stream stream) {
+  const int64_t count = args.n * args.c * args.pixels;
+  if (count > kMaxElements) return Status::too_large;
+  return launch<DecodePacked>(
+      {(count + kThreads - 1) / kThreads}, 0, stream,
+      {args.packed, y, args.points, args.mean, args.scale, args.c, args.pixels, count,
+       packed_bytes(args.c, args.bits), static_cast<int>(args.levels), args.bits,
+       static_cast<float>(args.denominator)});
 }
 
 }  // namespace ptqsr::cuda

@@ -1,10 +1,5 @@
 #include "emulated/faults.h"
 
-#include <pybind11/stl.h>
-
-#include <stdexcept>
-#include <string>
-
 #include "cuda/simt.h"
 
 namespace ptqsr::emulated {
@@ -12,22 +7,7 @@ namespace {
 
 using namespace ptqsr::cuda;  // NOLINT: this is a kernel
 
-enum class Fault {
-  none,
-  wrong_index,
-  missing_barrier,
-  beyond_shared,
-  beyond_global,
-  missing_wait,
-  parted_warp,
-  barrier_of_some,
-};
-
-constexpr const char* kNames[] = {"none",          "wrong_index",    "missing_barrier",
-                                  "beyond_shared", "beyond_global",  "missing_wait",
-                                  "parted_warp",   "barrier_of_some"};
-
-// y = x reversed within every 64 values, by way of shared memory, 4 values a thread at once.
+// By way of shared memory, copied ahead 4 values a thread.
 struct Reverse {
   static constexpr int kThreads = 64;
   struct Args {
@@ -54,20 +34,10 @@ struct Reverse {
   }
 };
 
-void reverse(std::uintptr_t x, std::uintptr_t y, int64_t blocks, const std::string& fault) {
-  for (int i = 0; i < 8; ++i) {
-    if (fault != kNames[i]) continue;
-    const Status status = launch<Reverse>({blocks}, Reverse::kThreads * sizeof(int32_t), nullptr,
-                                          {reinterpret_cast<const int32_t*>(x),
-                                           reinterpret_cast<int32_t*>(y), static_cast<Fault>(i)});
-    if (status != Status::ok) throw std::runtime_error(last_error());
-    return;
-  }
-  throw std::invalid_argument("no fault " + fault);
-}
-
 }  // namespace
 
-void bind_faults(pybind11::module_& m) { m.def("reverse", &reverse); }
+Status reverse(const int32_t* x, int32_t* y, int64_t blocks, Fault fault) {
+  return launch<Reverse>({blocks}, Reverse::kThreads * sizeof(int32_t), nullptr, {x, y, fault});
+}
 
 }  // namespace ptqsr::emulated

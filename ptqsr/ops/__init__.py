@@ -183,9 +183,10 @@ def uniform_fake_quant(
 ) -> torch.Tensor:
     """Fake-quantize to the levels lowest .. lowest + 2^bits - 1, times step.
 
-    x: float32, any shape. step: float32, lowest: int32, scalars on the device of x; step > 0,
-    |lowest| <= 2^20 (checked on the CPU). Returns clamp(round(x / step)) * step, half to even,
-    without -0; NaN stays. The gradient for x is 1 where round(x / step) is a level and 0 elsewhere.
+    x: float32, float16 or bfloat16, any shape. step: float32, lowest: int32, scalars on the device
+    of x; step > 0, |lowest| <= 2^20 (checked on the CPU). Returns clamp(round(x / step)) * step,
+    half to even, without -0, computed in float32 and rounded to x's dtype; NaN stays. The gradient
+    for x is 1 where round(x / step) is a level and 0 elsewhere.
     """
     return torch.ops.ptqsr.uniform_fake_quant(x, step, lowest, bits)
 

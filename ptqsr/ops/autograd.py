@@ -17,7 +17,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
 def _straight_through(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     """Rounding counts as the identity; clamping lets nothing through."""
     x, step, lowest = ctx.saved_tensors
-    level = torch.round(x / step)
+    level = torch.round(x.to(torch.float32) / step)
     inside = (level >= lowest) & (level <= lowest + ((1 << ctx.bits) - 1))
     return torch.where(inside, gradient, 0), None, None, None
 

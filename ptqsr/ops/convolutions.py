@@ -50,7 +50,7 @@ def shift_add_conv2d(
     dilation: Pair = 1,
     groups: int = 1,
 ) -> torch.Tensor:
-    """Convolve points of a universal set without multiplying: int32 [N, O, H', W'].
+    """Convolve points of a universal set without multiplying: as `int_conv2d`, of their codes.
 
     The golden model for hardware: every product is one shift and add for each word. codes: int32
     [N, C, H, W]; shifts: int32 [W, E], the exponent e of each word's elements 2^e, -1 for the

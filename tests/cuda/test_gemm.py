@@ -1,4 +1,4 @@
-"""Products of integer matrices by GPU kernels, emulated, against the reference."""
+"""Products of integer matrices by GPU kernels, against the reference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from ptqsr import ops
 from ptqsr.ops.reference.gemm import gemm as reference
 
-from .conftest import Emulated
+from .conftest import Emulated, OnGpu
+
+Kernels = Emulated | OnGpu
 
 ARCHITECTURES = [75, 80, 90]
 KINDS = [(8, True), (8, False), (4, True), (4, False)]
@@ -39,35 +41,35 @@ def matrices(m: int, n: int, k: int, bits: int, signed_a: bool, extreme: bool = 
     "m, n, k", [(1, 1, 2), (16, 8, 64), (33, 70, 66), (129, 3, 130), (5, 131, 300)]
 )
 def test_sums(
-    emulated: Emulated, m: int, n: int, k: int, bits: int, signed_a: bool, architecture: int
+    kernels: Kernels, m: int, n: int, k: int, bits: int, signed_a: bool, architecture: int
 ) -> None:
-    emulated.module.emulate(m + n, architecture)
+    kernels.emulate(m + n, architecture)
     a, b = matrices(m, n, k, bits, signed_a)
     rest = (bits, signed_a, None, None, False, torch.int32)
-    assert torch.equal(emulated.gemm(a, b, *rest), reference(a, b, *rest))
+    assert torch.equal(kernels.gemm(a, b, *rest), reference(a, b, *rest))
 
 
 @on_every_processor
 @of_every_kind
-def test_extremes(emulated: Emulated, bits: int, signed_a: bool, architecture: int) -> None:
-    emulated.module.emulate(7, architecture)
+def test_extremes(kernels: Kernels, bits: int, signed_a: bool, architecture: int) -> None:
+    kernels.emulate(7, architecture)
     a, b = matrices(17, 9, 2048, bits, signed_a, extreme=True)
     rest = (bits, signed_a, None, None, False, torch.int32)
-    assert torch.equal(emulated.gemm(a, b, *rest), reference(a, b, *rest))
+    assert torch.equal(kernels.gemm(a, b, *rest), reference(a, b, *rest))
 
 
 @on_every_processor
 @pytest.mark.parametrize(
     "out_dtype", [torch.float32, torch.float16, torch.int8, torch.uint8], ids=str
 )
-def test_epilogue(emulated: Emulated, out_dtype: torch.dtype, architecture: int) -> None:
-    emulated.module.emulate(3, architecture)
+def test_epilogue(kernels: Kernels, out_dtype: torch.dtype, architecture: int) -> None:
+    kernels.emulate(3, architecture)
     a, b = matrices(20, 18, 64, 8, False)
     scale, bias = torch.rand(18) * 1e-3, torch.randn(18)
     bias[3], bias[4], bias[5] = torch.nan, torch.inf, -torch.inf
     for s, t, relu in ((scale, bias, False), (scale, bias, True), (scale, None, False)):
         rest = (8, False, s, t, relu, out_dtype)
-        found, expected = emulated.gemm(a, b, *rest), reference(a, b, *rest)
+        found, expected = kernels.gemm(a, b, *rest), reference(a, b, *rest)
         assert found.dtype == out_dtype
         assert torch.equal(found.double().nan_to_num(7e9), expected.double().nan_to_num(7e9))
 
@@ -80,12 +82,12 @@ def test_epilogue(emulated: Emulated, out_dtype: torch.dtype, architecture: int)
     kind=st.sampled_from(KINDS), architecture=st.sampled_from(ARCHITECTURES),
 )  # fmt: skip
 def test_any_shape_in_any_order(
-    emulated: Emulated, m: int, n: int, k: int, seed: int, kind: Any, architecture: int
+    kernels: Kernels, m: int, n: int, k: int, seed: int, kind: Any, architecture: int
 ) -> None:
-    emulated.module.emulate(seed, architecture)
+    kernels.emulate(seed, architecture)
     a, b = matrices(m, n, 2 * k, *kind)
     rest = (*kind, None, None, False, torch.int32)
-    assert torch.equal(emulated.gemm(a, b, *rest), reference(a, b, *rest))
+    assert torch.equal(kernels.gemm(a, b, *rest), reference(a, b, *rest))
 
 
 @of_every_kind

@@ -1,4 +1,4 @@
-"""uniform_conv2d by tensor cores, emulated, bit for bit the reference."""
+"""uniform_conv2d by tensor cores, bit for bit the reference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from ptqsr.ops.cuda import tensor_conv
 from ptqsr.ops.reference import fused_conv as reference
 
-from .conftest import Emulated
+from .conftest import Emulated, OnGpu
+
+Kernels = Emulated | OnGpu
 
 ARCHITECTURES = [75, 80, 90]
 
@@ -105,10 +107,10 @@ SHAPES: dict[str, dict[str, Any]] = {
 @on_every_processor
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("name", SHAPES)
-def test_shapes(emulated: Emulated, name: str, bits: int, architecture: int) -> None:
-    emulated.module.emulate(len(name), architecture)
+def test_shapes(kernels: Kernels, name: str, bits: int, architecture: int) -> None:
+    kernels.emulate(len(name), architecture)
     given = arguments(**SHAPES[name], bits=bits)
-    same(emulated.uniform_conv2d(*given), expected_of(*given))
+    same(kernels.uniform_conv2d(*given), expected_of(*given))
 
 
 @on_every_processor
@@ -116,61 +118,61 @@ def test_shapes(emulated: Emulated, name: str, bits: int, architecture: int) -> 
 @pytest.mark.parametrize("residual", [None, torch.float32, torch.float16, torch.uint8], ids=str)
 @pytest.mark.parametrize("out", [torch.float32, torch.float16, torch.uint8], ids=str)
 def test_epilogues(
-    emulated: Emulated,
+    kernels: Kernels,
     out: torch.dtype,
     residual: torch.dtype | None,
     activation: str,
     architecture: int,
 ) -> None:
-    emulated.module.emulate(5, architecture)
+    kernels.emulate(5, architecture)
     given = arguments(
         (2, 16, 3, 5), (18, 16, 3, 3), out=out, residual=residual, activation=activation
     )
     given[6][3], given[6][4] = torch.nan, torch.inf
-    same(emulated.uniform_conv2d(*given), expected_of(*given))
+    same(kernels.uniform_conv2d(*given), expected_of(*given))
 
 
 @on_every_processor
 @pytest.mark.parametrize("bits", [8, 4])
-def test_extremes(emulated: Emulated, bits: int, architecture: int) -> None:
-    emulated.module.emulate(2, architecture)
+def test_extremes(kernels: Kernels, bits: int, architecture: int) -> None:
+    kernels.emulate(2, architecture)
     given = arguments(
         (1, 130, 3, 4), (8, 130, 3, 3), bits=bits, out=torch.float32, activation="none",
         extreme=True,
     )  # fmt: skip
-    same(emulated.uniform_conv2d(*given), expected_of(*given))
+    same(kernels.uniform_conv2d(*given), expected_of(*given))
 
 
-def test_any_order_of_threads(emulated: Emulated) -> None:
+def test_any_order_of_threads(kernels: Kernels) -> None:
     given = arguments((1, 32, 17, 18), (24, 32, 3, 3), residual=torch.float16)
     expected = expected_of(*given)
     for seed in range(4):
-        emulated.module.emulate(seed, (75, 90)[seed % 2])
-        same(emulated.uniform_conv2d(*given), expected)
+        kernels.emulate(seed, (75, 90)[seed % 2])
+        same(kernels.uniform_conv2d(*given), expected)
 
 
-def test_parts_that_are_encoded_here(emulated: Emulated) -> None:
+def test_parts_that_are_encoded_here(kernels: Kernels) -> None:
     given = arguments((1, 16, 5, 6), (8, 16, 3, 3))
     codes = given[0][0]
     numbers = (codes[:, :7].int() + given[2]).float() * given[1]
     given[0] = [numbers, codes[:, 7:]]
-    same(emulated.uniform_conv2d(*given), expected_of(*given))
+    same(kernels.uniform_conv2d(*given), expected_of(*given))
 
 
-def test_weights_that_change(emulated: Emulated) -> None:
+def test_weights_that_change(kernels: Kernels) -> None:
     given = arguments((1, 16, 5, 6), (8, 16, 3, 3))
-    same(emulated.uniform_conv2d(*given), expected_of(*given))
+    same(kernels.uniform_conv2d(*given), expected_of(*given))
     given[4].neg_()
     given[4].clamp_(-128, 127)
-    same(emulated.uniform_conv2d(*given), expected_of(*given))
+    same(kernels.uniform_conv2d(*given), expected_of(*given))
 
 
 def test_weights_beyond_int8_take_the_reference(
-    emulated: Emulated, monkeypatch: pytest.MonkeyPatch
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tensor_conv.reference, "uniform_conv2d", expected_of)
     given = arguments((1, 16, 5, 6), (8, 16, 3, 3))
     given[4] = given[4] + 100
-    same(emulated.uniform_conv2d(*given), expected_of(*given))
+    same(kernels.uniform_conv2d(*given), expected_of(*given))
     given = arguments((1, 16, 9, 9), (4, 16, 9, 9), padding=4)
-    same(emulated.uniform_conv2d(*given), expected_of(*given))
+    same(kernels.uniform_conv2d(*given), expected_of(*given))

@@ -315,7 +315,7 @@ DECODERS = ("subset_decode", "subset_decode_packed")
     "names, change, error, words",
     [
         (("channel_stats", *ENCODERS), dict(x=torch.zeros(2, 3)), ValueError, "N, C, H, W"),
-        (("channel_stats", *ENCODERS), dict(x=torch.zeros(2, 5, 6, 7).half()), TypeError, "x is"),
+        (("channel_stats", *ENCODERS), dict(x=torch.zeros(2, 5, 6, 7).double()), TypeError, "x is"),
         (ENCODERS, dict(x=torch.zeros(2, 4, 6, 7)), ValueError, r"must have \(4, L\)"),
         (ENCODERS, dict(x=torch.zeros(2, 5, 6, 7, device="meta")), ValueError, "one device"),
         (ENCODERS, dict(points=torch.zeros(5, 0).int()), ValueError, "points"),

@@ -16,6 +16,7 @@ from ptqsr.ops.reference import uniform as reference
 from ptqsr.quantizers.uniform import UniformQuantizer
 
 NAMES = ("uniform_encode", "uniform_fake_quant")
+SMALLER = [torch.float16, torch.bfloat16]
 
 
 def grid(step: float, lowest: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,6 +67,24 @@ def test_ties_and_extremes(isa: str) -> None:
     assert codes.tolist() == [2, 4, 4, 2, 0]  # half to even
 
 
+@pytest.mark.parametrize("dtype", SMALLER, ids=str)
+def test_other_numbers_are_computed_in_float32(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = (torch.randn(2, 5, 7, 9) * 3).to(dtype)
+    x[0, 0, 0, :3] = torch.tensor([torch.nan, torch.inf, -0.0])
+    for layout in LAYOUTS.values():
+        x = x.contiguous(memory_format=layout)
+        for step, lowest, bits in ((0.1, -7, 4), (0.037, 0, 8), (1e4, -2, 2)):
+            given = (*grid(step, lowest), bits)
+            y, codes = ops.uniform_fake_quant(x, *given), ops.uniform_encode(x, *given)
+            expected = ops.uniform_fake_quant(x.float(), *given).to(dtype)
+            assert y.dtype == dtype and torch.equal(y.nan_to_num(7), expected.nan_to_num(7))
+            assert torch.equal(codes, ops.uniform_encode(x.float(), *given))
+            assert torch.equal(y.isnan(), reference.uniform_fake_quant(x, *given).isnan())
+            assert torch.equal(codes, reference.uniform_encode(x, *given))
+            assert y.stride() == codes.stride() == x.stride()
+
+
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -99,6 +118,11 @@ def test_gradient_goes_straight_through_inside_the_range() -> None:
     (gradient,) = torch.autograd.grad(y, x, torch.arange(1.0, 9.0))
     assert gradient.tolist() == [0, 2, 3, 4, 5, 0, 0, 0]
     assert not ops.uniform_encode(x, *grid(0.1, -2), 2).requires_grad
+    for dtype in SMALLER:
+        x = x.detach().to(dtype).requires_grad_()
+        y = ops.uniform_fake_quant(x, *grid(0.1, -2), 2)
+        (gradient,) = torch.autograd.grad(y, x, torch.arange(1.0, 9.0).to(dtype))
+        assert gradient.dtype == dtype and gradient.tolist() == [0, 2, 3, 4, 5, 0, 0, 0]
 
 
 def test_the_quantizer_uses_it() -> None:
@@ -113,8 +137,11 @@ def test_the_quantizer_uses_it() -> None:
 def test_opcheck(name: str) -> None:
     for layout in LAYOUTS.values():
         for gradient in (False, True):
-            x = torch.randn(2, 3, 4, 5).contiguous(memory_format=layout).requires_grad_(gradient)
-            torch.library.opcheck(getattr(torch.ops.ptqsr, name).default, (x, *grid(0.1, -8), 4))
+            for dtype in (torch.float32, *SMALLER):
+                x = torch.randn(2, 3, 4, 5).to(dtype).contiguous(memory_format=layout)
+                x.requires_grad_(gradient)
+                given_ = (x, *grid(0.1, -8), 4)
+                torch.library.opcheck(getattr(torch.ops.ptqsr, name).default, given_)
 
 
 @pytest.mark.parametrize("name", NAMES)

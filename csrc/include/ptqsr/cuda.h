@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "ptqsr/conv.h"
 #include "ptqsr/status.h"
 #include "ptqsr/subset.h"
 #include "ptqsr/views.h"
@@ -86,7 +87,8 @@ enum class ConvStorage { float32, float16, codes };
 // of uniform_conv2d's epilogue (ptqsr/conv.h).
 //
 // x has `bytes` of codes a pixel, `group_bytes` of each group: multiples of 16, two codes in a byte
-// where `bits` is 4. Weights lie as shared memory has them, ptqsr/ops/cuda/conv.py packs them:
+// where `bits` is 4. Weights lie as shared memory has them, ptqsr/ops/cuda/tensor_conv.py packs
+// them:
 //
 //   [group][block of 64 output channels][round of 64 bytes][tap][64 output channels][64 bytes]
 //
@@ -122,5 +124,66 @@ struct TensorConv {
 };
 // Status::not_taken where shared memory does not hold weights and input.
 Status tensor_conv(const TensorConv& args, Stream stream);
+// Packed indices [n][pixel][packed_bytes(c, bits)] (ptqsr/packing.h). An index beyond the points
+// counts as the last: looking would be waiting.
+struct PackedSubset {
+  const uint8_t* packed;
+  int64_t n, c, pixels;
+  int bits;
+  const int32_t* points;  // [c][levels]
+  int64_t levels;
+  int32_t denominator;
+  const float *mean, *scale;  // [n][c]
+};
+// y [n][pixel][c], of the indices' points as subset_decode has it.
+Status subset_decode_packed(const PackedSubset& args, float* y, Stream stream);
+
+// Of ptqsr/uniform.h, x in any number, computed in float32; step and lowest level lie on the device
+// and are taken to be in range.
+struct UniformMap {
+  const void* x;
+  Number number;
+  int64_t count;
+  const float* step;
+  const int32_t* lowest;
+  int bits;
+};
+// In x's number.
+Status uniform_fake_quant(const UniformMap& args, void* y, Stream stream);
+Status uniform_encode(const UniformMap& args, uint8_t* codes, Stream stream);
+
+// Of ptqsr/packing.h; of a code that is too large the low bits are taken.
+Status pack_codes(const uint8_t* codes, int64_t rows, int64_t count, int bits, uint8_t* packed,
+                  Stream stream);
+Status unpack_codes(const uint8_t* packed, int64_t rows, int64_t count, int bits, uint8_t* codes,
+                    Stream stream);
+
+// ptqsr/conv.h's.
+Status refold_weights(const Refold& args, Stream stream);
+
+// Sums of k [n][h][w][c] times weight [o][kh][kw][c / groups], y [n][out_h][out_w][o], zero
+// padding.
+struct IntConv {
+  ConvShape shape;
+  const void* k;  // int8 or uint8
+  bool is_signed;
+  const int8_t* weight;
+  int32_t* y;
+};
+Status int_conv2d(const IntConv& args, Stream stream);
+
+// The same by shifting and adding, sums mod 2^32. A code is, from its lowest bit on, an index for
+// every word, of as many bits as `elements` need, then a sign (1: negative); it stands for the sum
+// of its words' elements 2^shift, or 0 where the shift is -1.
+struct ShiftAddConv {
+  ConvShape shape;
+  const int32_t* codes;
+  const int32_t* shifts;  // [words][elements]
+  int64_t words, elements;
+  const void* weight;  // int8, or int16 if `wide`
+  bool wide;
+  int32_t* y;
+};
+Status shift_add_conv2d(const ShiftAddConv& args, Stream stream);
 
 }  // namespace ptqsr::cuda

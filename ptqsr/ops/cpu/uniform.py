@@ -18,10 +18,10 @@ def uniform_fake_quant(
     module: ModuleType, x: torch.Tensor, step: torch.Tensor, lowest: torch.Tensor, bits: int
 ) -> torch.Tensor:
     check_uniform("uniform_fake_quant", x, step, lowest, bits)
-    x = x.contiguous(memory_format=layout(x))
+    dtype, x = x.dtype, x.to(torch.float32).contiguous(memory_format=layout(x))
     y = torch.empty_like(x)
     module.uniform_fake_quant(x.data_ptr(), y.data_ptr(), *_rest(x, step, lowest, bits))
-    return y
+    return y.to(dtype)
 
 
 @kernel(reference.uniform_encode)
@@ -29,7 +29,7 @@ def uniform_encode(
     module: ModuleType, x: torch.Tensor, step: torch.Tensor, lowest: torch.Tensor, bits: int
 ) -> torch.Tensor:
     check_uniform("uniform_encode", x, step, lowest, bits)
-    x = x.contiguous(memory_format=layout(x))
+    x = x.to(torch.float32).contiguous(memory_format=layout(x))
     codes = torch.empty_like(x, dtype=torch.uint8)
     module.uniform_encode(x.data_ptr(), codes.data_ptr(), *_rest(x, step, lowest, bits))
     return codes

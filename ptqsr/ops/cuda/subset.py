@@ -1,6 +1,7 @@
 """Subset quantization on GPUs.
 
-Values of tensors are not looked at: points that do not ascend give wrong codes, no error.
+Values of tensors are not looked at: points that do not ascend give wrong codes, no error, and a
+packed index beyond the points counts as the last.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from types import ModuleType
 import torch
 
 from ptqsr.ops.cuda.kernel import kernel, number_of, stream_of
+from ptqsr.ops.cuda.packing import pack_codes
 from ptqsr.ops.reference import subset as reference
 from ptqsr.ops.schema.library import layout
 from ptqsr.ops.schema.subset import (
     check_decode,
+    check_decode_packed,
     check_encode,
     check_normalisation,
     check_stats,
@@ -84,6 +87,47 @@ def subset_decode(
     module.subset_decode(
         k.data_ptr(), *_shape(k), denominator,
         mean.data_ptr(), scale.data_ptr(), y.data_ptr(), stream_of(k),
+    )  # fmt: skip
+    return y
+
+
+@kernel(reference.subset_encode_packed)
+def subset_encode_packed(
+    module: ModuleType,
+    x: torch.Tensor,
+    points: torch.Tensor,
+    denominator: int,
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    bits: int,
+) -> torch.Tensor:
+    check_encode("subset_encode_packed", x, points, denominator, mean, scale, bits)
+    n, c, h, w = x.shape
+    x = x.contiguous(memory_format=torch.channels_last)
+    indices = x.new_empty((n, h, w, c), dtype=torch.uint8)
+    _map(module, "index", x, points, denominator, mean, scale, indices)
+    return pack_codes(module, indices, bits)
+
+
+@kernel(reference.subset_decode_packed)
+def subset_decode_packed(
+    module: ModuleType,
+    packed: torch.Tensor,
+    points: torch.Tensor,
+    denominator: int,
+    mean: torch.Tensor,
+    scale: torch.Tensor,
+    bits: int,
+) -> torch.Tensor:
+    check_decode_packed(packed, points, denominator, mean, scale, bits)
+    packed, points = packed.contiguous(), points.contiguous()
+    mean, scale = mean.contiguous(), scale.contiguous()
+    n, h, w, _ = packed.shape
+    channels, levels = points.shape
+    y = mean.new_empty((n, h, w, channels)).permute(0, 3, 1, 2)
+    module.subset_decode_packed(
+        packed.data_ptr(), n, channels, h * w, bits, points.data_ptr(), levels, denominator,
+        mean.data_ptr(), scale.data_ptr(), y.data_ptr(), stream_of(packed),
     )  # fmt: skip
     return y
 

@@ -10,7 +10,7 @@ from ptqsr.ops.schema.uniform import check_uniform
 
 def levels(x: torch.Tensor, step: torch.Tensor, lowest: torch.Tensor, bits: int) -> torch.Tensor:
     """Return clamp(round(x / step)), float32; NaN stays."""
-    return torch.round(x / step).clamp(lowest, lowest + ((1 << bits) - 1))
+    return torch.round(x.to(torch.float32) / step).clamp(lowest, lowest + ((1 << bits) - 1))
 
 
 def uniform_fake_quant(
@@ -18,7 +18,7 @@ def uniform_fake_quant(
 ) -> torch.Tensor:
     check_uniform("uniform_fake_quant", x, step, lowest, bits)
     y = levels(x, step, lowest, bits) * step + 0.0  # -0 becomes 0
-    return y.contiguous(memory_format=layout(x))
+    return y.to(x.dtype).contiguous(memory_format=layout(x))
 
 
 def uniform_encode(

@@ -111,6 +111,5 @@ def _shift_add_conv2d(
     dilation: list[int],
     groups: int,
 ) -> torch.Tensor:
-    return codes.new_empty(
-        check_shift_add(codes, shifts, weight, stride, padding, dilation, groups)
-    )
+    shape = check_shift_add(codes, shifts, weight, stride, padding, dilation, groups)
+    return empty(codes, shape, torch.int32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ptqsr.ops.schema.checks import expect, expect_bits, expect_one_device
+from ptqsr.ops.schema.checks import NUMBERS, expect, expect_bits, expect_one_device
 from ptqsr.ops.schema.library import layout, library
 
 # Up to here rounding to a level is exact in float32.
@@ -34,7 +34,7 @@ def check_uniform(
     operation: str, x: torch.Tensor, step: torch.Tensor, lowest: torch.Tensor, bits: int
 ) -> None:
     """Raise ValueError or TypeError where dtypes, shapes, devices or values do not fit."""
-    expect(operation, "x", x, torch.float32, tuple(x.shape))
+    expect(operation, "x", x, NUMBERS, tuple(x.shape))
     expect(operation, "step", step, torch.float32, ())
     expect(operation, "lowest", lowest, torch.int32, ())
     expect_one_device(operation, x=x, step=step, lowest=lowest)
