@@ -3,8 +3,8 @@
     python -m benchmarks.gpu --json benchmarks/results/gpu.json
 
 Every candidate is a CUDA graph of REPEATS runs, replayed once a round; a time is that of one run.
-Elementwise kernels stand beside a copy of their input, `gemm_s8` beside `torch._int_mm` and float16,
-`uniform_conv2d` (codes to codes with ReLU) beside cuDNN in float16, channels_last.
+Elementwise kernels stand beside a copy of their input, `gemm_s8` beside `torch._int_mm` and
+float16, `uniform_conv2d` (codes to codes with ReLU) beside cuDNN in float16, channels_last.
 """
 
 from __future__ import annotations

@@ -68,10 +68,12 @@ class Description:
 
     @property
     def path(self) -> str:
-        """Which code runs operations on the CPU; other devices run the PyTorch reference."""
+        """Which code runs operations."""
         if not self.native:
             return "PyTorch reference, since there is no native code"
-        return f"native on the CPU ({self.cpu_instruction_set_used}), PyTorch reference elsewhere"
+        gpu = "kernels for " + ", ".join(f"sm_{a}" for a in self.cuda_built_for)
+        on_gpu = gpu if self.cuda_built_for else "PyTorch reference: built without CUDA"
+        return f"native on the CPU ({self.cpu_instruction_set_used}); on GPUs {on_gpu}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -68,8 +68,9 @@ def subset_fake_quant(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Fake-quantize to points of a universal set, normalised per sample and channel (DFSQ, 1-4).
 
-    x: float32 [N, C, H, W], any layout. points: int32 [C, L], strictly ascending, in units of
-    1 / denominator, |points| <= denominator. nonnegative: bool [C], channels that keep mean 0.
+    x: float32, float16 or bfloat16 [N, C, H, W], any layout, computed with in float32. points:
+    int32 [C, L], strictly ascending, in units of 1 / denominator, |points| <= denominator.
+    nonnegative: bool [C], channels that keep mean 0.
     Returns (y, mean, scale): y as x (channels_last stays so), mean and scale float32 [N, C].
 
     scale = max |x - mean|; r = D / scale; u = (x - mean) * r; k = the point of u; y = k * (scale /
@@ -83,7 +84,7 @@ def subset_fake_quant(
 def channel_stats(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return (mean, low, high), float32 [N, C]: mean, min and max of every sample and channel.
 
-    x: float32 [N, C, H, W], any layout. Min and max are exact; |mean - exact mean| <= 2^-16 max |x|
+    x: float32, float16 or bfloat16 [N, C, H, W], any layout. Min and max are exact; |mean - exact mean| <= 2^-16 max |x|
     and low where low = high. The result depends on x and its layout alone. All three
     are NaN for a channel with NaN, Inf or |x| >= 2^120, and 0 where there are no pixels.
     `normalisation` makes the quantizer's mean and scale of them.
