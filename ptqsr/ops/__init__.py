@@ -84,10 +84,9 @@ def subset_fake_quant(
 def channel_stats(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return (mean, low, high), float32 [N, C]: mean, min and max of every sample and channel.
 
-    x: float32, float16 or bfloat16 [N, C, H, W], any layout. Min and max are exact; |mean - exact mean| <= 2^-16 max |x|
-    and low where low = high. The result depends on x and its layout alone. All three
-    are NaN for a channel with NaN, Inf or |x| >= 2^120, and 0 where there are no pixels.
-    `normalisation` makes the quantizer's mean and scale of them.
+    x: float32, float16 or bfloat16 [N, C, H, W], any layout. Min and max are exact; |mean - exact
+    mean| <= 2^-16 max |x|, and low where low = high. The result depends on x and its layout alone.
+    All three are NaN for a channel with NaN, Inf or |x| >= 2^120, and 0 where there are no pixels.
     """
     return torch.ops.ptqsr.channel_stats(x)
 
