@@ -87,6 +87,7 @@ def channel_stats(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     x: float32, float16 or bfloat16 [N, C, H, W], any layout. Min and max are exact; |mean - exact
     mean| <= 2^-16 max |x|, and low where low = high. The result depends on x and its layout alone.
     All three are NaN for a channel with NaN, Inf or |x| >= 2^120, and 0 where there are no pixels.
+    `normalisation` makes the quantizer's mean and scale of them.
     """
     return torch.ops.ptqsr.channel_stats(x)
 
