@@ -80,7 +80,8 @@ def _table(records: list[dict[str, Any]], per_image: bool) -> Table:
             f"{record['storage_bytes'] / 1024:.0f} KiB",
             f"{record['fqr']:.2f}",
         )
-        table.add_row(Path(record["network"]).name, *cells, *costs)
+        how = "\n(deployed)" if record["deployed"] else ""
+        table.add_row(Path(record["network"]).name + how, *cells, *costs)
         if per_image:
             for i, folder in enumerate(folders):
                 for image in record["data"][folder]["images"]:

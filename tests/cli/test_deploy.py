@@ -18,7 +18,8 @@ def test_evaluate(run: Run, checkpoint: Path, pictures: Path, out: Path) -> None
     for number, options in enumerate(((), ("--deploy",))):
         file = out / f"{number}.json"
         arguments = (checkpoint, "--data", pictures, "--json", file, *options)
-        assert run("evaluate", *arguments).exit_code == 0
+        result = run("evaluate", *arguments)
+        assert result.exit_code == 0 and ("(deployed)" in result.stdout) == bool(options)
         figures += json.loads(file.read_text())
     fake, ours = figures
     assert (fake["deployed"], ours["deployed"]) == (False, True)
