@@ -3,9 +3,9 @@
     python -m benchmarks.floors --size 180x320
 
 Computed, not measured, for EDSR-baseline x4: 2 operations a multiply-accumulate at the dense rate
-of tensor cores, against every activation read once and written once, and the weights, at the bandwidth
-of the memory. What fits into a cache may move faster. Codes take 1 byte or half of one; a shortcut
-is codes too.
+of tensor cores, against every activation read once and written once, and the weights, at the
+bandwidth of the memory. What fits into a cache may move faster. Codes take 1 byte or half of one;
+a shortcut is codes too.
 """
 
 from __future__ import annotations
