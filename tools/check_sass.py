@@ -18,23 +18,29 @@ from collections import Counter, defaultdict
 from importlib.util import find_spec
 from pathlib import Path
 
-# Of 65,536 registers of a multiprocessor a block of 256 threads may take 255 each.
-MAX_REGISTERS = 255
-# What multiplies, by a kernel's operands (Operand of csrc/cuda/mma.h) and architecture.
+ARCHITECTURES = {75, 80, 86, 89, 90}
+# A block has 256 threads: 65,536 registers of a multiprocessor hold one of these at least.
+MAX_REGISTERS = 200
+# What multiplies, by the operands in shared memory (Operand of csrc/cuda/mma.h).
 BEFORE_80 = {"s8": "IMMA.8816.S8.S8", "u8": "IMMA.8816.U8.S8",
              "s4": "IMMA.8832.S4.S4", "u4": "IMMA.8832.U4.S4"}  # fmt: skip
-BEFORE_90 = {"s8": "IMMA.16832.S8.S8", "u8": "IMMA.16832.U8.S8",
-             "s4": "IMMA.16864.S4.S4", "u4": "IMMA.16864.U4.S4"}  # fmt: skip
-FROM_90 = {"s8": "IMMA.16832.S8.S8", "u8": "IMMA.16832.U8.S8",
-           "s4": "IMMA.16832.S8.S8", "u4": "IMMA.16832.U8.S8"}  # fmt: skip
+FROM_80 = {"s8": "IMMA.16832.S8.S8", "u8": "IMMA.16832.U8.S8",
+           "s4": "IMMA.16864.S4.S4", "u4": "IMMA.16864.U4.S4"}  # fmt: skip
 OPERANDS = ("s8", "u8", "s4", "u4")
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9._]*)")
 
 
-def expected(architecture: int, operand: str) -> str:
-    if architecture < 80:
-        return BEFORE_80[operand]
-    return BEFORE_90[operand] if architecture < 90 else FROM_90[operand]
+# In a kernel's mangled name: its template's operand, and whether 4 bits are taken apart to bytes.
+MULTIPLIES = re.compile(r"(Multiply|Convolve)I\S*?7OperandE(\d)E(?:Lb([01])E)?")
+
+
+def expected(architecture: int, family: str, operand: str, apart: bool) -> str | None:
+    """Return what a kernel multiplies by; None where it must not run and only traps."""
+    if operand[1] == "4" and architecture >= 90 and family == "Convolve" and not apart:
+        return None
+    if apart or architecture >= 90:
+        operand = operand[0] + "8"
+    return (BEFORE_80 if architecture < 80 else FROM_80)[operand]
 
 
 def tool(name: str) -> str:
@@ -76,31 +82,32 @@ def kernels(module: str) -> dict[tuple[int, str], Counter[str]]:
 
 def check(module: str) -> list[str]:
     """Return what is wrong."""
-    wrong, multiplied = [], Counter[tuple[int, str]]()
-    for (architecture, name), instructions in kernels(module).items():
+    wrong, families = [], Counter[str]()
+    found = kernels(module)
+    for (architecture, name), instructions in found.items():
         where = f"sm_{architecture} {name}"
         memory = sorted(i for i in instructions if i.split(".")[0] in ("STL", "LDL"))
         if memory:
             wrong.append(f"{where}: registers kept in memory ({', '.join(memory)})")
         products = {i for i in instructions if i.startswith("IMMA")}
-        operand = re.search(r"NS\d*_?7OperandE(\d)E", name) or re.search(r"7OperandE(\d)", name)
-        if operand is None:
-            if products:
-                wrong.append(f"{where}: multiplies ({', '.join(sorted(products))})")
-            continue
-        wanted = expected(architecture, OPERANDS[int(operand[1])])
-        if products - {wanted}:
-            wrong.append(f"{where}: {', '.join(sorted(products))}, not {wanted}")
-        multiplied[architecture, OPERANDS[int(operand[1])]] += instructions[wanted]
-    for (architecture, operand), count in multiplied.items():
-        if count == 0:
-            wrong.append(f"sm_{architecture}: no kernel multiplies {operand}")
-    if not multiplied:
-        wrong.append(f"{module}: no kernel uses tensor cores")
-    for line in dump(module, "-res-usage").splitlines():
-        match = re.search(r"REG:(\d+) STACK:(\d+)", line)
-        if match and (int(match[1]) > MAX_REGISTERS or int(match[2]) > 0):
-            wrong.append(f"registers or stack: {line.strip()}")
+        match = MULTIPLIES.search(name)
+        wanted = None
+        if match is not None:
+            families[match[1]] += 1
+            operand = OPERANDS[int(match[2])]
+            wanted = expected(architecture, match[1], operand, match[3] == "1")
+        if products != ({wanted} if wanted else set()):
+            wrong.append(f"{where}: multiplies by {sorted(products)}, not by {wanted}")
+    if {architecture for architecture, _ in found} != ARCHITECTURES:
+        wrong.append(f"{module}: not of the architectures {sorted(ARCHITECTURES)}")
+    if set(families) != {"Multiply", "Convolve"}:
+        wrong.append(f"{module}: products are in {sorted(families)} alone")
+    used = re.findall(r"REG:(\d+) STACK:(\d+)", dump(module, "-res-usage"))
+    if len(used) != len(found):
+        wrong.append(f"{module}: {len(found)} kernels, but the resources of {len(used)}")
+    for registers, stack in used:
+        if int(registers) > MAX_REGISTERS or int(stack) > 0:
+            wrong.append(f"{module}: a kernel has {registers} registers and {stack} bytes of stack")
     return wrong
 
 

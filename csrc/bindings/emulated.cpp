@@ -27,7 +27,10 @@ PYBIND11_MODULE(_emulated, m) {
   using namespace ptqsr;
   bindings::bind_cuda(m);
   m.def(
-      "emulate", [](uint64_t seed, int architecture) { cuda::set_emulation({seed, architecture}); },
+      "emulate",
+      [](uint64_t seed, int architecture) {
+        cuda::set_emulation({seed, architecture, architecture < 80 ? 64 << 10 : 99 << 10});
+      },
       bindings::py::arg("seed"), bindings::py::arg("architecture"),
       "Say in what order threads run from here on, and what compute capability kernels see.");
   m.def("architecture", [] { return cuda::emulation().architecture; });

@@ -10,6 +10,7 @@ thread_local std::string last_failure;
 Status checked(cudaError_t error) {
   if (error == cudaSuccess) return Status::ok;
   last_failure = cudaGetErrorString(error);
+  cudaGetLastError();  // else the next launch would seem to fail
   return Status::device_failed;
 }
 

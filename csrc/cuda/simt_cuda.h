@@ -30,6 +30,9 @@ DEVICE int64_t block_x() { return blockIdx.x; }
 DEVICE int64_t block_y() { return blockIdx.y; }
 DEVICE int64_t blocks_x() { return gridDim.x; }
 
+// Ends the launch with an error.
+DEVICE void trap() { __trap(); }
+
 DEVICE void synchronize() { __syncthreads(); }
 DEVICE void synchronize_warp() { __syncwarp(); }
 

@@ -149,7 +149,7 @@ class Machine {
   std::vector<Meeting> meetings_;
   void* shared_ = nullptr;
   int64_t shared_bytes_;
-  ucontext_t home_;
+  ucontext_t home_{};
   void* home_fake_stack_ = nullptr;
   const void* home_stack_ = nullptr;
   size_t home_stack_size_ = 0;

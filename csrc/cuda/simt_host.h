@@ -68,6 +68,8 @@ inline int64_t block_x() { return host::place().block_x; }
 inline int64_t block_y() { return host::place().block_y; }
 inline int64_t blocks_x() { return host::place().blocks_x; }
 
+inline void trap() { host::fail("trap"); }
+
 inline void synchronize() { host::meet_block(); }
 inline void synchronize_warp() {
   int nothing = 0;

@@ -123,7 +123,8 @@ struct Whole {
     for (int64_t p = lane(); p < a.count; p += kWarp) take(all, parts[p * step]);
     all = over_warp(all);
     if (lane() != 0) return;
-    const float mean = static_cast<float>(all.sum / static_cast<double>(a.pixels));
+    float mean = static_cast<float>(all.sum / static_cast<double>(a.pixels));
+    if (all.low == all.high && mean == mean) mean = all.low;
     const bool sound = all.low > -0x1p120f && all.high < 0x1p120f && mean == mean;
     a.mean[i] = sound ? mean : NAN;
     a.low[i] = sound ? all.low : NAN;

@@ -46,8 +46,9 @@ struct Convolve {
   using Args = cuda::Args;
 
   DEVICE static void run(const Args& args) {
-    // Of two ways to take 4 bits, launched is the one that the processor has.
-    if (four_bits<kA> && kApart != unpacks()) return;
+    // Bytes are right everywhere; where tensor cores take nothing else, 4 bits must not be
+    // launched.
+    if (four_bits<kA> && !kApart && unpacks()) return trap();
     const TensorConv& v = args.conv;
     unsigned char* weights = shared_memory();
     unsigned char* halo = weights + v.kh * v.kw * kTapBytes;
@@ -247,7 +248,7 @@ struct Convolve {
             if (kApart) sum >>= 8;
             sum += lowest * (whole ? c.total[i] : weights_inside(v, at_y, at_x, table + i));
             float made = value(v, static_cast<float>(sum), c, i);
-            const int64_t at = place(v, sample, at_y, at_x, group * per_group + in_group + i);
+            const int64_t at = place(v, sample, at_y, at_x, group, in_group + i);
             if (v.residual != nullptr) made = made + added(v, at);
             if (v.last_relu) made = made > 0 || made != made ? made : 0.0f;
             put(v, at, made);
@@ -257,14 +258,14 @@ struct Convolve {
     }
   }
 
-  // Where an output channel of a pixel goes: with a pixel shuffle channels come in the order of its
-  // square, [shuffle][shuffle][o / shuffle^2].
+  // Where an output channel of a group goes: with a pixel shuffle a group's channels come in the
+  // order of its square, [shuffle][shuffle][channels].
   DEVICE static int64_t place(const TensorConv& v, int64_t sample, int64_t y, int64_t x,
-                              int64_t channel) {
-    const int64_t f = v.shuffle, channels = v.o / (f * f);
-    const int64_t part = channel / channels;
+                              int64_t group, int64_t in_group) {
+    const int64_t f = v.shuffle, channels = v.o / v.groups / (f * f);
+    const int64_t part = in_group / channels, channel = group * channels + in_group % channels;
     const int64_t row = (sample * v.out_h + y) * f + part / f;
-    return (row * v.out_w * f + x * f + part % f) * channels + channel % channels;
+    return (row * v.out_w * f + x * f + part % f) * (v.o / (f * f)) + channel;
   }
 };
 

@@ -14,7 +14,7 @@ from ptqsr.ops.cuda.kernel import KERNELS
 
 try:
     from ptqsr import _emulated as module
-except ImportError:
+except ModuleNotFoundError:
     module = None
 
 

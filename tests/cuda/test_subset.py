@@ -62,6 +62,14 @@ def test_statistics(
 
 
 @every_tensor
+def test_constant_channels_are_their_mean(kernels: Kernels, layout: torch.memory_format) -> None:
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 8, 1, 1, generator=g).expand(1, 8, 96, 90).contiguous(memory_format=layout)
+    for found in kernels.channel_stats(x):
+        assert torch.equal(found, x[:, :, 0, 0])
+
+
+@every_tensor
 def test_unsound_channels(kernels: Kernels, layout: torch.memory_format) -> None:
     x = tensor((2, 5, 7, 6), torch.float32, layout)
     x[0, 1, 2, 3], x[1, 0, 0, 0], x[1, 2, 6, 5], x[0, 4] = torch.nan, torch.inf, -(2.0**120), 7.5

@@ -101,6 +101,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "groups": dict(x=(1, 24, 5, 6), weight=(40, 6, 3, 3), groups=4),
     "wide padding": dict(x=(1, 16, 2, 3), weight=(4, 16, 3, 3), padding=4),
     "pixel shuffle": dict(x=(1, 16, 5, 18), weight=(32, 16, 3, 3), shuffle=2),
+    "pixel shuffle of groups": dict(x=(1, 16, 4, 5), weight=(32, 4, 3, 3), groups=4, shuffle=2),
 }  # fmt: skip
 
 
@@ -167,6 +168,13 @@ def test_weights_that_change(kernels: Kernels) -> None:
     same(kernels.uniform_conv2d(*given), expected_of(*given))
 
 
+def test_weights_of_inference_mode(kernels: Kernels) -> None:
+    given = arguments((1, 16, 5, 6), (8, 16, 3, 3))
+    with torch.inference_mode():
+        given[4] = given[4].clone()
+        same(kernels.uniform_conv2d(*given), expected_of(*given))
+
+
 def test_weights_beyond_int8_take_the_reference(
     kernels: Kernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,5 +182,10 @@ def test_weights_beyond_int8_take_the_reference(
     given = arguments((1, 16, 5, 6), (8, 16, 3, 3))
     given[4] = given[4] + 100
     same(kernels.uniform_conv2d(*given), expected_of(*given))
-    given = arguments((1, 16, 9, 9), (4, 16, 9, 9), padding=4)
-    same(kernels.uniform_conv2d(*given), expected_of(*given))
+    for shape in (
+        dict(x=(1, 16, 9, 9), weight=(4, 16, 9, 9), padding=4),
+        dict(x=(1, 16, 4, 5), weight=(24, 8, 3, 3), groups=2, shuffle=2),
+        dict(x=(1, 18, 4, 5), weight=(36, 3, 3, 3), groups=6, shuffle=2),
+    ):
+        given = arguments(**shape)
+        same(kernels.uniform_conv2d(*given), expected_of(*given))

@@ -1,7 +1,8 @@
 """Convolutions of uniform codes on tensor cores.
 
-A layer's weights are packed when it runs first, and kept as long as they live. That looks at their
-values, and so waits for the device: run a network once before capturing it.
+A layer's weights are packed when it runs first, and kept as long as they live or until they are
+changed in place (not by way of `.data`, which nobody can see). That looks at their values, and so
+waits for the device: run a network once before capturing it, and keep it as it was captured.
 """
 
 from __future__ import annotations
@@ -93,7 +94,6 @@ class _Weights:
     `bits`: of codes and weights; `apart`: see TensorConv in csrc/include/ptqsr/cuda.h.
     """
 
-    version: int
     packed: torch.Tensor
     tap_sums: torch.Tensor
     total: torch.Tensor
@@ -112,13 +112,18 @@ _packed_weights: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def _weights(conv: UniformConv, takes_4_bits: bool) -> _Weights | None:
-    """Return a layer's packed weights; None where they are no int8."""
-    kept = _packed_weights.setdefault(conv.levels, {})
+    """Return a layer's packed weights; None where the kernel takes none such."""
+    levels = conv.levels
+    kept = _packed_weights.setdefault(levels, {})
+    # Tensors of inference mode count no changes.
+    version = None if levels.is_inference() else levels._version
     key = conv.groups, conv.shuffle, conv.in_bits <= 4, takes_4_bits
-    found = kept.get(key)
-    if key not in kept or (found is not None and found.version != conv.levels._version):
-        kept[key] = found = _pack(conv, takes_4_bits)
-    return found
+    if key not in kept or kept[key][0] != version:
+        kept[key] = version, _pack(conv, takes_4_bits)
+        if levels.is_cuda:
+            # Other streams may take them from here on.
+            torch.cuda.current_stream(levels.device).synchronize()
+    return kept[key][1]
 
 
 def _pack(conv: UniformConv, takes_4_bits: bool) -> _Weights | None:
@@ -130,8 +135,11 @@ def _pack(conv: UniformConv, takes_4_bits: bool) -> _Weights | None:
     apart = bits == 4 and not takes_4_bits
     kernels, per_group, kh, kw = levels.shape
     square = conv.shuffle**2
-    # Of a pixel shuffle first all channels of its first place, then of the next.
-    order = torch.arange(kernels, device=levels.device).view(-1, square).t().reshape(-1)
+    if kernels // groups % square:
+        return None  # places of the shuffle's square that go through groups
+    # Within a group first all channels of the first place of a pixel shuffle, then of the next.
+    order = torch.arange(kernels, device=levels.device).view(groups, -1, square)
+    order = order.transpose(1, 2).reshape(-1)
     w = levels[order].view(groups, kernels // groups, per_group, kh * kw)
     round_codes = SLAB * (2 if bits == 4 and not apart else 1)
     w = _padded(_padded(w, 1, BLOCK), 2, round_codes)
@@ -144,7 +152,7 @@ def _pack(conv: UniformConv, takes_4_bits: bool) -> _Weights | None:
     if bits == 4 and not apart:
         packed = _nibbles(packed.view(torch.uint8))
     total = tap_sums.sum(0, dtype=torch.int32)
-    return _Weights(levels._version, packed, tap_sums, total, order, groups, bits, apart)
+    return _Weights(packed, tap_sums, total, order, groups, bits, apart)
 
 
 def _codes(conv: UniformConv, weights: _Weights) -> torch.Tensor:
