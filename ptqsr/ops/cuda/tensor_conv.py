@@ -16,8 +16,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from ptqsr.ops.cuda.kernel import kernel, stream_of
 from ptqsr.ops.cuda.processor import processor_of
+from ptqsr.ops.cuda.uniform import uniform_encode
 from ptqsr.ops.reference import fused_conv as reference
-from ptqsr.ops.reference.uniform import uniform_encode
 from ptqsr.ops.schema.checks import empty
 from ptqsr.ops.schema.fused_conv import UniformConv
 
@@ -38,7 +38,7 @@ def uniform_conv2d(module: ModuleType, *arguments: object) -> torch.Tensor:
     weights = _weights(conv, processor.takes_4_bits)
     if weights is None:
         return reference.uniform_conv2d(*arguments)
-    x = _codes(conv, weights)
+    x = _codes(module, conv, weights)
     one = torch.ones_like(conv.in_step)
     unit = one if conv.out_step is None else conv.out_step
     scale = weights.table(conv.in_step * conv.step / unit)
@@ -155,10 +155,10 @@ def _pack(conv: UniformConv, takes_4_bits: bool) -> _Weights | None:
     return _Weights(packed, tap_sums, total, order, groups, bits, apart)
 
 
-def _codes(conv: UniformConv, weights: _Weights) -> torch.Tensor:
+def _codes(module: ModuleType, conv: UniformConv, weights: _Weights) -> torch.Tensor:
     """Return the input as the kernel reads it: codes, uint8 [N, H, W, bytes]."""
     parts = [
-        uniform_encode(part.to(torch.float32), conv.in_step, conv.in_lowest, conv.in_bits)
+        uniform_encode(module, part, conv.in_step, conv.in_lowest, conv.in_bits)
         if part.is_floating_point()
         else part
         for part in conv.x
