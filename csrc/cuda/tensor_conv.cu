@@ -31,10 +31,10 @@ struct Args {
   int64_t blocks;  // of kN output channels, of a group
 };
 
-// Numbers that this thread's two neighbouring channels of 8 x j share.
-struct Channels {
-  float scale[2], bias[2], slope[2];
-  int32_t total[2];
+// What an output channel's sums meet.
+struct Channel {
+  float scale, bias, slope;
+  int32_t total;
 };
 
 // How threads share a tile: kTile rows, of which a warp takes kRows, times kWarpN channels.
@@ -173,11 +173,10 @@ struct Convolve {
            left + (v.kw - 1) * v.dilation_w < v.w;
   }
 
-  // The value of one sum.
-  DEVICE static float value(const TensorConv& v, float sum, const Channels& c, int i) {
-    float y = sum * c.scale[i] + c.bias[i];
+  DEVICE static float value(const TensorConv& v, float sum, const Channel& c) {
+    float y = sum * c.scale + c.bias;
     if (v.activation == ConvActivation::relu) y = y > 0 || y != y ? y : 0.0f;
-    if (v.activation == ConvActivation::leaky) y = y > 0 || y != y ? y : y * c.slope[i];
+    if (v.activation == ConvActivation::leaky) y = y > 0 || y != y ? y : y * c.slope;
     return y;
   }
 
@@ -219,53 +218,58 @@ struct Convolve {
   DEVICE static void store(const Args& args, int64_t sample, int64_t block, int64_t y, int64_t x,
                            const int32_t (&sums)[kRows][kWarpN / 8][4]) {
     const TensorConv& v = args.conv;
-    const int64_t group = block / args.blocks, per_group = v.o / v.groups;
+    // Results are fewer than 2^31: their indices are 32 bits, which is what divides fast.
+    const int group = static_cast<int>(block / args.blocks);
+    const int per_group = static_cast<int>(v.o / v.groups), f = static_cast<int>(v.shuffle);
+    // With a pixel shuffle a group's channels come in the order of its square: [f][f][channels].
+    const int channels = per_group / (f * f), pixel = channels * static_cast<int>(v.groups);
+    const int line = static_cast<int>(v.out_w) * f * pixel;
     const int32_t lowest = *v.lowest;
+    int at[kRows][2];  // of a pixel's first result, -1 where there is no pixel
+    bool whole[kRows][2];
+    UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      UNROLL
+      for (int lower = 0; lower < 2; ++lower) {
+        const int64_t at_y = y + first_row() + r, at_x = x + lane() / 4 + 8 * lower;
+        const bool there = at_y < v.out_h && at_x < v.out_w;
+        const int row = static_cast<int>(sample * v.out_h + at_y) * f;
+        at[r][lower] = there ? row * line + static_cast<int>(at_x) * f * pixel : -1;
+        whole[r][lower] = inside(v, at_y, at_x);
+      }
+    }
     UNROLL
     for (int j = 0; j < kWarpN / 8; ++j) {
-      const int64_t in_group = block % args.blocks * kN + first_channel() + 8 * j + lane() % 4 * 2;
+      const int in_block = first_channel() + 8 * j + lane() % 4 * 2;
       // Tables have kN channels for every block; the result those that exist.
-      const int64_t table = block * kN + first_channel() + 8 * j + lane() % 4 * 2;
-      Channels c;
+      const int64_t table = block * kN + in_block;
       UNROLL
       for (int i = 0; i < 2; ++i) {
-        c.scale[i] = v.scale[table + i];
-        c.bias[i] = v.bias[table + i];
-        c.slope[i] = v.slope != nullptr ? v.slope[table + i] : 0.0f;
-        c.total[i] = v.total[table + i];
-      }
-      UNROLL
-      for (int r = 0; r < kRows; ++r) {
+        const int in_group = static_cast<int>(block % args.blocks) * kN + in_block + i;
+        if (in_group >= per_group) continue;
+        const Channel c{v.scale[table + i], v.bias[table + i],
+                        v.slope != nullptr ? v.slope[table + i] : 0.0f, v.total[table + i]};
+        const int part = in_group / channels;
+        const int from_pixel =
+            part / f * line + part % f * pixel + group * channels + in_group % channels;
         UNROLL
-        for (int lower = 0; lower < 2; ++lower) {
-          const int64_t at_y = y + first_row() + r, at_x = x + lane() / 4 + 8 * lower;
-          if (at_y >= v.out_h || at_x >= v.out_w) continue;
-          const bool whole = inside(v, at_y, at_x);
+        for (int r = 0; r < kRows; ++r) {
           UNROLL
-          for (int i = 0; i < 2; ++i) {
-            if (in_group + i >= per_group) continue;
+          for (int lower = 0; lower < 2; ++lower) {
+            if (at[r][lower] < 0) continue;
             int32_t sum = sums[r][j][2 * lower + i];
             if (kApart) sum >>= 8;
-            sum += lowest * (whole ? c.total[i] : weights_inside(v, at_y, at_x, table + i));
-            float made = value(v, static_cast<float>(sum), c, i);
-            const int64_t at = place(v, sample, at_y, at_x, group, in_group + i);
-            if (v.residual != nullptr) made = made + added(v, at);
+            const int64_t at_y = y + first_row() + r, at_x = x + lane() / 4 + 8 * lower;
+            sum += lowest * (whole[r][lower] ? c.total : weights_inside(v, at_y, at_x, table + i));
+            float made = value(v, static_cast<float>(sum), c);
+            const int64_t to = at[r][lower] + from_pixel;
+            if (v.residual != nullptr) made = made + added(v, to);
             if (v.last_relu) made = made > 0 || made != made ? made : 0.0f;
-            put(v, at, made);
+            put(v, to, made);
           }
         }
       }
     }
-  }
-
-  // Where an output channel of a group goes: with a pixel shuffle a group's channels come in the
-  // order of its square, [shuffle][shuffle][channels].
-  DEVICE static int64_t place(const TensorConv& v, int64_t sample, int64_t y, int64_t x,
-                              int64_t group, int64_t in_group) {
-    const int64_t f = v.shuffle, channels = v.o / v.groups / (f * f);
-    const int64_t part = in_group / channels, channel = group * channels + in_group % channels;
-    const int64_t row = (sample * v.out_h + y) * f + part / f;
-    return (row * v.out_w * f + x * f + part % f) * (v.o / (f * f)) + channel;
   }
 };
 
