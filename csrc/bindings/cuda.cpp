@@ -133,13 +133,13 @@ bool tensor_conv(const py::dict& values) {
   v.scale = pointer<const float>(address("scale"));
   v.bias = pointer<const float>(address("bias"));
   v.slope = pointer<const float>(address("slope"));
-  v.activation = static_cast<cuda::ConvActivation>(number("activation"));
+  v.activation = static_cast<Activation>(number("activation"));
   v.residual = pointer<const void>(address("residual"));
-  v.residual_storage = static_cast<cuda::ConvStorage>(number("residual_storage"));
+  v.residual_storage = static_cast<Storage>(number("residual_storage"));
   v.residual_scale = pointer<const float>(address("residual_scale"));
   v.residual_lowest = pointer<const int32_t>(address("residual_lowest"));
   v.last_relu = number("last_relu") != 0;
-  v.output = static_cast<cuda::ConvStorage>(number("output"));
+  v.output = static_cast<Storage>(number("output"));
   v.y = pointer<void>(address("y"));
   v.out_lowest = pointer<const int32_t>(address("out_lowest"));
   v.out_levels = static_cast<int32_t>(number("out_levels"));

@@ -60,19 +60,10 @@ struct Pieces {
       *reinterpret_cast<Sixteen*>(slab + slab_offset(row(i), piece(i))) = registers[i];
     }
   }
-  // Codes 0, 2, .. of 16 bytes become one piece, codes 1, 3, .. the next: any order will do that is
-  // the same for A and B.
   DEVICE static void put_apart(unsigned char* slab, const Sixteen* registers) {
     UNROLL
     for (int i = 0; i < kCount; ++i) {
-      Sixteen low, high;
-      UNROLL
-      for (int w = 0; w < 4; ++w) {
-        low.words[w] = registers[i].words[w] << 4 & 0xF0F0F0F0u;
-        high.words[w] = registers[i].words[w] & 0xF0F0F0F0u;
-      }
-      *reinterpret_cast<Sixteen*>(slab + slab_offset(row(i), 2 * piece(i))) = low;
-      *reinterpret_cast<Sixteen*>(slab + slab_offset(row(i), 2 * piece(i) + 1)) = high;
+      store_apart(slab, row(i), piece(i), registers[i]);
     }
   }
 };

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "cuda/simt.h"
+#include "cuda/vector.h"
 
 namespace ptqsr::cuda {
 
@@ -53,6 +54,19 @@ DEVICE void multiply(int32_t (&c)[4], const uint32_t (&a)[4], const uint32_t (&b
 constexpr int kSlab = 64;
 DEVICE int slab_offset(int row, int sixteen) {
   return row * kSlab + ((sixteen ^ (row >> 1 & 3)) << 4);
+}
+
+// 32 codes of 4 bits as bytes, 16 times as large, which need no sign extension: codes 0, 2, ..
+// become one piece of a row and 1, 3, .. the next. Any order will do that is the same for A and B.
+DEVICE void store_apart(unsigned char* slab, int row, int piece, const Sixteen& codes) {
+  Sixteen low, high;
+  UNROLL
+  for (int w = 0; w < 4; ++w) {
+    low.words[w] = codes.words[w] << 4 & 0xF0F0F0F0u;
+    high.words[w] = codes.words[w] & 0xF0F0F0F0u;
+  }
+  *reinterpret_cast<Sixteen*>(slab + slab_offset(row, 2 * piece)) = low;
+  *reinterpret_cast<Sixteen*>(slab + slab_offset(row, 2 * piece + 1)) = high;
 }
 
 // A's fragment of rows first .. first + 15, of 32 bytes from 32 * half on.

@@ -105,14 +105,7 @@ struct Convolve {
       }
       if constexpr (kApart) {
         const Sixteen codes = there ? *reinterpret_cast<const Sixteen*>(from) : Sixteen{};
-        Sixteen low, high;
-        UNROLL
-        for (int w = 0; w < 4; ++w) {
-          low.words[w] = codes.words[w] << 4 & 0xF0F0F0F0u;
-          high.words[w] = codes.words[w] & 0xF0F0F0F0u;
-        }
-        *reinterpret_cast<Sixteen*>(to + slab_offset(pixel, 2 * piece)) = low;
-        *reinterpret_cast<Sixteen*>(to + slab_offset(pixel, 2 * piece + 1)) = high;
+        store_apart(to, pixel, piece, codes);
       } else {
         copy_ahead(to + slab_offset(pixel, piece), from, there);
       }
@@ -175,17 +168,17 @@ struct Convolve {
 
   DEVICE static float value(const TensorConv& v, float sum, const Channel& c) {
     float y = sum * c.scale + c.bias;
-    if (v.activation == ConvActivation::relu) y = y > 0 || y != y ? y : 0.0f;
-    if (v.activation == ConvActivation::leaky) y = y > 0 || y != y ? y : y * c.slope;
+    if (v.activation == Activation::relu) y = y > 0 || y != y ? y : 0.0f;
+    if (v.activation == Activation::leaky) y = y > 0 || y != y ? y : y * c.slope;
     return y;
   }
 
   DEVICE static float added(const TensorConv& v, int64_t at) {
     const float scale = v.residual_scale != nullptr ? *v.residual_scale : 1.0f;
     switch (v.residual_storage) {
-      case ConvStorage::float32:
+      case Storage::floats:
         return static_cast<const float*>(v.residual)[at] * scale;
-      case ConvStorage::float16:
+      case Storage::halves:
         return to_float(static_cast<const Half*>(v.residual)[at]) * scale;
       default: {
         const int32_t level = static_cast<const uint8_t*>(v.residual)[at] + *v.residual_lowest;
@@ -196,13 +189,13 @@ struct Convolve {
 
   DEVICE static void put(const TensorConv& v, int64_t at, float y) {
     switch (v.output) {
-      case ConvStorage::float32:
+      case Storage::floats:
         static_cast<float*>(v.y)[at] = y;
         return;
-      case ConvStorage::float16:
+      case Storage::halves:
         static_cast<Half*>(v.y)[at] = from_float<Half>(y);
         return;
-      case ConvStorage::codes: {
+      case Storage::codes: {
         // Limits are whole numbers, so that they may come first; NaN becomes the lowest.
         const int32_t lowest = *v.out_lowest;
         const float low = static_cast<float>(lowest);

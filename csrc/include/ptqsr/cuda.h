@@ -80,9 +80,6 @@ struct Gemm {
 };
 Status gemm(const Gemm& args, Stream stream);
 
-enum class ConvActivation { none, relu, leaky };
-enum class ConvStorage { float32, float16, codes };
-
 // A convolution of unsigned codes, channels_last, by int8 or int4 weights on tensor cores, with all
 // of uniform_conv2d's epilogue (ptqsr/conv.h).
 //
@@ -108,14 +105,14 @@ struct TensorConv {
   const int32_t* tap_sums;            // [tap][channels], of the weights
   const int32_t* total;               // [channels], of all taps
   const float *scale, *bias, *slope;  // [channels]; slope for `leaky`
-  ConvActivation activation;
+  Activation activation;
   const void* residual;  // laid out as y, or null
-  ConvStorage residual_storage;
+  Storage residual_storage;
   const float* residual_scale;     // of codes, or where codes come out; else null
   const int32_t* residual_lowest;  // of codes
   bool last_relu;
   int64_t shuffle;
-  ConvStorage output;
+  Storage output;
   void* y;
   const int32_t* out_lowest;  // of codes
   int32_t out_levels;
