@@ -34,6 +34,10 @@ DEVICE int64_t blocks_x() { return gridDim.x; }
 DEVICE void trap() { __trap(); }
 
 DEVICE void synchronize() { __syncthreads(); }
+// Of the `threads` threads, whole warps, that come to barrier `number`, 1 to 15.
+DEVICE void synchronize_some(int number, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
 DEVICE void synchronize_warp() { __syncwarp(); }
 
 // All of the shared memory that the launch asked for, aligned to 128 bytes.

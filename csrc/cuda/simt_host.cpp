@@ -17,6 +17,7 @@ namespace ptqsr::cuda {
 namespace {
 
 constexpr size_t kStack = 128 << 10;  // bytes
+constexpr int kBarriers = 16;         // of a block; 0 is that of all
 constexpr int kNoise = 0xA5;          // what shared memory begins as
 
 Emulation& chosen() {
@@ -38,7 +39,7 @@ struct Copy {
   }
 };
 
-enum class State { ready, at_block, at_warp, done };
+enum class State { ready, at_block, at_some, at_warp, done };
 
 // A thread of a block.
 struct Fiber {
@@ -56,6 +57,12 @@ struct Meeting {
   const char* what = nullptr;
   int count = 0;
   void* lanes[kWarp];
+};
+
+// Who has come to a barrier of some of a block's threads.
+struct Barrier {
+  int threads = 0;
+  std::vector<Fiber*> here;
 };
 
 struct Failure {};
@@ -86,6 +93,26 @@ class Machine {
     current_->state = State::at_block;
     current_->what = "synchronize";
     leave();
+  }
+
+  void meet_some(int number, int threads) {
+    if (number < 1 || number >= kBarriers) host::fail("no such barrier");
+    if (threads % kWarp != 0) host::fail("whole warps come to a barrier");
+    Barrier& barrier = barriers_[number];
+    if (!barrier.here.empty() && barrier.threads != threads) {
+      host::fail("a barrier of " + std::to_string(barrier.threads) + " threads and of " +
+                 std::to_string(threads));
+    }
+    barrier.threads = threads;
+    if (static_cast<int>(barrier.here.size()) + 1 < threads) {
+      barrier.here.push_back(current_);
+      current_->state = State::at_some;
+      current_->what = "synchronize_some";
+      leave();
+      return;
+    }
+    for (Fiber* other : barrier.here) other->state = State::ready;
+    barrier.here.clear();
   }
 
   void meet_warp(const char* what, void* mine, void (*together)(void* const (&lanes)[kWarp])) {
@@ -147,6 +174,7 @@ class Machine {
   std::mt19937_64 random_;
   std::vector<Fiber> fibers_;
   std::vector<Meeting> meetings_;
+  Barrier barriers_[kBarriers];
   void* shared_ = nullptr;
   int64_t shared_bytes_;
   ucontext_t home_{};
@@ -208,6 +236,7 @@ void Machine::run_block(int64_t x, int64_t y) {
     makecontext(&fiber.context, begin, 0);
   }
   for (Meeting& meeting : meetings_) meeting.count = 0;
+  for (Barrier& barrier : barriers_) barrier.here.clear();
   std::vector<Fiber*> ready;
   while (failure_.empty()) {
     ready.clear();
@@ -229,7 +258,7 @@ void Machine::run_block(int64_t x, int64_t y) {
       for (Fiber& fiber : fibers_) fiber.state = State::ready;
     } else {
       std::string why = "threads wait for each other:";
-      for (const char* what : {"synchronize", "the end"}) {
+      for (const char* what : {"synchronize", "synchronize_some", "the end"}) {
         size_t count = 0;
         for (Fiber& fiber : fibers_) {
           count += fiber.state == State::done ? what == std::string("the end")
@@ -283,6 +312,7 @@ std::string run(const Grid& grid, int threads, int64_t shared_bytes,
 const Place& place() { return machine->current().place; }
 void fail(const std::string& why) { machine->fail(why); }
 void meet_block() { machine->meet_block(); }
+void meet_some(int number, int threads) { machine->meet_some(number, threads); }
 void meet_warp(const char* what, void* mine, void (*together)(void* const (&lanes)[kWarp])) {
   machine->meet_warp(what, mine, together);
 }

@@ -43,6 +43,8 @@ const Place& place();
 [[noreturn]] void fail(const std::string& why);
 // Waits for all threads of the block.
 void meet_block();
+// Waits for `threads` threads of the block in all to come to barrier `number`.
+void meet_some(int number, int threads);
 // Waits for the other lanes of the warp, who do the same `what`; then the last to come calls
 // `together` with what each lane brought.
 void meet_warp(const char* what, void* mine, void (*together)(void* const (&lanes)[kWarp]));
@@ -71,6 +73,7 @@ inline int64_t blocks_x() { return host::place().blocks_x; }
 inline void trap() { host::fail("trap"); }
 
 inline void synchronize() { host::meet_block(); }
+inline void synchronize_some(int number, int threads) { host::meet_some(number, threads); }
 inline void synchronize_warp() {
   int nothing = 0;
   host::meet_warp("synchronize_warp", &nothing, [](void* const(&)[kWarp]) {});
