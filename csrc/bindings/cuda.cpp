@@ -167,6 +167,48 @@ bool tensor_conv(const py::dict& values) {
   return true;
 }
 
+// Of what ptqsr/ops/cuda/subset_conv.py gives.
+void subset_tables(const py::dict& values) {
+  const auto address = [&](const char* name) { return values[name].cast<Address>(); };
+  const auto border = [&](const char* name) {
+    const auto sizes = values[name].cast<std::array<int64_t, 3>>();
+    return cuda::Border{size_of(sizes[0]), size_of(sizes[1]), size_of(sizes[2])};
+  };
+  cuda::SubsetTables t{};
+  const auto s = values["shape"].cast<std::vector<int64_t>>();
+  int64_t* const wide[] = {&t.fold.n, &t.fold.o, &t.fold.c, &t.fold.taps, &t.fold.groups};
+  int* const sizes[] = {&t.denominator, &t.places,     &t.channels,  &t.h,        &t.w,
+                        &t.kh,          &t.kw,         &t.stride_h,  &t.stride_w, &t.padding_h,
+                        &t.padding_w,   &t.dilation_h, &t.dilation_w};
+  if (s.size() != std::size(wide) + std::size(sizes)) {
+    throw std::invalid_argument("shape has 18 numbers");
+  }
+  for (size_t i = 0; i < std::size(wide); ++i) *wide[i] = s[i];
+  for (size_t i = 0; i < std::size(sizes); ++i) *sizes[i] = size_of(s[std::size(wide) + i]);
+  t.fold.levels = pointer<const int16_t>(address("levels"));
+  t.fold.step = pointer<const float>(address("step"));
+  t.fold.scale = pointer<const float>(address("in_scale"));
+  t.mean = pointer<const float>(address("mean"));
+  t.bias = pointer<const float>(address("bias"));
+  t.rows = border("rows");
+  t.columns = border("columns");
+  t.weights = pointer<int8_t>(address("weights"));
+  t.scale = pointer<float>(address("scale"));
+  t.terms = pointer<float>(address("terms"));
+  t.moments = {pointer<int64_t>(address("moments_sum")), pointer<int32_t>(address("moments_low")),
+               pointer<int32_t>(address("moments_high"))};
+  check_device(cuda::subset_tables(t, stream_at(address("stream"))), "subset_conv2d");
+}
+
+void moments_statistics(Address sum, Address low, Address high, int64_t count, int64_t pixels,
+                        Address mean, Address out_low, Address out_high, Address stream) {
+  check_device(cuda::moments_statistics(
+                   {pointer<int64_t>(sum), pointer<int32_t>(low), pointer<int32_t>(high)}, count,
+                   pixels, pointer<float>(mean), pointer<float>(out_low), pointer<float>(out_high),
+                   stream_at(stream)),
+               "subset_conv2d");
+}
+
 void subset_decode_packed(Address packed, int64_t n, int64_t c, int64_t pixels, int bits,
                           Address points, int64_t levels, int32_t denominator, Address mean,
                           Address scale, Address y, Address stream) {
@@ -266,6 +308,8 @@ void bind_cuda(py::module_& m) {
   m.def("subset_decode", &subset_decode);
   m.def("gemm", &gemm);
   m.def("tensor_conv", &tensor_conv);
+  m.def("subset_tables", &subset_tables);
+  m.def("moments_statistics", &moments_statistics);
   m.def("subset_decode_packed", &subset_decode_packed);
   m.def("pack_codes", &pack_codes);
   m.def("unpack_codes", &unpack_codes);

@@ -5,6 +5,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 #define DEVICE __device__ __forceinline__
 #define HOST_DEVICE __host__ __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
@@ -168,8 +170,16 @@ PTQSR_MMA(mma_16x8x64_u4, "m16n8k64", "u4.s4")
 
 // ---- launches
 
+// Blocks of a kernel that a multiprocessor's registers must hold: Kernel::kBlocks, or one; before
+// 8.0 one, for shared memory holds no more.
+template <class Kernel, class = void>
+constexpr int blocks_of = 1;
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads, 1)
+constexpr int blocks_of<Kernel, std::void_t<decltype(Kernel::kBlocks)>> =
+    architecture() >= 80 ? Kernel::kBlocks : 1;
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads, blocks_of<Kernel>)
     entry(const __grid_constant__ typename Kernel::Args args) {
   Kernel::run(args);
 }

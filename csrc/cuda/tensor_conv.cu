@@ -362,17 +362,8 @@ struct Convolve {
   template <class T>
   DEVICE void put_results(const T (&results)[kRun], int at, bool whole) const {
     T* to = static_cast<T*>(v.y) + at;
-    if (whole) {
-      Sixteen bytes[sizeof results / 16];
-      memcpy(bytes, results, sizeof results);
-      UNROLL
-      for (size_t i = 0; i < sizeof results / 16; ++i) reinterpret_cast<Sixteen*>(to)[i] = bytes[i];
-    } else {
-      UNROLL
-      for (int i = 0; i < kRun; ++i) {
-        if (i < left) to[i] = results[i];
-      }
-    }
+    whole ? cuda::store<T, kRun, true>(to, results, kRun)
+          : cuda::store<T, kRun, false>(to, results, left);
   }
 
   // What is stored of a pixel; `y` becomes it where it is float16.

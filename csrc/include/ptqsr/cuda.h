@@ -91,6 +91,9 @@ struct Moments {
   int64_t* sum;         // [n][c]
   int32_t *low, *high;  // [n][c]
 };
+// Mean, low and high, [n * c] each, of channels of `pixels` values each, as channel_stats has them.
+Status moments_statistics(const Moments& moments, int64_t count, int64_t pixels, float* mean,
+                          float* low, float* high, Stream stream);
 
 // A convolution of codes, channels_last, by int8 or int4 weights on tensor cores, with all of the
 // epilogue of ptqsr/conv.h's QuantConv.
@@ -175,6 +178,23 @@ Status unpack_codes(const uint8_t* packed, int64_t rows, int64_t count, int bits
 
 // ptqsr/conv.h's.
 Status refold_weights(const Refold& args, Stream stream);
+
+// What a subset convolution multiplies and adds for given statistics of its input, in the places
+// where TensorConv with `by_sample` reads it: refolded weights, scale'[n][o] / D, and the bias with
+// what the means add, by class of the border (DESIGN, section 4).
+struct SubsetTables {
+  Refold fold;                        // out: not looked at
+  const float* mean;                  // [n][c]
+  const float* bias;                  // [o] or null
+  int denominator, places, channels;  // of the shuffle's square; entries of a table
+  int h, w, kh, kw, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
+  Border rows, columns;
+  int8_t* weights;
+  float* scale;     // [n][channels]
+  float* terms;     // [n][class of rows][class of columns][channels]
+  Moments moments;  // [n][o / places], to begin with; sum is null: none
+};
+Status subset_tables(const SubsetTables& args, Stream stream);
 
 // Sums of k [n][h][w][c] times weight [o][kh][kw][c / groups], y [n][out_h][out_w][o], zero
 // padding.
