@@ -1,0 +1,114 @@
+"""Operations on a GPU beside their peers and the ceilings of that GPU.
+
+    python -m benchmarks.gpu --json benchmarks/results/gpu.json
+
+Every candidate is a CUDA graph of many runs, on tensors in turn that a cache cannot hold all,
+replayed once a round; rounds are interleaved, with what the GPU reaches at most among them
+(`benchmarks/kernels/ceiling.cu`, compiled here by nvcc). Elementwise kernels stand beside a copy of
+their input, `gemm_s8` beside `torch._int_mm` and float16, `uniform_conv2d` (codes to codes with
+ReLU) beside cuDNN in float16, channels_last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu import cases, ceiling, graphs, table
+from benchmarks.gpu.build import BuildError
+from benchmarks.gpu.graphs import Candidate
+from benchmarks.gpu.table import Measured, Row
+from benchmarks.timer import write
+
+SHAPES = [(1, 64, 270, 480), (8, 64, 270, 480)]
+OUT = (64, 256)
+SIZE = 4096
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is timed together: what makes the candidates, and the ceilings they are held against."""
+
+    title: str
+    make: Callable[[], list[Candidate]]
+    limits: tuple[str, ...]
+
+
+def groups(architecture: int) -> Iterator[Group]:
+    kinds = ceiling.kinds(architecture)
+    for shape in SHAPES:
+        size = "x".join(map(str, shape))
+        for dtype in (torch.float32, torch.float16):
+            make = partial(cases.elementwise_candidates, shape, dtype)
+            yield Group(f"{size} {str(dtype).removeprefix('torch.')}", make, ("copy",))
+        for out in OUT:
+            make = partial(cases.conv_candidates, shape, out, architecture)
+            yield Group(f"3x3 64->{out} {size}", make, kinds)
+    make = partial(cases.product_candidates, SIZE, architecture)
+    yield Group(f"{SIZE} x {SIZE} x {SIZE}", make, kinds)
+
+
+def measure(architecture: int, built: ctypes.CDLL | None, rounds: int) -> dict[str, Any]:
+    """Time all groups; return what goes to the JSON file."""
+    measured: dict[str, list[Measured]] = {}
+    rows: list[Row] = []
+    clocks = {}
+    print(table.HEADING)
+    for group in groups(architecture):
+        candidates = [*group.make(), *ceilings(built, group.limits)]
+        measured[group.title] = graphs.measure(candidates, rounds)
+        clocks[group.title] = graphs.clocks_under(graphs.captured(candidates[0].runs, 1))
+        for row in table.rows(group.title, measured[group.title]):
+            rows.append(row)
+            print(table.line(row), flush=True)
+    found = table.ceilings(measured.values())
+    for limit, of in found.items():
+        print(f"ceiling {limit}: {of['best']:.1f} {of['unit']}")
+    return {
+        "ceilings": found,
+        "rows": [asdict(row) for row in rows],
+        "clocks": clocks,
+        "seconds": {title: {m.name: m.seconds for m in group} for title, group in measured.items()},
+    }
+
+
+def ceilings(built: ctypes.CDLL | None, limits: tuple[str, ...]) -> list[Candidate]:
+    """Return the ceilings that can be measured: of products only what was compiled."""
+    if limits == ("copy",):
+        return [ceiling.copy(built)]
+    return [] if built is None else [ceiling.products(built, kind) for kind in limits]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--json")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("benchmarks.gpu: no GPU here")
+    torch.backends.cudnn.benchmark = True
+    torch.manual_seed(0)
+    major, minor = torch.cuda.get_device_capability()
+    architecture, gpu = 10 * major + minor, graphs.gpu()
+    print(", ".join(gpu.values()))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            built = ceiling.library(Path(folder), architecture)
+        except BuildError as error:
+            print(f"no ceilings of products: {error}")
+            built = None
+        figures = measure(architecture, built, arguments.rounds)
+    write(arguments.json, {"gpu": gpu, **figures})
+
+
+if __name__ == "__main__":
+    main()
