@@ -6,7 +6,8 @@ Every candidate is a CUDA graph of many runs, on tensors in turn that a cache ca
 replayed once a round; rounds are interleaved, with what the GPU reaches at most among them
 (`benchmarks/kernels/ceiling.cu`, compiled here by nvcc). Elementwise kernels stand beside a copy of
 their input, `gemm_s8` beside `torch._int_mm` and float16, `uniform_conv2d` (codes to codes with
-ReLU) beside cuDNN in float16, channels_last.
+ReLU) beside cuDNN in float16, channels_last, and the fastest of several forms of CUTLASS's int8 and
+int4 convolution (`benchmarks/kernels/cutlass_conv.cu`, signed codes, one factor, no bias).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import argparse
 import ctypes
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu import cases, ceiling, graphs, table
+from benchmarks.gpu import cases, ceiling, cutlass, graphs, table
 from benchmarks.gpu.build import BuildError
 from benchmarks.gpu.graphs import Candidate
 from benchmarks.gpu.table import Measured, Row
@@ -43,7 +44,7 @@ class Group:
     limits: tuple[str, ...]
 
 
-def groups(architecture: int) -> Iterator[Group]:
+def groups(architecture: int, peers: Sequence[cutlass.Convolution]) -> Iterator[Group]:
     kinds = ceiling.kinds(architecture)
     for shape in SHAPES:
         size = "x".join(map(str, shape))
@@ -51,19 +52,31 @@ def groups(architecture: int) -> Iterator[Group]:
             make = partial(cases.elementwise_candidates, shape, dtype)
             yield Group(f"{size} {str(dtype).removeprefix('torch.')}", make, ("copy",))
         for out in OUT:
-            make = partial(cases.conv_candidates, shape, out, architecture)
+            make = partial(convolutions, shape, out, architecture, peers)
             yield Group(f"3x3 64->{out} {size}", make, kinds)
     make = partial(cases.product_candidates, SIZE, architecture)
     yield Group(f"{SIZE} x {SIZE} x {SIZE}", make, kinds)
 
 
-def measure(architecture: int, built: ctypes.CDLL | None, rounds: int) -> dict[str, Any]:
+def convolutions(
+    shape: tuple[int, ...], out: int, architecture: int, peers: Sequence[cutlass.Convolution]
+) -> list[Candidate]:
+    ours = cases.conv_candidates(shape, out, architecture)
+    return [*ours, *cutlass.candidates(peers, shape, out)]
+
+
+def measure(
+    architecture: int,
+    built: ctypes.CDLL | None,
+    peers: Sequence[cutlass.Convolution],
+    rounds: int,
+) -> dict[str, Any]:
     """Time all groups; return what goes to the JSON file."""
     measured: dict[str, list[Measured]] = {}
     rows: list[Row] = []
     clocks = {}
     print(table.HEADING)
-    for group in groups(architecture):
+    for group in groups(architecture, peers):
         candidates = [*group.make(), *ceilings(built, group.limits)]
         measured[group.title] = graphs.measure(candidates, rounds)
         clocks[group.title] = graphs.clocks_under(graphs.captured(candidates[0].runs, 1))
@@ -92,6 +105,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--json")
+    parser.add_argument(
+        "--cutlass", type=Path, help="CUTLASS's include folder; default: that of nvidia-cutlass"
+    )
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("benchmarks.gpu: no GPU here")
@@ -106,8 +122,15 @@ def main() -> None:
         except BuildError as error:
             print(f"no ceilings of products: {error}")
             built = None
-        figures = measure(architecture, built, arguments.rounds)
-    write(arguments.json, {"gpu": gpu, **figures})
+        include = cutlass.headers() if arguments.cutlass is None else arguments.cutlass
+        peers = cutlass.build(Path(folder), include, architecture)
+        figures = measure(architecture, built, peers, arguments.rounds)
+    versions = {
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "cutlass": str(arguments.cutlass or cutlass.installed()),
+    }
+    write(arguments.json, {"gpu": gpu, "versions": versions, **figures})
 
 
 if __name__ == "__main__":

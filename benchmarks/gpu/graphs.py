@@ -31,6 +31,7 @@ class Candidate:
     limit: str
     beside: tuple[str, ...] = ()
     is_ceiling: bool = False
+    note: str = ""
 
 
 def copies(bytes_read: int) -> int:
@@ -52,7 +53,7 @@ def measure(candidates: Sequence[Candidate], rounds: int) -> list[Measured]:
         Measured(
             c.name,
             tuple(ms / 1e3 / repeats[c.name] for ms in timings[c.name].rounds_ms),
-            c.work, c.limit, c.beside, c.is_ceiling,
+            c.work, c.limit, c.beside, c.is_ceiling, c.note,
         )
         for c in candidates
     ]  # fmt: skip

@@ -19,7 +19,8 @@ class Measured:
     """Seconds of one run of a candidate, round by round, at least 2; rounds are interleaved.
 
     `work`: bytes or operations of a run; `limit`: which ceiling bounds it. `beside`: names of the
-    peers that it is held against. A candidate that is itself a ceiling has `is_ceiling`.
+    peers that it is held against. A candidate that is itself a ceiling has `is_ceiling`. `note`:
+    which of its forms was chosen.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Measured:
     limit: str
     beside: tuple[str, ...] = ()
     is_ceiling: bool = False
+    note: str = ""
 
     @property
     def unit(self) -> str:
@@ -56,6 +58,7 @@ class Row:
     limit: str
     of_ceiling: float | None
     times_as_fast: dict[str, float] = field(default_factory=dict)
+    note: str = ""
 
 
 def rows(shape: str, group: Sequence[Measured]) -> list[Row]:
@@ -73,7 +76,7 @@ def rows(shape: str, group: Sequence[Measured]) -> list[Row]:
             Row(
                 m.name, shape, middle, low, high, median(m.rates), m.unit, m.limit,
                 None if ceiling is None else _ratio(m.rates, ceiling),
-                {peer.name: _ratio(peer.seconds, m.seconds) for peer in peers},
+                {peer.name: _ratio(peer.seconds, m.seconds) for peer in peers}, m.note,
             )
         )  # fmt: skip
     return made
@@ -103,7 +106,7 @@ def line(row: Row) -> str:
     ratios = ", ".join(f"{ratio:.2f} x {peer}" for peer, ratio in row.times_as_fast.items())
     return (
         f"{row.name:<20} {row.shape:<32} {row.us:>9.1f} [{row.low_us:>8.1f}, {row.high_us:>8.1f}] "
-        f"{row.rate:>8.1f} {row.unit:<5} {share:>8}  {ratios}"
+        f"{row.rate:>8.1f} {row.unit:<5} {share:>8}  {ratios or row.note}"
     ).rstrip()
 
 
