@@ -8,6 +8,9 @@ replayed once a round; rounds are interleaved, with what the GPU reaches at most
 their input, `gemm_s8` beside `torch._int_mm` and float16, `uniform_conv2d` (codes to codes with
 ReLU) beside cuDNN in float16, channels_last, and the fastest of several forms of CUTLASS's int8 and
 int4 convolution (`benchmarks/kernels/cutlass_conv.cu`, signed codes, one factor, no bias).
+
+Before anything is timed our operations are compared with their reference, CUTLASS with PyTorch. At
+the end comes one table, with a verdict under every row that a goal speaks of (`goals.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu import cases, ceiling, cutlass, graphs, table
+from benchmarks.gpu import cases, ceiling, checks, cutlass, goals, graphs, table
 from benchmarks.gpu.build import BuildError
 from benchmarks.gpu.graphs import Candidate
 from benchmarks.gpu.table import Measured, Row
@@ -71,24 +74,26 @@ def measure(
     peers: Sequence[cutlass.Convolution],
     rounds: int,
 ) -> dict[str, Any]:
-    """Time all groups; return what goes to the JSON file."""
+    """Time all groups, print the table; return what goes to the JSON file."""
     measured: dict[str, list[Measured]] = {}
     rows: list[Row] = []
     clocks = {}
-    print(table.HEADING)
     for group in groups(architecture, peers):
         candidates = [*group.make(), *ceilings(built, group.limits)]
         measured[group.title] = graphs.measure(candidates, rounds)
         clocks[group.title] = graphs.clocks_under(graphs.captured(candidates[0].runs, 1))
         for row in table.rows(group.title, measured[group.title]):
             rows.append(row)
-            print(table.line(row), flush=True)
-    found = table.ceilings(measured.values())
-    for limit, of in found.items():
-        print(f"ceiling {limit}: {of['best']:.1f} {of['unit']}")
+            print(table.line(row), file=sys.stderr, flush=True)
+    limits = table.ceilings(measured.values())
+    verdicts = goals.verdicts(rows, architecture)
+    for name, of in limits.items():
+        print(f"ceiling {name}: {of['best']:.1f} {of['unit']}, at least {of['lowest']:.1f}")
+    print("\n".join(goals.report(rows, verdicts)))
     return {
-        "ceilings": found,
+        "ceilings": limits,
         "rows": [asdict(row) for row in rows],
+        "goals": [asdict(verdict) for verdict in verdicts],
         "clocks": clocks,
         "seconds": {title: {m.name: m.seconds for m in group} for title, group in measured.items()},
     }
@@ -115,7 +120,9 @@ def main() -> None:
     torch.manual_seed(0)
     major, minor = torch.cuda.get_device_capability()
     architecture, gpu = 10 * major + minor, graphs.gpu()
-    print(", ".join(gpu.values()))
+    print(", ".join(f"{name} {value}" for name, value in gpu.items()))
+    if wrong := checks.differences("cuda"):
+        sys.exit("benchmarks.gpu: times of wrong results are worth nothing\n" + "\n".join(wrong))
     with tempfile.TemporaryDirectory() as folder:
         try:
             built = ceiling.library(Path(folder), architecture)

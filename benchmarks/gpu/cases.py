@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from benchmarks.gpu.graphs import Candidate, copies
 from ptqsr import ops
 from ptqsr.points import UniversalSet
 
-Operations = dict[str, Callable[[], object]]
+Operations = dict[str, Callable[[], Any]]
 
 LAST = torch.channels_last
 SET = UniversalSet.preset("dfsq-107")
@@ -33,21 +34,25 @@ def activation(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     return torch.randn(shape).to(dtype).contiguous(memory_format=LAST)
 
 
+def points(x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Return 16 points for every channel of x, and their denominator."""
+    integers = torch.from_numpy(SET.integers).int()
+    chosen = integers[torch.linspace(0, len(integers) - 1, 16).long()]
+    return chosen.repeat(x.shape[1], 1).to(x.device), SET.denominator
+
+
 def elementwise(x: torch.Tensor) -> Operations:
     """Return quantizers and statistics of x; their parameters are the same on every device."""
-    channels, device = x.shape[1], x.device
-    integers = torch.from_numpy(SET.integers).int()
-    points = integers[torch.linspace(0, len(integers) - 1, 16).long()].repeat(channels, 1)
-    points, d = points.to(device), SET.denominator
-    signed = torch.zeros(channels, dtype=torch.bool, device=device)
+    device, (q, d) = x.device, points(x)
+    signed = torch.zeros(x.shape[1], dtype=torch.bool, device=device)
     mean = torch.zeros(x.shape[:2], device=device)
     scale = torch.full(x.shape[:2], 4.5, device=device)
     step = torch.tensor(0.02, device=device)
     lowest = torch.tensor(-128, dtype=torch.int32, device=device)
     return {
         "channel_stats": lambda: ops.channel_stats(x),
-        "subset_encode": lambda: ops.subset_encode(x, points, d, mean, scale),
-        "subset_fake_quant": lambda: ops.subset_fake_quant(x, points, signed, d),
+        "subset_encode": lambda: ops.subset_encode(x, q, d, mean, scale),
+        "subset_fake_quant": lambda: ops.subset_fake_quant(x, q, signed, d),
         "uniform_encode": lambda: ops.uniform_encode(x, step, lowest, 8),
         "uniform_fake_quant": lambda: ops.uniform_fake_quant(x, step, lowest, 8),
     }
