@@ -25,6 +25,10 @@ ActivationShape shape_of(int64_t n, int64_t c, int64_t pixels, bool channels_las
 }
 
 void check_device(Status status, const char* operation) {
+  // OverflowError: ptqsr/ops/cuda/kernel.py knows the shapes.
+  if (status == Status::too_large) {
+    throw std::overflow_error(std::string(operation) + ": " + message(status));
+  }
   if (status == Status::device_failed) {
     throw std::runtime_error(std::string(operation) + ": " + cuda::last_error());
   }
