@@ -116,9 +116,8 @@ void gemm(Address a, Address b, int64_t m, int64_t n, int64_t k, int bits, bool 
 
 // Sizes of tensors that fit the device; larger ones are refused before anything is multiplied.
 int size_of(int64_t value) {
-  if (value < 0 || value > cuda::kMaxElements) {
-    throw std::invalid_argument("a size of " + std::to_string(value));
-  }
+  if (value > cuda::kMaxElements) check_device(Status::too_large, "a size");
+  if (value < 0) throw std::invalid_argument("a size of " + std::to_string(value));
   return static_cast<int>(value);
 }
 
