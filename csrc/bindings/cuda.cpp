@@ -143,6 +143,10 @@ bool tensor_conv(const py::dict& values) {
   v.row = size_of(number("row"));
   v.is_signed = number("is_signed") != 0;
   v.apart = number("apart") != 0;
+  v.encodes = number("encodes") != 0;
+  v.subset = {pointer<const int32_t>(address("points")), number("levels"),
+              static_cast<int32_t>(number("denominator")), pointer<const float>(address("mean")),
+              pointer<const float>(address("in_scale"))};
   v.by_sample = number("by_sample") != 0;
   v.weights = pointer<const unsigned char>(address("weights"));
   v.lowest = pointer<const int32_t>(address("lowest"));

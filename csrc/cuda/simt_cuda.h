@@ -127,6 +127,13 @@ DEVICE BFloat from_float<BFloat>(float value) {
   return __float2bfloat16_rn(value);
 }
 DEVICE int32_t round_to_int(float value) { return __float2int_rn(value); }
+// Of values within 2^22, by the rounding of an addition: conversions take four times as long.
+DEVICE int32_t floor_to_int(float value) {
+  return __float_as_int(__fadd_rd(value, 0x1.8p23f)) - 0x4B400000;
+}
+DEVICE int32_t ceil_to_int(float value) {
+  return __float_as_int(__fadd_ru(value, 0x1.8p23f)) - 0x4B400000;
+}
 DEVICE int64_t round_to_int64(float value) { return __float2ll_rn(value); }
 
 // ---- tensor cores

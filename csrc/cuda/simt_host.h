@@ -199,7 +199,9 @@ inline int32_t round_to_int(float value) {
   return value < -0x1p31f ? INT32_MIN : static_cast<int32_t>(nearbyintf(value));
 }
 
-// The same of int64.
+inline int32_t floor_to_int(float value) { return static_cast<int32_t>(floorf(value)); }
+inline int32_t ceil_to_int(float value) { return static_cast<int32_t>(ceilf(value)); }
+// round_to_int, of int64.
 inline int64_t round_to_int64(float value) {
   if (value != value) return 0;
   if (value >= 0x1p63f) return INT64_MAX;

@@ -112,7 +112,9 @@ struct TensorConv {
   const unsigned char* x;
   int n, h, w, bytes, group_bytes, groups;
   int bits, row;
-  bool is_signed;  // codes are int8, else unsigned
+  bool is_signed;      // codes are int8, else unsigned
+  bool encodes;        // x is float16, twice as many bytes, and becomes points on the way
+  SubsetInput subset;  // of what is encoded: at most 16 points a channel
   bool apart;
   bool by_sample;  // every sample has weights, scale and bias of its own
   const unsigned char* weights;

@@ -1,7 +1,8 @@
 """Convolutions of a universal set's points on tensor cores.
 
-Three launches: what a layer multiplies and adds for given statistics, codes of the input, the
-convolution. With statistics of a float16 result a fourth ends what the convolution added up.
+Two launches: what a layer multiplies and adds for given statistics, then the convolution, which
+encodes one float16 input on the way; other inputs are encoded in a pass of their own. With
+statistics of a float16 result another launch ends what the convolution added up.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from ptqsr.ops.cuda.kernel import kernel, stream_of
 from ptqsr.ops.cuda.subset import channel_stats, subset_encode
 from ptqsr.ops.cuda.tensor_conv import (
+    PIECE,
     SLAB,
     Border,
     Layout,
@@ -26,6 +28,8 @@ from ptqsr.ops.cuda.tensor_conv import (
 from ptqsr.ops.reference import fused_conv as reference
 from ptqsr.ops.schema.checks import empty
 from ptqsr.ops.schema.fused_conv import SubsetConv, empty_statistics
+
+MOST_POINTS = 16  # of csrc/cuda/points.h
 
 Statistics = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -45,8 +49,12 @@ def subset_conv2d(
     rows, columns = borders(conv)
     tables = _tables(module, conv, layout, rows, columns, moments)
     slope = None if conv.slope is None else layout.spread(conv.slope.expand(conv.sums[1]))
-    x = as_rows(_codes(module, conv), conv.groups, 8)
-    tensors = {**tables, **moments, "slope": slope}
+    x = _encoded_within(conv)
+    if x is None:
+        x = as_rows(_codes(module, conv), conv.groups, 8)
+    of_x = {"points": conv.points, "mean": conv.mean, "in_scale": conv.scale}
+    of_x = {name: tensor.contiguous() for name, tensor in of_x.items()}
+    tensors = {**tables, **moments, **of_x, "slope": slope}
     taken = launch(module, conv, layout, x, y, tensors, rows, columns)
     if not taken:
         return reference.subset_conv2d(*arguments)
@@ -96,6 +104,20 @@ def _tables(
         "stream": stream_of(conv.mean),
     })  # fmt: skip
     return {"weights": made["weights"], "scale": made["scale"], "bias": made["terms"]}
+
+
+def _encoded_within(conv: SubsetConv) -> torch.Tensor | None:
+    """Return x as float16 rows where the convolution encodes it on the way; None elsewhere.
+
+    That is where it is one tensor of whole pieces, with no more points than its tables hold.
+    """
+    x = conv.x[0]
+    if len(conv.x) > 1 or x.dtype != torch.float16 or conv.points.shape[1] > MOST_POINTS:
+        return None
+    if x.shape[1] // conv.groups % PIECE:
+        return None
+    rows = x.permute(0, 2, 3, 1).contiguous()
+    return rows.clone() if rows.data_ptr() % PIECE else rows
 
 
 def _codes(module: ModuleType, conv: SubsetConv) -> list[torch.Tensor]:

@@ -17,7 +17,8 @@ ACTIVATIONS = {"none": 0, "relu": 1, "leaky": 2}
 STORAGES = {torch.float32: 0, torch.float16: 1, torch.uint8: 2}
 POINTERS = (
     "x", "weights", "lowest", "total", "scale", "bias", "slope", "residual", "residual_scale",
-    "residual_lowest", "y", "out_lowest", "moments_sum", "moments_low", "moments_high",
+    "residual_lowest", "y", "out_lowest", "moments_sum", "moments_low", "moments_high", "points",
+    "mean", "in_scale",
 )  # fmt: skip
 BLOCK, RUN, SLAB, PIECE = 64, 16, 64, 16
 
@@ -144,7 +145,10 @@ def launch(
         ],
         "bits": layout.bits,
         "row": layout.row,
-        "is_signed": x.dtype == torch.int8,
+        "is_signed": isinstance(conv, SubsetConv),
+        "encodes": x.dtype == torch.float16,
+        "levels": conv.points.shape[1] if isinstance(conv, SubsetConv) else 0,
+        "denominator": conv.denominator if isinstance(conv, SubsetConv) else 0,
         "apart": layout.apart,
         "by_sample": isinstance(conv, SubsetConv),
         "rows": rows,
