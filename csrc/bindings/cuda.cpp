@@ -121,6 +121,14 @@ int size_of(int64_t value) {
   return static_cast<int>(value);
 }
 
+cuda::Moments moments_of(const py::dict& values) {
+  const auto address = [&](const char* name) { return values[name].cast<Address>(); };
+  return {pointer<int64_t>(address("moments_sum")),  pointer<int32_t>(address("moments_low")),
+          pointer<int32_t>(address("moments_high")), pointer<int32_t>(address("moments_blocks")),
+          pointer<float>(address("out_mean")),       pointer<float>(address("out_low")),
+          pointer<float>(address("out_high"))};
+}
+
 // A dictionary, since a convolution has some forty arguments; ptqsr/ops/cuda/tensor_conv.py makes
 // it. Returns whether the kernel takes the shape.
 bool tensor_conv(const py::dict& values) {
@@ -166,8 +174,7 @@ bool tensor_conv(const py::dict& values) {
   v.y = pointer<void>(address("y"));
   v.out_lowest = pointer<const int32_t>(address("out_lowest"));
   v.out_levels = size_of(number("out_levels"));
-  v.moments = {pointer<int64_t>(address("moments_sum")), pointer<int32_t>(address("moments_low")),
-               pointer<int32_t>(address("moments_high"))};
+  v.moments = moments_of(values);
   const Status status = cuda::tensor_conv(v, stream_at(address("stream")));
   if (status == Status::not_taken) return false;
   check_device(status, "tensor_conv");
@@ -202,18 +209,8 @@ void subset_tables(const py::dict& values) {
   t.weights = pointer<int8_t>(address("weights"));
   t.scale = pointer<float>(address("scale"));
   t.terms = pointer<float>(address("terms"));
-  t.moments = {pointer<int64_t>(address("moments_sum")), pointer<int32_t>(address("moments_low")),
-               pointer<int32_t>(address("moments_high"))};
+  t.moments = moments_of(values);
   check_device(cuda::subset_tables(t, stream_at(address("stream"))), "subset_conv2d");
-}
-
-void moments_statistics(Address sum, Address low, Address high, int64_t count, int64_t pixels,
-                        Address mean, Address out_low, Address out_high, Address stream) {
-  check_device(cuda::moments_statistics(
-                   {pointer<int64_t>(sum), pointer<int32_t>(low), pointer<int32_t>(high)}, count,
-                   pixels, pointer<float>(mean), pointer<float>(out_low), pointer<float>(out_high),
-                   stream_at(stream)),
-               "subset_conv2d");
 }
 
 void subset_decode_packed(Address packed, int64_t n, int64_t c, int64_t pixels, int bits,
@@ -316,7 +313,6 @@ void bind_cuda(py::module_& m) {
   m.def("gemm", &gemm);
   m.def("tensor_conv", &tensor_conv);
   m.def("subset_tables", &subset_tables);
-  m.def("moments_statistics", &moments_statistics);
   m.def("subset_decode_packed", &subset_decode_packed);
   m.def("pack_codes", &pack_codes);
   m.def("unpack_codes", &unpack_codes);

@@ -74,6 +74,15 @@ template <class T>
 DEVICE void atomic_max(T* to, T value) {
   atomicMax(to, value);
 }
+// What stood there.
+DEVICE int32_t atomic_add(int32_t* to, int32_t value) { return atomicAdd(to, value); }
+// What this thread has written is there for all before what it writes next.
+DEVICE void fence() { __threadfence(); }
+// Of what other blocks write.
+DEVICE int32_t load_shared_by_blocks(const int32_t* from) { return __ldcg(from); }
+DEVICE int64_t load_shared_by_blocks(const int64_t* from) {
+  return __ldcg(reinterpret_cast<const long long*>(from));
+}
 DEVICE void atomic_add(int64_t* to, int64_t value) {
   atomicAdd(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(value));
 }

@@ -131,6 +131,16 @@ template <class T>
 void atomic_max(T* to, T value) {
   if (value > *to) *to = value;
 }
+inline int32_t atomic_add(int32_t* to, int32_t value) {
+  const int32_t before = *to;
+  *to = before + value;
+  return before;
+}
+inline void fence() {}
+template <class T>
+T load_shared_by_blocks(const T* from) {
+  return *from;
+}
 inline void atomic_add(int64_t* to, int64_t value) {
   *to = static_cast<int64_t>(static_cast<uint64_t>(*to) + static_cast<uint64_t>(value));
 }

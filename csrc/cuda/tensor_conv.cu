@@ -41,7 +41,8 @@ struct Args {
   int blocks;     // of kN output channels, of a group
   bool resident;  // the weights of all rounds are kept
   int halos;      // of a team
-  bool vectors;   // runs of results may be stored 16 bytes at a time
+  int block_rows;
+  bool vectors;  // runs of results may be stored 16 bytes at a time
 };
 
 struct Tile {
@@ -186,7 +187,14 @@ struct Convolve {
       }
       store(item, live, sums, moments);
     }
-    if (kMoments && v.moments.sum != nullptr) publish(moments);
+    if (kMoments && v.moments.sum != nullptr) {
+      publish(moments);
+      synchronize();  // all have done with the weights, where the flag comes to lie
+      const int64_t blocks = blocks_x() * args.block_rows;
+      const int64_t pixels = static_cast<int64_t>(v.out_h) * v.out_w * v.shuffle * v.shuffle;
+      finish_moments<kThreads>(v.moments, reinterpret_cast<int32_t*>(weights), blocks,
+                               static_cast<int64_t>(v.n) * pixel, pixels);
+    }
   }
 
   // ---- to shared memory
@@ -562,6 +570,7 @@ Status convolve(const TensorConv& v, Stream stream) {
   const Status status = resident_blocks<Kernel>(shared, &room);
   if (status != Status::ok) return status;
   const int64_t rows = static_cast<int64_t>(parted ? v.n : 1) * v.groups * args.blocks;
+  args.block_rows = static_cast<int>(rows);
   const int64_t most = (args.items + kTeams - 1) / kTeams, each = (room + rows - 1) / rows;
   return launch<Kernel>({most < each ? most : each, rows}, shared, stream, args);
 }

@@ -87,13 +87,13 @@ struct Border {
 
 // Sums of what a convolution stores, as integers, which add up the same in any order; see
 // csrc/cuda/moments.h.
+// What they make is the block's that ends last: mean, low and high as channel_stats has them.
 struct Moments {
-  int64_t* sum;         // [n][c]
-  int32_t *low, *high;  // [n][c]
+  int64_t* sum;                // [n][c]
+  int32_t *low, *high;         // [n][c]
+  int32_t* blocks;             // [1]: how many have ended
+  float *mean, *least, *most;  // [n][c]
 };
-// Mean, low and high, [n * c] each, of channels of `pixels` values each, as channel_stats has them.
-Status moments_statistics(const Moments& moments, int64_t count, int64_t pixels, float* mean,
-                          float* low, float* high, Stream stream);
 
 // A convolution of codes, channels_last, by int8 or int4 weights on tensor cores, with all of the
 // epilogue of ptqsr/conv.h's QuantConv.

@@ -15,10 +15,13 @@ from ptqsr.ops.schema.fused_conv import SubsetConv, UniformConv
 # The enumerations and sizes of csrc/include/ptqsr/cuda.h.
 ACTIVATIONS = {"none": 0, "relu": 1, "leaky": 2}
 STORAGES = {torch.float32: 0, torch.float16: 1, torch.uint8: 2}
+MOMENTS = (
+    "moments_sum", "moments_low", "moments_high", "moments_blocks", "out_mean", "out_low",
+    "out_high",
+)  # fmt: skip
 POINTERS = (
     "x", "weights", "lowest", "total", "scale", "bias", "slope", "residual", "residual_scale",
-    "residual_lowest", "y", "out_lowest", "moments_sum", "moments_low", "moments_high", "points",
-    "mean", "in_scale",
+    "residual_lowest", "y", "out_lowest", "points", "mean", "in_scale", *MOMENTS,
 )  # fmt: skip
 BLOCK, RUN, SLAB, PIECE = 64, 16, 64, 16
 
