@@ -45,8 +45,8 @@ const Place& place();
 void meet_block();
 // Waits for `threads` threads of the block in all to come to barrier `number`.
 void meet_some(int number, int threads);
-// Waits for the other lanes of the warp, who do the same `what`; then the last to come calls
-// `together` with what each lane brought.
+// Waits for the other lanes of the warp, who do the same: `what` and `together` are theirs too.
+// Then the last to come calls `together` with what each lane brought.
 void meet_warp(const char* what, void* mine, void (*together)(void* const (&lanes)[kWarp]));
 
 void copy_ahead(void* to, const void* from, bool there);
@@ -83,14 +83,16 @@ inline unsigned char* shared_memory() { return host::place().shared; }
 
 // ---- exchange within a warp
 
+namespace host {
+
 template <class T>
-T shuffle(T value, int from) {
+T shuffle(const char* what, T value, int from) {
   struct Mine {
     T value;
     int from;
     T result;
   } mine{value, from % kWarp, value};
-  host::meet_warp("shuffle", &mine, [](void* const(&lanes)[kWarp]) {
+  meet_warp(what, &mine, [](void* const(&lanes)[kWarp]) {
     for (void* one : lanes) {
       auto* m = static_cast<Mine*>(one);
       m->result = static_cast<Mine*>(lanes[m->from])->value;
@@ -98,9 +100,16 @@ T shuffle(T value, int from) {
   });
   return mine.result;
 }
+
+}  // namespace host
+
+template <class T>
+T shuffle(T value, int from) {
+  return host::shuffle("shuffle", value, from);
+}
 template <class T>
 T shuffle_xor(T value, int mask) {
-  return shuffle(value, lane() ^ mask);
+  return host::shuffle("shuffle_xor", value, lane() ^ mask);
 }
 inline uint32_t ballot(bool value) {
   struct Mine {
