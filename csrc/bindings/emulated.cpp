@@ -28,10 +28,16 @@ PYBIND11_MODULE(_emulated, m) {
   bindings::bind_cuda(m);
   m.def(
       "emulate",
-      [](uint64_t seed, int architecture) {
-        cuda::set_emulation({seed, architecture, architecture < 80 ? 64 << 10 : 99 << 10});
+      [](uint64_t seed, int architecture, const std::string& schedule) {
+        const int64_t shared = architecture < 80 ? 64 << 10 : 99 << 10;
+        for (int i = 0; i < cuda::kScheduleCount; ++i) {
+          if (schedule != cuda::kScheduleNames[i]) continue;
+          return cuda::set_emulation({seed, architecture, shared, static_cast<cuda::Schedule>(i)});
+        }
+        throw std::invalid_argument("no schedule " + schedule);
       },
       bindings::py::arg("seed"), bindings::py::arg("architecture"),
+      bindings::py::arg("schedule") = "drawn",
       "Say in what order threads run from here on, and what compute capability kernels see.");
   m.def("architecture", [] { return cuda::emulation().architecture; });
   m.def("reverse", &bindings::reverse);

@@ -77,7 +77,11 @@ struct Free {
 class Machine {
  public:
   Machine(const Grid& grid, int threads, int64_t shared_bytes, const std::function<void()>& body)
-      : body_(body), random_(chosen().seed), threads_(threads), meetings_(threads / kWarp) {
+      : body_(body),
+        random_(chosen().seed),
+        threads_(threads),
+        meetings_(threads / kWarp),
+        turns_(threads / kWarp) {
     // Exactly as much as was asked for, so that the address sanitizer sees what lies beyond.
     void* shared = nullptr;
     if (posix_memalign(&shared, 128, shared_bytes > 0 ? shared_bytes : 1) != 0) {
@@ -184,6 +188,7 @@ class Machine {
 
  private:
   void run_block(int64_t x, int64_t y);
+  void draw_turns();
   std::string who_waits() const;
 
   void enter(Thread& thread) {
@@ -202,6 +207,7 @@ class Machine {
   std::mt19937_64 random_;
   std::vector<Thread> threads_;
   std::vector<Meeting> meetings_;
+  std::vector<int> turns_;  // of warps: those with the lowest go on before others do
   Barrier barriers_[kBarriers];
   std::unique_ptr<void, Free> shared_;
   int64_t shared_bytes_;
@@ -210,6 +216,21 @@ class Machine {
 };
 
 thread_local Machine* machine = nullptr;
+
+void Machine::draw_turns() {
+  Schedule schedule = chosen().schedule;
+  if (schedule == Schedule::drawn) {
+    schedule = static_cast<Schedule>(1 + random_() % (kScheduleCount - 1));
+  }
+  const auto warps = static_cast<int>(turns_.size());
+  const auto one = static_cast<int>(random_() % warps);
+  for (int w = 0; w < warps; ++w) {
+    turns_[w] = schedule == Schedule::one_ahead    ? w != one
+                : schedule == Schedule::one_late   ? w == one
+                : schedule == Schedule::last_first ? -w
+                                                   : 0;
+  }
+}
 
 void Machine::run_block(int64_t x, int64_t y) {
   memset(shared_.get(), kNoise, shared_bytes_);
@@ -222,17 +243,25 @@ void Machine::run_block(int64_t x, int64_t y) {
     thread.group = 0;
     thread.fiber.prepare([] { machine->live(); });
   }
+  draw_turns();
   std::vector<Thread*> ready;
   while (failure_.empty()) {
     ready.clear();
+    int turn = 0;
     size_t at_block = 0, done = 0;
-    for (Thread& thread : threads_) {
-      if (thread.state == State::ready) ready.push_back(&thread);
+    for (size_t i = 0; i < threads_.size(); ++i) {
+      Thread& thread = threads_[i];
+      if (thread.state == State::ready) {
+        const int its = turns_[i / kWarp];
+        if (its < turn) ready.clear();
+        if (ready.empty()) turn = its;
+        if (its == turn) ready.push_back(&thread);
+      }
       at_block += thread.state == State::at_block;
       done += thread.state == State::done;
     }
     if (!ready.empty()) {
-      // All that can go on do so, in an order of their own, before anybody is looked at again.
+      // All whose turn it is go on, in an order of their own, before anybody is looked at again.
       std::shuffle(ready.begin(), ready.end(), random_);
       for (Thread* thread : ready) {
         if (failure_.empty() && thread->state == State::ready) enter(*thread);
@@ -241,6 +270,7 @@ void Machine::run_block(int64_t x, int64_t y) {
       return;
     } else if (at_block == threads_.size()) {
       for (Thread& thread : threads_) thread.state = State::ready;
+      draw_turns();
     } else {
       failure_ = "threads wait for each other: " + who_waits();
     }

@@ -1,6 +1,6 @@
 // simt.h on the host, for tests: every thread of a block is a fiber, which runs until it waits. Who
-// goes on next is drawn from a seed, as is the order of blocks and when copies arrive, and shared
-// memory begins as noise: what works by luck on a GPU fails here.
+// goes on next is drawn from a seed, as is how evenly warps go on, the order of blocks and when
+// copies arrive, and shared memory begins as noise: what works by luck on a GPU fails here.
 #pragma once
 
 #include <math.h>
@@ -17,10 +17,24 @@ namespace ptqsr::cuda {
 
 // ---- the machine
 
+// How warps go on between two barriers of the whole block. Where they keep step, none is ever more
+// than a step ahead of the others, however these are shuffled: an index that is reused too early
+// shows only where one runs far ahead, as on a GPU it may.
+enum class Schedule {
+  drawn,       // one of the others, anew after every barrier
+  even,        // all go one step, then all the next
+  one_ahead,   // one warp runs as far as it can, then the others evenly
+  one_late,    // one warp runs when no other can
+  last_first,  // a warp runs when none of a higher number can
+};
+constexpr int kScheduleCount = 5;
+constexpr const char* kScheduleNames[] = {"drawn", "even", "one_ahead", "one_late", "last_first"};
+
 struct Emulation {
   uint64_t seed = 1;
   int architecture = 80;            // compute capability that kernels see
   int64_t shared_limit = 99 << 10;  // bytes that a block may ask for
+  Schedule schedule = Schedule::drawn;
 };
 // What the next launches of this thread of the host run on.
 void set_emulation(const Emulation& emulation);

@@ -22,7 +22,7 @@ struct Args {
 
 // By way of shared memory, copied ahead 4 values a thread.
 struct Reverse {
-  static constexpr int kThreads = 64;
+  static constexpr int kThreads = 64, kShared = 64;
   using Args = emulated::Args;
   DEVICE static void run(const Args& a) {
     auto* shared = reinterpret_cast<int32_t*>(shared_memory());
@@ -48,7 +48,7 @@ struct Reverse {
 
 // The same by two teams in a block, each with a barrier of its own.
 struct Teams {
-  static constexpr int kThreads = 128, kTeam = 64;
+  static constexpr int kThreads = 128, kShared = 128, kTeam = 64;
   using Args = emulated::Args;
   DEVICE static void run(const Args& a) {
     auto* shared = reinterpret_cast<int32_t*>(shared_memory());
@@ -81,17 +81,44 @@ struct Teams {
   }
 };
 
+// The same in rounds, each of which reads one of two buffers, works, and fills it for the round
+// after the next.
+struct Rounds {
+  static constexpr int kThreads = 64, kShared = 128, kRounds = 6;
+  using Args = emulated::Args;
+  DEVICE static void run(const Args& a) {
+    auto* shared = reinterpret_cast<int32_t*>(shared_memory());
+    const int i = thread();
+    const int32_t mine = a.x[block_x() * kThreads + i];
+    shared[i] = mine;
+    shared[kThreads + i] = mine + 1;
+    synchronize();
+    int32_t value = 0;
+    for (int round = 0; round < kRounds; ++round) {
+      int32_t* buffer = shared + round % 2 * kThreads;
+      int32_t found = buffer[kThreads - 1 - i] - round;
+      for (int step = 1; step < kWarp; step *= 2) found = shuffle_xor(found, step);
+      value = round == 0 || value == found ? found : -1;
+      if (a.fault != Fault::overwritten_buffer) synchronize();
+      buffer[i] = mine + round + 2;
+      synchronize();
+    }
+    a.y[block_x() * kThreads + i] = shuffle(value, kWarp - 1 - lane());  // the work's opposite
+  }
+};
+
 template <class Kernel>
 Status of_every_64(int64_t blocks, const Args& args) {
-  return launch<Kernel>({blocks * 64 / Kernel::kThreads}, Kernel::kThreads * sizeof(int32_t),
+  return launch<Kernel>({blocks * 64 / Kernel::kThreads}, Kernel::kShared * sizeof(int32_t),
                         nullptr, args);
 }
 
 }  // namespace
 
 Status reverse(const int32_t* x, int32_t* y, int64_t blocks, Fault fault) {
-  return fault < Fault::teams ? of_every_64<Reverse>(blocks, {x, y, fault})
-                              : of_every_64<Teams>(blocks, {x, y, fault});
+  if (fault >= Fault::rounds) return of_every_64<Rounds>(blocks, {x, y, fault});
+  if (fault >= Fault::teams) return of_every_64<Teams>(blocks, {x, y, fault});
+  return of_every_64<Reverse>(blocks, {x, y, fault});
 }
 
 }  // namespace ptqsr::emulated

@@ -26,6 +26,9 @@ enum class Fault {
   no_such_barrier,
   parts_of_warps,
   too_many_threads,
+  // Of a kernel that uses two buffers in turn.
+  rounds,
+  overwritten_buffer,
   count
 };
 constexpr const char* kFaultNames[] = {"none",
@@ -45,7 +48,9 @@ constexpr const char* kFaultNames[] = {"none",
                                        "absent_team",
                                        "no_such_barrier",
                                        "parts_of_warps",
-                                       "too_many_threads"};
+                                       "too_many_threads",
+                                       "rounds",
+                                       "overwritten_buffer"};
 constexpr int kFaultCount = static_cast<int>(Fault::count);
 static_assert(sizeof kFaultNames / sizeof *kFaultNames == kFaultCount);
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ptqsr import native
 from ptqsr.ops.cuda.kernel import KERNELS
@@ -17,19 +17,40 @@ try:
 except ModuleNotFoundError:
     module = None
 
+OTHER_ORDER = 1 << 32  # from a seed to that of the second run
+
 
 class Emulated:
-    """The operations of `ptqsr.ops` by GPU kernels that run here."""
+    """The operations of `ptqsr.ops` by GPU kernels that run here.
+
+    Each runs in two orders of threads, and must give the same bits: else threads race.
+    """
 
     def __init__(self, module: ModuleType) -> None:
         self.module = module
+        self.emulate(1, 80)
 
     def emulate(self, seed: int, architecture: int) -> None:
         """Draw another order of threads, on a processor of another compute capability."""
+        self.seed, self.architecture = seed, architecture
         self.module.emulate(seed, architecture)
 
     def __getattr__(self, name: str) -> Any:
-        return lambda *arguments: KERNELS[name](self.module, *arguments)
+        def run(*arguments: Any) -> Any:
+            self.module.emulate(self.seed + OTHER_ORDER, self.architecture)
+            other = KERNELS[name](self.module, *arguments)
+            self.module.emulate(self.seed, self.architecture)
+            result = KERNELS[name](self.module, *arguments)
+            for a, b in zip(tree_leaves(result), tree_leaves(other), strict=True):
+                assert torch.equal(bits(a), bits(b)), f"{name} depends on the order of threads"
+            return result
+
+        return run
+
+
+def bits(x: torch.Tensor) -> torch.Tensor:
+    """Return a tensor's bytes, for comparison: NaN equals itself."""
+    return x.flatten().view(torch.uint8)
 
 
 class OnGpu:
@@ -51,7 +72,6 @@ class OnGpu:
 def emulated() -> Emulated:
     if module is None:
         pytest.skip("this build has no emulation: -C cmake.define.PTQSR_EMULATION=ON")
-    module.emulate(1, 80)
     return Emulated(module)
 
 

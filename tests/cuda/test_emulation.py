@@ -15,12 +15,13 @@ import torch
 from .conftest import Emulated
 
 SEEDS = range(4)
+SCHEDULES = ["drawn", "even", "one_ahead", "one_late", "last_first"]
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 
-def reverse(emulated: Emulated, fault: str, seed: int) -> bool:
+def reverse(emulated: Emulated, fault: str, seed: int, schedule: str = "drawn") -> bool:
     """Whether a kernel with a fault reverses every 64 of 256 values."""
-    emulated.module.emulate(seed, 80)
+    emulated.module.emulate(seed, 80, schedule)
     x = torch.arange(256, dtype=torch.int32)
     y = torch.full_like(x, -1)
     emulated.module.reverse(x.data_ptr(), y.data_ptr(), 4, fault)
@@ -28,20 +29,31 @@ def reverse(emulated: Emulated, fault: str, seed: int) -> bool:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("fault", ["none", "teams"])
-def test_right(emulated: Emulated, fault: str, seed: int) -> None:
-    assert reverse(emulated, fault, seed)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("fault", ["none", "teams", "rounds"])
+def test_right(emulated: Emulated, fault: str, schedule: str, seed: int) -> None:
+    assert reverse(emulated, fault, seed, schedule)
 
 
 @pytest.mark.parametrize(
     "fault",
-    ["wrong_index", "missing_barrier", "missing_wait", "missing_team_barrier", "half_a_team"],
-)
+    [
+        "wrong_index", "missing_barrier", "missing_wait", "missing_team_barrier", "half_a_team",
+        "overwritten_buffer",
+    ],
+)  # fmt: skip
 def test_wrong_results(emulated: Emulated, fault: str) -> None:
     try:
         assert not all(reverse(emulated, fault, seed) for seed in SEEDS)
     except RuntimeError as error:
         assert fault == "missing_wait" and "nobody waited for" in str(error)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_race_over_a_distance(emulated: Emulated, schedule: str) -> None:
+    """Where warps keep step, none overwrites what another reads some steps earlier."""
+    found = not all(reverse(emulated, "overwritten_buffer", seed, schedule) for seed in range(20))
+    assert found == (schedule != "even")
 
 
 MESSAGES = {
