@@ -5,8 +5,10 @@
 #include <stddef.h>
 
 #if !(defined(__x86_64__) && defined(__linux__))
-#include <ucontext.h>
 #define PTQSR_UCONTEXT
+#endif
+#if defined(PTQSR_UCONTEXT)
+#include <ucontext.h>
 #endif
 
 namespace ptqsr::cuda::host {

@@ -3,13 +3,14 @@
 #include <map>
 #include <memory>
 #include <new>
+#include <numeric>
 #include <random>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "cuda/fiber.h"
 #include "cuda/simt.h"
+#include "emulated/races.h"
 
 namespace ptqsr::cuda {
 namespace {
@@ -27,6 +28,8 @@ struct Copy {
   void* to;
   const void* from;
   bool there;
+  int group;
+  bool has_arrived;
 
   void arrive() const {
     if (there) {
@@ -46,8 +49,8 @@ struct Thread {
   State state;
   const char* what;  // that it waits for
   int barrier;       // at synchronize_some
-  // Copies that have not arrived, each with the group in which it was begun; the open group.
-  std::vector<std::pair<int, Copy>> copies;
+  // Copies that were not waited for; the group that is open.
+  std::vector<Copy> copies;
   int group;
 };
 
@@ -89,6 +92,9 @@ class Machine {
     }
     shared_.reset(shared);
     shared_bytes_ = shared_bytes;
+#if defined(PTQSR_FINDS_RACES)
+    if (chosen().find_races) races_ = std::make_unique<host::Races>(threads, shared, shared_bytes);
+#endif
     for (Thread& thread : threads_) {
       thread.place.blocks_x = grid.x;
       thread.place.shared = static_cast<unsigned char*>(shared);
@@ -118,8 +124,21 @@ class Machine {
       wait(State::waits, kSome);
       return;
     }
-    for (Thread* other : barrier.here) other->state = State::ready;
+    std::vector<int> all{current_->place.thread};
+    for (Thread* other : barrier.here) {
+      other->state = State::ready;
+      all.push_back(other->place.thread);
+    }
+    if (races_) races_->meet(all);
     barrier.here.clear();
+  }
+
+  // Of the thread that runs.
+  void order_warp() {
+    if (!races_) return;
+    std::vector<int> lanes(kWarp);
+    std::iota(lanes.begin(), lanes.end(), current_->place.thread / kWarp * kWarp);
+    races_->meet(lanes);
   }
 
   void meet_warp(const char* what, void* mine, Together together) {
@@ -146,28 +165,27 @@ class Machine {
   }
 
   // A copy arrives at once, or when somebody waits for it: both may happen on a GPU.
-  void copy_ahead(const Copy& copy) {
-    if (random_() & 1) {
-      copy.arrive();
-    } else {
-      current_->copies.emplace_back(current_->group, copy);
-    }
+  void copy_ahead(void* to, const void* from, bool there) {
+    const Copy copy{to, from, there, current_->group, (random_() & 1) != 0};
+    if (races_) races_->copy_begins(to);
+    if (copy.has_arrived) copy.arrive();
+    current_->copies.push_back(copy);
   }
   void copies_end() { ++current_->group; }
   void copies_wait(int pending) {
     auto& copies = current_->copies;
     auto next = copies.begin();
-    while (next != copies.end() && next->first < current_->group - pending) {
-      (next++)->second.arrive();
+    for (; next != copies.end() && next->group < current_->group - pending; ++next) {
+      if (!next->has_arrived) next->arrive();
+      if (races_) races_->copy_was_waited_for(next->to);
     }
     copies.erase(copies.begin(), next);
   }
 
   [[noreturn]] void fail(const std::string& why) {
+    note_race();
     if (failure_.empty()) {
-      failure_ = "thread " + std::to_string(current_->place.thread) + " of block (" +
-                 std::to_string(current_->place.block_x) + ", " +
-                 std::to_string(current_->place.block_y) + "): " + why;
+      failure_ = "thread " + std::to_string(current_->place.thread) + " of " + block() + ": " + why;
     }
     throw Failure{};
   }
@@ -191,9 +209,21 @@ class Machine {
   void draw_turns();
   std::string who_waits() const;
 
+  std::string block() const {
+    return "block (" + std::to_string(current_->place.block_x) + ", " +
+           std::to_string(current_->place.block_y) + ")";
+  }
+  // A race does not end a thread where it happens: compilers know of no exceptions there.
+  void note_race() {
+    if (races_ && !races_->found().empty() && failure_.empty()) {
+      failure_ = block() + ": " + races_->found();
+    }
+  }
   void enter(Thread& thread) {
     current_ = &thread;
+    if (races_) races_->run(thread.place.thread);
     thread.fiber.enter();
+    note_race();
   }
   void wait(State state, const char* what) {
     current_->state = state;
@@ -211,6 +241,7 @@ class Machine {
   Barrier barriers_[kBarriers];
   std::unique_ptr<void, Free> shared_;
   int64_t shared_bytes_;
+  std::unique_ptr<host::Races> races_;
   Thread* current_ = nullptr;
   std::string failure_;
 };
@@ -244,6 +275,7 @@ void Machine::run_block(int64_t x, int64_t y) {
     thread.fiber.prepare([] { machine->live(); });
   }
   draw_turns();
+  if (races_) races_->meet_all();
   std::vector<Thread*> ready;
   while (failure_.empty()) {
     ready.clear();
@@ -271,6 +303,7 @@ void Machine::run_block(int64_t x, int64_t y) {
     } else if (at_block == threads_.size()) {
       for (Thread& thread : threads_) thread.state = State::ready;
       draw_turns();
+      if (races_) races_->meet_all();
     } else {
       failure_ = "threads wait for each other: " + who_waits();
     }
@@ -339,6 +372,11 @@ const Place& place() { return machine->place(); }
 void fail(const std::string& why) { machine->fail(why); }
 void meet_block() { machine->meet_block(); }
 void meet_some(int number, int threads) { machine->meet_some(number, threads); }
+void meet_lanes() {
+  int nothing = 0;
+  machine->meet_warp("synchronize_warp", &nothing,
+                     [](void* const(&)[kWarp]) { machine->order_warp(); });
+}
 void meet_warp(const char* what, void* mine, Together together) {
   machine->meet_warp(what, mine, together);
 }
@@ -346,7 +384,7 @@ void meet_warp(const char* what, void* mine, Together together) {
 void copy_ahead(void* to, const void* from, bool there) {
   require_aligned(to, 16, "the place of copy_ahead");
   if (there) require_aligned(from, 16, "the source of copy_ahead");
-  machine->copy_ahead({to, from, there});
+  machine->copy_ahead(to, from, there);
 }
 void copies_end() { machine->copies_end(); }
 void copies_wait(int pending) { machine->copies_wait(pending); }

@@ -12,6 +12,8 @@
 #define DEVICE inline
 #define HOST_DEVICE inline
 #define UNROLL
+// What reads no shared memory but its registers, or does so atomically: see emulated/races.h.
+#define UNWATCHED __attribute__((no_sanitize("thread")))
 
 namespace ptqsr::cuda {
 
@@ -35,6 +37,7 @@ struct Emulation {
   int architecture = 80;            // compute capability that kernels see
   int64_t shared_limit = 99 << 10;  // bytes that a block may ask for
   Schedule schedule = Schedule::drawn;
+  bool find_races = true;  // where this build can: see emulated/races.h
 };
 // What the next launches of this thread of the host run on.
 void set_emulation(const Emulation& emulation);
@@ -59,6 +62,8 @@ const Place& place();
 void meet_block();
 // Waits for `threads` threads of the block in all to come to barrier `number`.
 void meet_some(int number, int threads);
+// Waits for the other lanes of the warp; memory is in order then.
+void meet_lanes();
 // Waits for the other lanes of the warp, who do the same: `what` and `together` are theirs too.
 // Then the last to come calls `together` with what each lane brought.
 void meet_warp(const char* what, void* mine, void (*together)(void* const (&lanes)[kWarp]));
@@ -88,10 +93,7 @@ inline void trap() { host::fail("trap"); }
 
 inline void synchronize() { host::meet_block(); }
 inline void synchronize_some(int number, int threads) { host::meet_some(number, threads); }
-inline void synchronize_warp() {
-  int nothing = 0;
-  host::meet_warp("synchronize_warp", &nothing, [](void* const(&)[kWarp]) {});
-}
+inline void synchronize_warp() { host::meet_lanes(); }
 
 inline unsigned char* shared_memory() { return host::place().shared; }
 
@@ -147,14 +149,14 @@ T load_once(const T* from) {
   return *from;
 }
 template <class T>
-void atomic_min(T* to, T value) {
+UNWATCHED inline void atomic_min(T* to, T value) {
   if (value < *to) *to = value;
 }
 template <class T>
-void atomic_max(T* to, T value) {
+UNWATCHED inline void atomic_max(T* to, T value) {
   if (value > *to) *to = value;
 }
-inline void atomic_add(int64_t* to, int64_t value) {
+UNWATCHED inline void atomic_add(int64_t* to, int64_t value) {
   *to = static_cast<int64_t>(static_cast<uint64_t>(*to) + static_cast<uint64_t>(value));
 }
 inline void copy_ahead(void* to, const void* from, bool there) {
@@ -245,7 +247,7 @@ namespace host {
 
 // Element k of the operands in a register, of 8 or 4 bits.
 template <int kBits, bool kSigned>
-int32_t element(uint32_t word, int k) {
+UNWATCHED int32_t element(uint32_t word, int k) {
   const auto bits = static_cast<int32_t>(word << (32 - kBits - k * kBits));
   return kSigned ? bits >> (32 - kBits)
                  : static_cast<int32_t>(static_cast<uint32_t>(bits) >> (32 - kBits));
@@ -260,8 +262,8 @@ void mma(int32_t* c, const uint32_t* a, const uint32_t* b) {
     int32_t* c;
     const uint32_t *a, *b;
   } mine{c, a, b};
-  meet_warp("mma", &mine, [](void* const(&lanes)[kWarp]) {
-    const auto at = [&](int l) { return static_cast<Mine*>(lanes[l]); };
+  meet_warp("mma", &mine, [](void* const(&lanes)[kWarp]) UNWATCHED {
+    const auto at = [&](int l) UNWATCHED { return static_cast<Mine*>(lanes[l]); };
     for (int l = 0; l < kWarp; ++l) {
       for (int i = 0; i < kRows / 4; ++i) {
         const int row = l / 4, column = l % 4 * 2 + i % 2, half = i / 2;

@@ -19,9 +19,11 @@ SCHEDULES = ["drawn", "even", "one_ahead", "one_late", "last_first"]
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 
-def reverse(emulated: Emulated, fault: str, seed: int, schedule: str = "drawn") -> bool:
-    """Whether a kernel with a fault reverses every 64 of 256 values."""
-    emulated.module.emulate(seed, 80, schedule)
+def reverse(
+    emulated: Emulated, fault: str, seed: int, schedule: str = "drawn", races: bool = False
+) -> bool:
+    """Whether a kernel with a fault reverses every 64 of 256 values; looks for races or not."""
+    emulated.module.emulate(seed, 80, schedule, races)
     x = torch.arange(256, dtype=torch.int32)
     y = torch.full_like(x, -1)
     emulated.module.reverse(x.data_ptr(), y.data_ptr(), 4, fault)
@@ -32,7 +34,7 @@ def reverse(emulated: Emulated, fault: str, seed: int, schedule: str = "drawn") 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("fault", ["none", "teams", "rounds"])
 def test_right(emulated: Emulated, fault: str, schedule: str, seed: int) -> None:
-    assert reverse(emulated, fault, seed, schedule)
+    assert reverse(emulated, fault, seed, schedule, True)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,27 @@ def test_a_race_over_a_distance(emulated: Emulated, schedule: str) -> None:
     """Where warps keep step, none overwrites what another reads some steps earlier."""
     found = not all(reverse(emulated, "overwritten_buffer", seed, schedule) for seed in range(20))
     assert found == (schedule != "even")
+
+
+RACES = {
+    "missing_barrier": r"thread \d+ (reads|writes) byte \d+ of shared memory, which thread \d+ "
+    "(read|wrote), with no barrier between|.* where a copy by thread",
+    "missing_wait": r"thread \d+ reads byte \d+ .*, where a copy by thread \d+ was not waited for",
+    "missing_team_barrier": ".* with no barrier between",
+    "half_a_team": ".* with no barrier between",
+    "overwritten_buffer": "thread .* writes .* read, with|thread .* reads .* wrote, with",
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("fault", RACES)
+def test_races(emulated: Emulated, fault: str, schedule: str) -> None:
+    """Found by what is ordered, so in every order: also where the results are right."""
+    if not emulated.module.finds_races:
+        pytest.skip("this build does not look for races: another compiler, or a sanitizer")
+    for seed in range(20):
+        with pytest.raises(RuntimeError, match=r"block \(\d, 0\): a race: (" + RACES[fault] + ")"):
+            reverse(emulated, fault, seed, schedule, True)
 
 
 MESSAGES = {
