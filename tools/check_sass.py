@@ -20,7 +20,7 @@ from pathlib import Path
 
 ARCHITECTURES = {75, 80, 86, 89, 90}
 # A block has 256 threads: 65,536 registers of a multiprocessor hold one of these at least.
-MAX_REGISTERS = 200
+MAX_REGISTERS = 248
 # What multiplies, by the operands in shared memory (Operand of csrc/cuda/mma.h).
 BEFORE_80 = {"s8": "IMMA.8816.S8.S8", "u8": "IMMA.8816.U8.S8",
              "s4": "IMMA.8832.S4.S4", "u4": "IMMA.8832.U4.S4"}  # fmt: skip

@@ -25,6 +25,10 @@ ActivationShape shape_of(int64_t n, int64_t c, int64_t pixels, bool channels_las
 }
 
 void check_device(Status status, const char* operation) {
+  // OverflowError: ptqsr/ops/cuda/kernel.py knows the shapes.
+  if (status == Status::too_large) {
+    throw std::overflow_error(std::string(operation) + ": " + message(status));
+  }
   if (status == Status::device_failed) {
     throw std::runtime_error(std::string(operation) + ": " + cuda::last_error());
   }
@@ -117,28 +121,44 @@ void gemm(Address a, Address b, int64_t m, int64_t n, int64_t k, int bits, bool 
   throw std::invalid_argument("gemm gives no " + output);
 }
 
+// Sizes of tensors that fit the device; larger ones are refused before anything is multiplied.
+int size_of(int64_t value) {
+  if (value < 0 || value > cuda::kMaxElements) {
+    throw std::invalid_argument("a size of " + std::to_string(value));
+  }
+  return static_cast<int>(value);
+}
+
 // A dictionary, since a convolution has some forty arguments; ptqsr/ops/cuda/tensor_conv.py makes
 // it. Returns whether the kernel takes the shape.
 bool tensor_conv(const py::dict& values) {
   const auto number = [&](const char* name) { return values[name].cast<int64_t>(); };
   const auto address = [&](const char* name) { return values[name].cast<Address>(); };
+  const auto border = [&](const char* name) {
+    const auto sizes = values[name].cast<std::array<int64_t, 3>>();
+    return cuda::Border{size_of(sizes[0]), size_of(sizes[1]), size_of(sizes[2])};
+  };
   cuda::TensorConv v{};
   v.x = pointer<const unsigned char>(address("x"));
   const auto s = values["shape"].cast<std::vector<int64_t>>();
-  int64_t* const sizes[] = {&v.n,          &v.h,        &v.w,         &v.bytes,     &v.group_bytes,
-                            &v.groups,     &v.o,        &v.channels,  &v.kh,        &v.kw,
-                            &v.stride_h,   &v.stride_w, &v.padding_h, &v.padding_w, &v.dilation_h,
-                            &v.dilation_w, &v.out_h,    &v.out_w,     &v.shuffle};
+  int* const sizes[] = {&v.n,          &v.h,        &v.w,         &v.bytes,     &v.group_bytes,
+                        &v.groups,     &v.o,        &v.channels,  &v.kh,        &v.kw,
+                        &v.stride_h,   &v.stride_w, &v.padding_h, &v.padding_w, &v.dilation_h,
+                        &v.dilation_w, &v.out_h,    &v.out_w,     &v.shuffle};
   if (s.size() != std::size(sizes)) throw std::invalid_argument("shape has 19 numbers");
-  for (size_t i = 0; i < s.size(); ++i) *sizes[i] = s[i];
-  v.bits = static_cast<int>(number("bits"));
+  for (size_t i = 0; i < s.size(); ++i) *sizes[i] = size_of(s[i]);
+  v.bits = size_of(number("bits"));
+  v.row = size_of(number("row"));
+  v.is_signed = number("is_signed") != 0;
   v.apart = number("apart") != 0;
+  v.by_sample = number("by_sample") != 0;
   v.weights = pointer<const unsigned char>(address("weights"));
   v.lowest = pointer<const int32_t>(address("lowest"));
-  v.tap_sums = pointer<const int32_t>(address("tap_sums"));
   v.total = pointer<const int32_t>(address("total"));
   v.scale = pointer<const float>(address("scale"));
   v.bias = pointer<const float>(address("bias"));
+  v.rows = border("rows");
+  v.columns = border("columns");
   v.slope = pointer<const float>(address("slope"));
   v.activation = static_cast<Activation>(number("activation"));
   v.residual = pointer<const void>(address("residual"));
@@ -149,13 +169,55 @@ bool tensor_conv(const py::dict& values) {
   v.output = static_cast<Storage>(number("output"));
   v.y = pointer<void>(address("y"));
   v.out_lowest = pointer<const int32_t>(address("out_lowest"));
-  v.out_levels = static_cast<int32_t>(number("out_levels"));
-  v.workers = number("workers");
-  v.shared_limit = number("shared_limit");
+  v.out_levels = size_of(number("out_levels"));
+  v.moments = {pointer<int64_t>(address("moments_sum")), pointer<int32_t>(address("moments_low")),
+               pointer<int32_t>(address("moments_high"))};
   const Status status = cuda::tensor_conv(v, stream_at(address("stream")));
   if (status == Status::not_taken) return false;
-  check_device(status, "uniform_conv2d");
+  check_device(status, "tensor_conv");
   return true;
+}
+
+// Of what ptqsr/ops/cuda/subset_conv.py gives.
+void subset_tables(const py::dict& values) {
+  const auto address = [&](const char* name) { return values[name].cast<Address>(); };
+  const auto border = [&](const char* name) {
+    const auto sizes = values[name].cast<std::array<int64_t, 3>>();
+    return cuda::Border{size_of(sizes[0]), size_of(sizes[1]), size_of(sizes[2])};
+  };
+  cuda::SubsetTables t{};
+  const auto s = values["shape"].cast<std::vector<int64_t>>();
+  int64_t* const wide[] = {&t.fold.n, &t.fold.o, &t.fold.c, &t.fold.taps, &t.fold.groups};
+  int* const sizes[] = {&t.denominator, &t.places,     &t.channels,  &t.h,        &t.w,
+                        &t.kh,          &t.kw,         &t.stride_h,  &t.stride_w, &t.padding_h,
+                        &t.padding_w,   &t.dilation_h, &t.dilation_w};
+  if (s.size() != std::size(wide) + std::size(sizes)) {
+    throw std::invalid_argument("shape has 18 numbers");
+  }
+  for (size_t i = 0; i < std::size(wide); ++i) *wide[i] = s[i];
+  for (size_t i = 0; i < std::size(sizes); ++i) *sizes[i] = size_of(s[std::size(wide) + i]);
+  t.fold.levels = pointer<const int16_t>(address("levels"));
+  t.fold.step = pointer<const float>(address("step"));
+  t.fold.scale = pointer<const float>(address("in_scale"));
+  t.mean = pointer<const float>(address("mean"));
+  t.bias = pointer<const float>(address("bias"));
+  t.rows = border("rows");
+  t.columns = border("columns");
+  t.weights = pointer<int8_t>(address("weights"));
+  t.scale = pointer<float>(address("scale"));
+  t.terms = pointer<float>(address("terms"));
+  t.moments = {pointer<int64_t>(address("moments_sum")), pointer<int32_t>(address("moments_low")),
+               pointer<int32_t>(address("moments_high"))};
+  check_device(cuda::subset_tables(t, stream_at(address("stream"))), "subset_conv2d");
+}
+
+void moments_statistics(Address sum, Address low, Address high, int64_t count, int64_t pixels,
+                        Address mean, Address out_low, Address out_high, Address stream) {
+  check_device(cuda::moments_statistics(
+                   {pointer<int64_t>(sum), pointer<int32_t>(low), pointer<int32_t>(high)}, count,
+                   pixels, pointer<float>(mean), pointer<float>(out_low), pointer<float>(out_high),
+                   stream_at(stream)),
+               "subset_conv2d");
 }
 
 void subset_decode_packed(Address packed, int64_t n, int64_t c, int64_t pixels, int bits,
@@ -257,6 +319,8 @@ void bind_cuda(py::module_& m) {
   m.def("subset_decode", &subset_decode);
   m.def("gemm", &gemm);
   m.def("tensor_conv", &tensor_conv);
+  m.def("subset_tables", &subset_tables);
+  m.def("moments_statistics", &moments_statistics);
   m.def("subset_decode_packed", &subset_decode_packed);
   m.def("pack_codes", &pack_codes);
   m.def("unpack_codes", &unpack_codes);

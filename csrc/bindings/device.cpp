@@ -34,8 +34,20 @@ py::object query_cuda() {
 #endif
 }
 
+// Why no GPU runs this build's kernels, without touching any; empty where nothing is in the way.
+std::string cuda_problem() {
+#ifdef PTQSR_CUDA
+  return cuda::driver_problem();
+#else
+  return "built without CUDA";
+#endif
+}
+
 }  // namespace
 
-void bind_device(py::module_& m) { m.def("query_cuda", &query_cuda); }
+void bind_device(py::module_& m) {
+  m.def("query_cuda", &query_cuda);
+  m.def("cuda_problem", &cuda_problem);
+}
 
 }  // namespace ptqsr::bindings

@@ -30,20 +30,20 @@ std::string version(int number) {
 
 }  // namespace
 
-Query query() {
-  Query result{CUDART_VERSION, 0, "", {}};
-  cudaDriverGetVersion(&result.driver);
-  if (result.driver == 0) {
-    result.problem = "no NVIDIA driver";
-    return result;
-  }
+std::string driver_problem() {
+  int driver = 0;
+  cudaDriverGetVersion(&driver);
+  if (driver == 0) return "no NVIDIA driver";
   // Within a major version an older driver serves newer builds; across major versions none does.
-  if (result.driver / 1000 < result.runtime / 1000) {
-    result.problem = "the driver serves CUDA " + version(result.driver) +
-                     ", older than this build's " + version(result.runtime) +
-                     ": update the driver, or build with an older CUDA toolkit";
-    return result;
-  }
+  if (driver / 1000 >= CUDART_VERSION / 1000) return "";
+  return "the driver serves CUDA " + version(driver) + ", older than this build's " +
+         version(CUDART_VERSION) + ": update the driver, or build with an older CUDA toolkit";
+}
+
+Query query() {
+  Query result{CUDART_VERSION, 0, driver_problem(), {}};
+  cudaDriverGetVersion(&result.driver);
+  if (!result.problem.empty()) return result;
   int count = 0;
   if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) {
     result.problem = cudaGetErrorString(error);

@@ -49,11 +49,13 @@ DEVICE void multiply(int32_t (&c)[4], const uint32_t (&a)[4], const uint32_t (&b
   multiply_rows<kA>(c[2], c[3], a[3], b[1]);
 }
 
-// Operands in shared memory: rows of 64 bytes, in which 16 bytes lie where no 8 rows that are read
-// together meet in a bank.
+// Operands in shared memory: rows of 64 or 32 bytes, in which 16 bytes lie where no 8 rows that are
+// read together meet in a bank.
 constexpr int kSlab = 64;
+template <int kRow = kSlab>
 DEVICE int slab_offset(int row, int sixteen) {
-  return row * kSlab + ((sixteen ^ (row >> 1 & 3)) << 4);
+  static_assert(kRow == 64 || kRow == 32);
+  return row * kRow + ((sixteen ^ (row >> (kRow == 64 ? 1 : 2) & (kRow / 16 - 1))) << 4);
 }
 
 // 32 codes of 4 bits as bytes, 16 times as large, which need no sign extension: codes 0, 2, ..
@@ -74,9 +76,10 @@ DEVICE void load_a(uint32_t (&a)[4], const unsigned char* slab, int first, int h
   load_matrices(a, slab + slab_offset(first + lane() % 16, 2 * half + lane() / 16));
 }
 // B's fragments of columns first .. first + 7, and the next 8.
+template <int kRow = kSlab>
 DEVICE void load_b(uint32_t (&b)[4], const unsigned char* slab, int first, int half) {
   const int column = first + lane() % 8 + lane() / 16 * 8;
-  load_matrices(b, slab + slab_offset(column, 2 * half + lane() / 8 % 2));
+  load_matrices(b, slab + slab_offset<kRow>(column, 2 * half + lane() / 8 % 2));
 }
 
 }  // namespace ptqsr::cuda

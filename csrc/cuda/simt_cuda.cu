@@ -16,4 +16,18 @@ Status checked(cudaError_t error) {
 
 std::string last_error() { return last_failure; }
 
+Status current_device(Device* device) {
+  int number = 0, major = 0, minor = 0, units = 0, shared = 0;
+  cudaError_t error = cudaGetDevice(&number);
+  const auto ask = [&](int* value, cudaDeviceAttr what) {
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(value, what, number);
+  };
+  ask(&major, cudaDevAttrComputeCapabilityMajor);
+  ask(&minor, cudaDevAttrComputeCapabilityMinor);
+  ask(&units, cudaDevAttrMultiProcessorCount);
+  ask(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  *device = {10 * major + minor, units, shared};
+  return checked(error);
+}
+
 }  // namespace ptqsr::cuda

@@ -5,6 +5,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 #define DEVICE __device__ __forceinline__
 #define HOST_DEVICE __host__ __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
@@ -125,6 +127,7 @@ DEVICE BFloat from_float<BFloat>(float value) {
   return __float2bfloat16_rn(value);
 }
 DEVICE int32_t round_to_int(float value) { return __float2int_rn(value); }
+DEVICE int64_t round_to_int64(float value) { return __float2ll_rn(value); }
 
 // ---- tensor cores
 //
@@ -167,8 +170,16 @@ PTQSR_MMA(mma_16x8x64_u4, "m16n8k64", "u4.s4")
 
 // ---- launches
 
+// Blocks of a kernel that a multiprocessor's registers must hold: Kernel::kBlocks, or one; before
+// 8.0 one, for shared memory holds no more.
+template <class Kernel, class = void>
+constexpr int blocks_of = 1;
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads, 1)
+constexpr int blocks_of<Kernel, std::void_t<decltype(Kernel::kBlocks)>> =
+    architecture() >= 80 ? Kernel::kBlocks : 1;
+
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads, blocks_of<Kernel>)
     entry(const __grid_constant__ typename Kernel::Args args) {
   Kernel::run(args);
 }
@@ -176,17 +187,40 @@ __global__ void __launch_bounds__(Kernel::kThreads, 1)
 // Remembers what CUDA says, for last_error().
 Status checked(cudaError_t error);
 
+// Of the device that is current.
+struct Device {
+  int capability;        // as 75
+  int units;             // multiprocessors
+  int64_t shared_limit;  // bytes that a block may have
+};
+Status current_device(Device* device);
+
+template <class Kernel>
+Status allow_shared(int64_t bytes) {
+  if (bytes <= 48 * 1024) return Status::ok;
+  return checked(cudaFuncSetAttribute(entry<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      static_cast<int>(bytes)));
+}
+
+// How many blocks of a kernel the device holds at a time.
+template <class Kernel>
+Status resident_blocks(int64_t shared_bytes, int64_t* blocks) {
+  Device device;
+  if (const Status status = current_device(&device); status != Status::ok) return status;
+  if (const Status status = allow_shared<Kernel>(shared_bytes); status != Status::ok) return status;
+  int each = 0;
+  const Status status = checked(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+      &each, entry<Kernel>, Kernel::kThreads, static_cast<size_t>(shared_bytes)));
+  *blocks = static_cast<int64_t>(each) * device.units;
+  return status;
+}
+
 template <class Kernel>
 Status launch(const Grid& grid, int64_t shared_bytes, Stream stream,
               const typename Kernel::Args& args) {
   if (grid.x < 1 || grid.y < 1) return Status::ok;
   if (grid.x > INT32_MAX || grid.y > 65535) return Status::too_large;
-  if (shared_bytes > 48 * 1024) {
-    const Status status =
-        checked(cudaFuncSetAttribute(entry<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     static_cast<int>(shared_bytes)));
-    if (status != Status::ok) return status;
-  }
+  if (const Status status = allow_shared<Kernel>(shared_bytes); status != Status::ok) return status;
   const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y));
   entry<Kernel><<<blocks, Kernel::kThreads, static_cast<size_t>(shared_bytes),
                   static_cast<cudaStream_t>(stream)>>>(args);

@@ -224,6 +224,13 @@ inline int32_t round_to_int(float value) {
   return value < -0x1p31f ? INT32_MIN : static_cast<int32_t>(nearbyintf(value));
 }
 
+// The same of int64.
+inline int64_t round_to_int64(float value) {
+  if (value != value) return 0;
+  if (value >= 0x1p63f) return INT64_MAX;
+  return value < -0x1p63f ? INT64_MIN : static_cast<int64_t>(nearbyintf(value));
+}
+
 // ---- tensor cores
 
 inline void load_matrices(uint32_t (&to)[4], const void* row) {
@@ -329,6 +336,21 @@ inline void mma_16x8x64_u4(int32_t (&c)[4], const uint32_t (&a)[4], const uint32
 // ---- launches
 
 Status checked(const std::string& failure);
+
+struct Device {
+  int capability, units;
+  int64_t shared_limit;
+};
+inline Status current_device(Device* device) {
+  *device = {architecture(), 3, emulation().shared_limit};
+  return Status::ok;
+}
+// Few, so that blocks of small pictures have more than one tile.
+template <class Kernel>
+Status resident_blocks(int64_t shared_bytes, int64_t* blocks) {
+  *blocks = 3 * (emulation().shared_limit / (shared_bytes + 1024));
+  return Status::ok;
+}
 
 template <class Kernel>
 Status launch(const Grid& grid, int64_t shared_bytes, Stream stream,

@@ -1,302 +1,542 @@
 // Convolution of codes on tensor cores.
 //
-// A block keeps the weights of kN output channels in shared memory and goes from tile to tile of
-// kTile x 16 output pixels. Of each it loads the input that all taps look at once, a halo tile:
+// A block keeps the weights of kN output channels in shared memory and stays; teams of four warps
+// go from tile to tile of 4 kRows x 16 output pixels, each at its own pace, so that one multiplies
+// while another stores. Of a tile a team loads the input that all taps look at once, a halo:
 //
-//   halo      [rows][columns][64 bytes of channels], what lies outside the picture is 0
-//   weights   [tap][kN][64 bytes of channels]
+//   weights   [round][tap][kN][kRow bytes of channels]
+//   halo      [rows][columns][kRow bytes of channels], for every team, one or two of them
 //
-// and a warp multiplies, for every tap, rows of 16 pixels by kWarpN channels. Groups of more than
-// 64 bytes of channels are summed in several rounds, each with weights of its own.
+// and a warp multiplies, for every tap, kRows x 16 pixels by kN channels. Groups of more than kRow
+// bytes of channels are summed in rounds. How the next halo gets there while this one is
+// multiplied:
 //
-// Codes stand for level = code + lowest. Outside the picture a level is 0, a code is not: there
-// lowest times the weights is left out tap by tap, which the sums of the weights under each tap
-// tell.
+//   8.0 and newer                    copied ahead into the other of two halos
+//   7.5, or place for one halo only  its first kHeld pieces of 16 bytes a thread by registers
+//   9.0, 4 bits                      the same, taken apart on the way
+//
+// Codes stand for level = code + lowest, and outside the picture a level is 0: there a halo has the
+// code -lowest. What lowest adds is the same for all pixels then, and where sums begin.
+#include "cuda/border.h"
 #include "cuda/mma.h"
+#include "cuda/moments.h"
 #include "cuda/simt.h"
 #include "cuda/vector.h"
 
 namespace ptqsr::cuda {
 namespace {
 
-constexpr int kThreads = 256, kWarps = kThreads / kWarp;
-constexpr int kN = 64;      // output channels of a block
-constexpr int kWidth = 16;  // of a tile
-constexpr int kTapBytes = kN * kSlab;
+constexpr int kTeamWarps = 4, kTeam = kTeamWarps * kWarp;
+constexpr int kN = 64;        // output channels of a block
+constexpr int kWidth = 16;    // of a tile
+constexpr int kRun = kN / 4;  // neighbouring output channels that a thread has
+constexpr int kHeld = 6;
 
 struct Args {
   TensorConv conv;
-  int64_t tiles_x, tiles_y;
+  int tiles_x, tiles_y, items;  // items: tiles that a row of blocks shares
   int halo_rows, halo_columns, rounds;
-  int64_t blocks;  // of kN output channels, of a group
+  int blocks;     // of kN output channels, of a group
+  bool resident;  // the weights of all rounds are kept
+  int halos;      // of a team
+  bool vectors;   // runs of results may be stored 16 bytes at a time
 };
 
-// What an output channel's sums meet.
-struct Channel {
-  float scale, bias, slope;
-  int32_t total;
+struct Tile {
+  int sample, y, x;
 };
 
-// How threads share a tile: kTile rows, of which a warp takes kRows, times kWarpN channels.
-template <Operand kA, bool kApart, int kTile, int kRows>
+DEVICE float rectified(float y) { return y > 0 || y != y ? y : 0.0f; }
+
+template <Operand kA, bool kApart, int kRow, int kTeams, int kRows>
 struct Convolve {
-  static constexpr int kThreads = cuda::kThreads;
-  static constexpr int kWarpsN = kWarps / (kTile / kRows), kWarpN = kN / kWarpsN;
+  static constexpr int kThreads = kTeams * kTeam;
+  static constexpr int kTile = kTeamWarps * kRows;  // rows of output pixels
+  static constexpr int kTapBytes = kN * kRow;
   static constexpr Operand kOperand = !kApart ? kA : kA == Operand::u4 ? Operand::u8 : Operand::s8;
+  // Of a pixel, in memory: what becomes a row.
+  static constexpr int kStep = kApart ? kRow / 2 : kRow, kPieces = kStep / 16;
+  // Signed codes are points of subsets, whose next layer asks for statistics.
+  static constexpr bool kMoments = kA == Operand::s8;
   using Args = cuda::Args;
+  using Sums = int32_t[kRows][kN / 8][4];
 
   DEVICE static void run(const Args& args) {
     // Bytes are right everywhere; where tensor cores take nothing else, 4 bits must not be
     // launched.
     if (four_bits<kA> && !kApart && unpacks()) return trap();
-    const TensorConv& v = args.conv;
-    unsigned char* weights = shared_memory();
-    unsigned char* halo = weights + v.kh * v.kw * kTapBytes;
-    const int64_t group = block_y() / args.blocks, block = block_y() % args.blocks;
-    const int64_t items = v.n * args.tiles_y * args.tiles_x;
-    for (int64_t item = block_x(); item < items; item += blocks_x()) {
-      const int64_t x = item % args.tiles_x * kWidth,
-                    y = item / args.tiles_x % args.tiles_y * kTile;
-      const int64_t sample = item / args.tiles_x / args.tiles_y;
-      int32_t sums[kRows][kWarpN / 8][4] = {};
-      for (int round = 0; round < args.rounds; ++round) {
-        // All have done with what lies there.
-        synchronize();
-        if (round > 0 || args.rounds > 1 || item == block_x()) {
-          load_weights(args, weights, (group * args.blocks + block) * args.rounds + round);
-        }
-        load_halo(args, halo, sample, group, round, y, x);
-        copies_end();
-        copies_wait<0>();
-        synchronize();
-        const int64_t left = v.group_bytes * (kApart ? 2 : 1) - round * kSlab;
-        add(args, weights, halo, left > kSlab / 2 ? 2 : 1, sums);
-      }
-      store(args, sample, group * args.blocks + block, y, x, sums);
-    }
+    Convolve(args).work();
   }
 
  private:
-  DEVICE static void load_weights(const Args& args, unsigned char* to, int64_t number) {
-    const int pieces = static_cast<int>(args.conv.kh * args.conv.kw) * kTapBytes / 16;
-    const unsigned char* from = args.conv.weights + number * pieces * 16;
-    for (int i = thread(); i < pieces; i += kThreads) {
-      const int row = i / (kSlab / 16), piece = i % (kSlab / 16);
-      copy_ahead(to + slab_offset(row, piece), from + static_cast<int64_t>(i) * 16, true);
+  const Args& args;
+  const TensorConv& v;
+  int block, group, first_sample;
+  // Of a thread's run of output channels: its place in tables, in a pixel's results, and how many
+  // there are.
+  int table, from_pixel, left;
+  int pixel, line;  // results of a pixel and of a row of them
+  unsigned char *weights, *halo;
+  const unsigned char* all_weights;
+  Sixteen outside;
+  int places[kHeld];  // row << 16 | column of the pieces held
+  Sixteen held[kHeld];
+
+  DEVICE static int team() { return thread() / kTeam; }
+  DEVICE static int in_team() { return thread() % kTeam; }
+  DEVICE static void meet_team() {
+    kTeams == 1 ? synchronize() : synchronize_some(1 + team(), kTeam);
+  }
+  DEVICE int halo_bytes() const { return args.halo_rows * args.halo_columns * kRow; }
+  DEVICE int pieces() const { return args.halo_rows * args.halo_columns * kPieces; }
+  DEVICE int round_bytes() const { return v.kh * v.kw * kTapBytes; }
+
+  DEVICE explicit Convolve(const Args& given) : args(given), v(given.conv) {
+    const int row = static_cast<int>(block_y());
+    block = row % args.blocks;
+    group = row / args.blocks % v.groups;
+    first_sample = row / args.blocks / v.groups;
+    table = (group * args.blocks + block) * kN + lane() % 4 * kRun;
+    // With a pixel shuffle a group's channels come in the order of its square, [f][f][channels],
+    // and none of a run belongs to the next.
+    const int f = v.shuffle, channels = v.o / v.groups / (f * f);
+    const int runs = (channels + kRun - 1) / kRun, run = block * (kN / kRun) + lane() % 4;
+    const int part = run / runs, first = run % runs * kRun;
+    pixel = channels * v.groups;
+    line = v.out_w * f * pixel;
+    from_pixel = part / f * line + part % f * pixel + group * channels + first;
+    left = part < f * f ? channels - first : 0;
+    weights = shared_memory();
+    halo = weights + (args.resident ? args.rounds : 1) * round_bytes() +
+           team() * args.halos * halo_bytes();
+    const int number = (first_sample * v.groups + group) * args.blocks + block;
+    all_weights = v.weights + static_cast<int64_t>(number) * args.rounds * round_bytes();
+    uint32_t code = v.lowest != nullptr ? static_cast<uint32_t>(-*v.lowest) : 0;
+    code = four_bits<kA> ? code * 0x11111111u : code * 0x01010101u;
+    outside = {code, code, code, code};
+    UNROLL
+    for (int i = 0; i < kHeld; ++i) {
+      const int pixel = (in_team() + i * kTeam) / kPieces;
+      places[i] = pixel / args.halo_columns << 16 | pixel % args.halo_columns;
     }
   }
 
-  DEVICE static void load_halo(const Args& args, unsigned char* to, int64_t sample, int64_t group,
-                               int round, int64_t y, int64_t x) {
-    const TensorConv& v = args.conv;
-    constexpr int kStep = kApart ? kSlab / 2 : kSlab, kPieces = kStep / 16;
-    const int count = args.halo_rows * args.halo_columns * kPieces;
-    const int64_t left = v.group_bytes - static_cast<int64_t>(round) * kStep;
+  DEVICE void work() {
+    const int step = static_cast<int>(blocks_x()) * kTeams;
+    const int first = static_cast<int>(block_x()) * kTeams + team();
+    const bool ahead = architecture() >= 80 && !kApart && args.halos == 2;
+    // All teams do as many steps, for they meet where weights change.
+    const int turns = (args.items - static_cast<int>(block_x()) * kTeams + step - 1) / step;
+    Sums sums;
+    RunningMoments moments;
+    if (args.resident) load_weights(0, args.rounds);
+    begin(ahead, first, 0, halo);
+    copies_wait<0>();
+    end(ahead, first, 0);
+    if (args.resident) synchronize();
+    int other = 0;
+    for (int turn = 0, item = first; turn < turns; ++turn, item += step) {
+      const bool live = item < args.items;
+      clear(sums);
+      for (int round = 0; round < args.rounds; ++round) {
+        if (!args.resident) {
+          synchronize();  // all have done with the weights that lie there
+          load_weights(round, 1);
+          copies_wait<0>();
+          synchronize();
+        }
+        const bool last = round + 1 == args.rounds;
+        const int next = last ? item + step : item, next_round = last ? 0 : round + 1;
+        const unsigned char* now = halo + other * halo_bytes();
+        if (ahead) other ^= 1;
+        begin(ahead, next, next_round, halo + other * halo_bytes());
+        if (live) add(now, weights + (args.resident ? round : 0) * round_bytes(), round, sums);
+        if (!ahead) meet_team();  // all have read
+        copies_wait<0>();
+        end(ahead, next, next_round);
+        meet_team();
+      }
+      store(item, live, sums, moments);
+    }
+    if (kMoments && v.moments.sum != nullptr) publish(moments);
+  }
+
+  // ---- to shared memory
+
+  DEVICE void load_weights(int round, int rounds) const {
+    const int count = rounds * round_bytes() / 16;
+    const unsigned char* from = all_weights + round * round_bytes();
     for (int i = thread(); i < count; i += kThreads) {
-      const int pixel = i / kPieces, piece = i % kPieces;
-      const int64_t from_y = y * v.stride_h - v.padding_h + pixel / args.halo_columns;
-      const int64_t from_x = x * v.stride_w - v.padding_w + pixel % args.halo_columns;
-      const bool there =
-          from_y >= 0 && from_y < v.h && from_x >= 0 && from_x < v.w && piece * 16 < left;
-      const unsigned char* from = v.x;
-      if (there) {
-        from += ((sample * v.h + from_y) * v.w + from_x) * v.bytes + group * v.group_bytes +
-                round * kStep + piece * 16;
-      }
-      if constexpr (kApart) {
-        const Sixteen codes = there ? *reinterpret_cast<const Sixteen*>(from) : Sixteen{};
-        store_apart(to, pixel, piece, codes);
-      } else {
-        copy_ahead(to + slab_offset(pixel, piece), from, there);
-      }
+      copy_ahead(weights + slab_offset<kRow>(i / (kRow / 16), i % (kRow / 16)), from + i * 16,
+                 true);
+    }
+    copies_end();
+  }
+
+  DEVICE Tile tile_of(int item) const {
+    const int row = item / args.tiles_x;
+    return {first_sample + row / args.tiles_y, row % args.tiles_y * kTile,
+            item % args.tiles_x * kWidth};
+  }
+
+  // A piece of 16 bytes of the input under a tile; null outside the picture.
+  DEVICE const unsigned char* source(const Tile& tile, int round, int row, int column,
+                                     int piece) const {
+    const int y = tile.y * v.stride_h - v.padding_h + row;
+    const int x = tile.x * v.stride_w - v.padding_w + column;
+    const int at = round * kStep + piece * 16;
+    if (y < 0 || y >= v.h || x < 0 || x >= v.w || at >= v.group_bytes) return nullptr;
+    return v.x + (((tile.sample * v.h + y) * v.w + x) * v.bytes + group * v.group_bytes + at);
+  }
+  DEVICE const unsigned char* source_held(const Tile& tile, int round, int i) const {
+    return source(tile, round, places[i] >> 16, places[i] & 0xFFFF, in_team() % kPieces);
+  }
+  DEVICE const unsigned char* source(const Tile& tile, int round, int i) const {
+    const int pixel = i / kPieces;
+    return source(tile, round, pixel / args.halo_columns, pixel % args.halo_columns, i % kPieces);
+  }
+  DEVICE Sixteen fetch(const unsigned char* from) const {
+    return from != nullptr ? *reinterpret_cast<const Sixteen*>(from) : outside;
+  }
+  DEVICE static void put(unsigned char* to, int i, const Sixteen& codes) {
+    if constexpr (kApart) {
+      store_apart(to, i / kPieces, i % kPieces, codes);
+    } else {
+      *reinterpret_cast<Sixteen*>(to + slab_offset<kRow>(i / kPieces, i % kPieces)) = codes;
+    }
+  }
+  DEVICE void copy(unsigned char* to, int i, const unsigned char* from) const {
+    if (from == nullptr) {
+      put(to, i, outside);
+    } else {
+      copy_ahead(to + slab_offset<kRow>(i / kPieces, i % kPieces), from, true);
     }
   }
 
-  DEVICE static int first_row() { return warp() / kWarpsN * kRows; }
-  DEVICE static int first_channel() { return warp() % kWarpsN * kWarpN; }
-
-  DEVICE static void add(const Args& args, const unsigned char* weights, const unsigned char* halo,
-                         int halves, int32_t (&sums)[kRows][kWarpN / 8][4]) {
-    const TensorConv& v = args.conv;
-    const int stride_h = static_cast<int>(v.stride_h), stride_w = static_cast<int>(v.stride_w);
-    for (int tap = 0; tap < v.kh * v.kw; ++tap) {
-      const int ky = tap / static_cast<int>(v.kw) * static_cast<int>(v.dilation_h);
-      const int kx = tap % static_cast<int>(v.kw) * static_cast<int>(v.dilation_w);
-      for (int half = 0; half < halves; ++half) {
-        uint32_t a[kRows][4];
-        UNROLL
-        for (int r = 0; r < kRows; ++r) {
-          const int row = (first_row() + r) * stride_h + ky, column = lane() % 16 * stride_w + kx;
-          const int pixel = row * args.halo_columns + column;
-          load_matrices(a[r], halo + slab_offset(pixel, 2 * half + lane() / 16));
+  // Asks for the input of a tile, where there is one: copies go to `to`.
+  DEVICE void begin(bool ahead, int item, int round, unsigned char* to) {
+    if (item < args.items) {
+      const Tile tile = tile_of(item);
+      const int count = pieces();
+      UNROLL
+      for (int i = 0; i < kHeld; ++i) {
+        const int number = in_team() + i * kTeam;
+        if (number >= count) continue;
+        const unsigned char* from = source_held(tile, round, i);
+        if constexpr (kApart) {
+          held[i] = fetch(from);
+        } else {
+          ahead ? copy(to, number, from) : void(held[i] = fetch(from));
         }
-        UNROLL
-        for (int j = 0; j < kWarpN / 8; j += 2) {
-          uint32_t b[4];
-          load_b(b, weights + tap * kTapBytes, first_channel() + 8 * j, half);
-          const uint32_t first[2] = {b[0], b[1]}, second[2] = {b[2], b[3]};
-          UNROLL
-          for (int r = 0; r < kRows; ++r) {
-            multiply<kOperand>(sums[r][j], a[r], first);
-            multiply<kOperand>(sums[r][j + 1], a[r], second);
-          }
+      }
+      if (ahead) {
+        for (int i = in_team() + kHeld * kTeam; i < count; i += kTeam) {
+          copy(to, i, source(tile, round, i));
         }
       }
     }
+    copies_end();
   }
-
-  // The sum of the weights under the taps that lie inside the picture, at a pixel.
-  DEVICE static int32_t weights_inside(const TensorConv& v, int64_t y, int64_t x, int64_t channel) {
-    int32_t sum = 0;
-    for (int64_t ky = 0; ky < v.kh; ++ky) {
-      const int64_t from_y = y * v.stride_h - v.padding_h + ky * v.dilation_h;
-      if (from_y < 0 || from_y >= v.h) continue;
-      for (int64_t kx = 0; kx < v.kw; ++kx) {
-        const int64_t from_x = x * v.stride_w - v.padding_w + kx * v.dilation_w;
-        if (from_x < 0 || from_x >= v.w) continue;
-        sum += v.tap_sums[(ky * v.kw + kx) * v.channels + channel];
-      }
+  // Puts what registers hold, and what they could not.
+  DEVICE void end(bool ahead, int item, int round) {
+    if (ahead || item >= args.items) return;
+    const int count = pieces();
+    UNROLL
+    for (int i = 0; i < kHeld; ++i) {
+      if (in_team() + i * kTeam < count) put(halo, in_team() + i * kTeam, held[i]);
     }
-    return sum;
-  }
-
-  DEVICE static bool inside(const TensorConv& v, int64_t y, int64_t x) {
-    const int64_t top = y * v.stride_h - v.padding_h, left = x * v.stride_w - v.padding_w;
-    return top >= 0 && left >= 0 && top + (v.kh - 1) * v.dilation_h < v.h &&
-           left + (v.kw - 1) * v.dilation_w < v.w;
-  }
-
-  DEVICE static float value(const TensorConv& v, float sum, const Channel& c) {
-    float y = sum * c.scale + c.bias;
-    if (v.activation == Activation::relu) y = y > 0 || y != y ? y : 0.0f;
-    if (v.activation == Activation::leaky) y = y > 0 || y != y ? y : y * c.slope;
-    return y;
-  }
-
-  DEVICE static float added(const TensorConv& v, int64_t at) {
-    const float scale = v.residual_scale != nullptr ? *v.residual_scale : 1.0f;
-    switch (v.residual_storage) {
-      case Storage::floats:
-        return static_cast<const float*>(v.residual)[at] * scale;
-      case Storage::halves:
-        return to_float(static_cast<const Half*>(v.residual)[at]) * scale;
-      default: {
-        const int32_t level = static_cast<const uint8_t*>(v.residual)[at] + *v.residual_lowest;
-        return static_cast<float>(level) * scale;
-      }
+    if (count <= kHeld * kTeam) return;
+    const Tile tile = tile_of(item);
+    for (int i = in_team() + kHeld * kTeam; i < count; i += kTeam) {
+      put(halo, i, fetch(source(tile, round, i)));
     }
   }
 
-  DEVICE static void put(const TensorConv& v, int64_t at, float y) {
-    switch (v.output) {
-      case Storage::floats:
-        static_cast<float*>(v.y)[at] = y;
-        return;
-      case Storage::halves:
-        static_cast<Half*>(v.y)[at] = from_float<Half>(y);
-        return;
-      case Storage::codes: {
-        // Limits are whole numbers, so that they may come first; NaN becomes the lowest.
-        const int32_t lowest = *v.out_lowest;
-        const float low = static_cast<float>(lowest);
-        const float high = static_cast<float>(lowest + v.out_levels - 1);
-        y = y > low ? y : low;
-        y = y < high ? y : high;
-        static_cast<uint8_t*>(v.y)[at] = static_cast<uint8_t>(round_to_int(y) - lowest);
-        return;
+  // ---- products
+
+  DEVICE void clear(Sums& sums) const {
+    int32_t start[kRun] = {};
+    if (v.lowest != nullptr) {
+      const uint32_t lowest = static_cast<uint32_t>(*v.lowest) * (kApart ? 256 : 1);
+      UNROLL
+      for (int i = 0; i < kRun; ++i) {
+        start[i] = static_cast<int32_t>(static_cast<uint32_t>(v.total[table + i]) * lowest);
       }
     }
-  }
-
-  DEVICE static void store(const Args& args, int64_t sample, int64_t block, int64_t y, int64_t x,
-                           const int32_t (&sums)[kRows][kWarpN / 8][4]) {
-    const TensorConv& v = args.conv;
-    // Results are fewer than 2^31: their indices are 32 bits, which is what divides fast.
-    const int group = static_cast<int>(block / args.blocks);
-    const int per_group = static_cast<int>(v.o / v.groups), f = static_cast<int>(v.shuffle);
-    // With a pixel shuffle a group's channels come in the order of its square: [f][f][channels].
-    const int channels = per_group / (f * f), pixel = channels * static_cast<int>(v.groups);
-    const int line = static_cast<int>(v.out_w) * f * pixel;
-    const int32_t lowest = *v.lowest;
-    int at[kRows][2];  // of a pixel's first result, -1 where there is no pixel
-    bool whole[kRows][2];
     UNROLL
     for (int r = 0; r < kRows; ++r) {
       UNROLL
-      for (int lower = 0; lower < 2; ++lower) {
-        const int64_t at_y = y + first_row() + r, at_x = x + lane() / 4 + 8 * lower;
-        const bool there = at_y < v.out_h && at_x < v.out_w;
-        const int row = static_cast<int>(sample * v.out_h + at_y) * f;
-        at[r][lower] = there ? row * line + static_cast<int>(at_x) * f * pixel : -1;
-        whole[r][lower] = inside(v, at_y, at_x);
+      for (int i = 0; i < kRun; ++i) {
+        sums[r][i / 2][i % 2] = start[i];
+        sums[r][i / 2][2 + i % 2] = start[i];
+      }
+    }
+  }
+
+  // 32 bytes along K, under one tap.
+  struct Fragments {
+    uint32_t a[kRows][4], b[kN / 16][4];
+  };
+
+  DEVICE void add(const unsigned char* from, const unsigned char* by, int round, Sums& sums) const {
+    const int left = v.group_bytes * (kApart ? 2 : 1) - round * kRow;
+    const int halves = kRow == 64 && left > 32 ? 2 : 1, count = v.kh * v.kw * halves;
+    int pixels[kRows];
+    UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const int row = (warp() % kTeamWarps * kRows + r) * v.stride_h;
+      pixels[r] = row * args.halo_columns + lane() % 16 * v.stride_w;
+    }
+    int kx = 0, half = 0, offset = 0;
+    const auto load = [&](Fragments& f) {
+      UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        load_matrices(f.a[r], from + slab_offset<kRow>(pixels[r] + offset, 2 * half + lane() / 16));
+      }
+      UNROLL
+      for (int j = 0; j < kN / 16; ++j) load_b<kRow>(f.b[j], by, 16 * j, half);
+    };
+    const auto advance = [&] {
+      if (++half < halves) return;
+      half = 0;
+      by += kTapBytes;
+      offset += v.dilation_w;
+      if (++kx < v.kw) return;
+      kx = 0;
+      offset += v.dilation_h * args.halo_columns - v.kw * v.dilation_w;
+    };
+    // Operands are loaded while those before them are multiplied.
+    Fragments now, next;
+    load(now);
+    for (int i = 1;; ++i) {
+      if (i < count) {
+        advance();
+        load(next);
+      }
+      UNROLL
+      for (int j = 0; j < kN / 16; ++j) {
+        const uint32_t low[2] = {now.b[j][0], now.b[j][1]}, high[2] = {now.b[j][2], now.b[j][3]};
+        UNROLL
+        for (int r = 0; r < kRows; ++r) {
+          multiply<kOperand>(sums[r][2 * j], now.a[r], low);
+          multiply<kOperand>(sums[r][2 * j + 1], now.a[r], high);
+        }
+      }
+      if (i >= count) return;
+      now = next;
+    }
+  }
+
+  // ---- results
+
+  DEVICE static float number(float value, int32_t) { return value; }
+  DEVICE static float number(Half value, int32_t) { return to_float(value); }
+  DEVICE static float number(uint8_t code, int32_t lowest) {
+    return static_cast<float>(code + lowest);
+  }
+
+  // The thread's run of a pixel, all of it or what there is.
+  template <class T>
+  DEVICE void add_residual(float (&y)[kRun], int at, bool whole) const {
+    const T* from = static_cast<const T*>(v.residual) + at;
+    const float scale = v.residual_scale != nullptr ? *v.residual_scale : 1.0f;
+    const int32_t lowest = v.residual_lowest != nullptr ? *v.residual_lowest : 0;
+    T of[kRun] = {};
+    if (whole) {
+      Sixteen bytes[sizeof of / 16];
+      UNROLL
+      for (size_t i = 0; i < sizeof of / 16; ++i) {
+        bytes[i] = reinterpret_cast<const Sixteen*>(from)[i];
+      }
+      memcpy(of, bytes, sizeof of);
+    } else {
+      UNROLL
+      for (int i = 0; i < kRun; ++i) {
+        if (i < left) of[i] = from[i];
       }
     }
     UNROLL
-    for (int j = 0; j < kWarpN / 8; ++j) {
-      const int in_block = first_channel() + 8 * j + lane() % 4 * 2;
-      // Tables have kN channels for every block; the result those that exist.
-      const int64_t table = block * kN + in_block;
+    for (int i = 0; i < kRun; ++i) y[i] = y[i] + number(of[i], lowest) * scale;
+  }
+
+  template <class T>
+  DEVICE void put_results(const T (&results)[kRun], int at, bool whole) const {
+    T* to = static_cast<T*>(v.y) + at;
+    whole ? cuda::store<T, kRun, true>(to, results, kRun)
+          : cuda::store<T, kRun, false>(to, results, left);
+  }
+
+  // What is stored of a pixel; `y` becomes it where it is float16.
+  DEVICE void finish(float (&y)[kRun], int at, bool whole) const {
+    if (v.residual != nullptr) {
+      if (v.residual_storage == Storage::floats) add_residual<float>(y, at, whole);
+      if (v.residual_storage == Storage::halves) add_residual<Half>(y, at, whole);
+      if (v.residual_storage == Storage::codes) add_residual<uint8_t>(y, at, whole);
+    }
+    if (v.last_relu) {
       UNROLL
-      for (int i = 0; i < 2; ++i) {
-        const int in_group = static_cast<int>(block % args.blocks) * kN + in_block + i;
-        if (in_group >= per_group) continue;
-        const Channel c{v.scale[table + i], v.bias[table + i],
-                        v.slope != nullptr ? v.slope[table + i] : 0.0f, v.total[table + i]};
-        const int part = in_group / channels;
-        const int from_pixel =
-            part / f * line + part % f * pixel + group * channels + in_group % channels;
+      for (int i = 0; i < kRun; ++i) y[i] = rectified(y[i]);
+    }
+    if (v.output == Storage::floats) {
+      put_results(y, at, whole);
+    } else if (v.output == Storage::halves) {
+      Half halves[kRun];
+      UNROLL
+      for (int i = 0; i < kRun; ++i) {
+        halves[i] = from_float<Half>(y[i]);
+        y[i] = to_float(halves[i]);
+      }
+      put_results(halves, at, whole);
+    } else {
+      uint8_t codes[kRun];
+      encode(codes, y);
+      put_results(codes, at, whole);
+    }
+  }
+
+  DEVICE void store(int item, bool live, const Sums& sums, RunningMoments& moments) const {
+    const Tile tile = tile_of(live ? item : 0);
+    const float* scale = v.scale + (v.by_sample ? tile.sample * v.channels : 0) + table;
+    const int classes = classes_of(v.rows) * classes_of(v.columns);
+    const float* bias = v.bias + (v.by_sample ? tile.sample * classes * v.channels : 0) + table;
+    // Pixels of a thread: kRows rows, and in each one 8 columns beside the other.
+    constexpr int kPixels = 2 * kRows;
+    float y[kPixels][kRun];
+    int at[kPixels], border[kPixels];
+    bool there[kPixels];
+    UNROLL
+    for (int p = 0; p < kPixels; ++p) {
+      const int row = tile.y + warp() % kTeamWarps * kRows + p / 2;
+      const int column = tile.x + lane() / 4 + p % 2 * 8;
+      there[p] = live && left > 0 && row < v.out_h && column < v.out_w;
+      const int number =
+          class_of(v.rows, row) * classes_of(v.columns) + class_of(v.columns, column);
+      border[p] = there[p] ? number * v.channels : 0;
+      at[p] = (tile.sample * v.out_h + row) * v.shuffle * line + column * v.shuffle * pixel +
+              from_pixel;
+    }
+    // A few channels at a time, of all pixels: tables are read once.
+    UNROLL
+    for (int i = 0; i < kRun; i += 4) {
+      float factor[4], slope[4] = {}, shift[4];
+      load<float, 4, true>(factor, scale + i, 4);
+      if (v.activation == Activation::leaky) load<float, 4, true>(slope, v.slope + table + i, 4);
+      UNROLL
+      for (int p = 0; p < kPixels; ++p) {
+        load<float, 4, true>(shift, bias + border[p] + i, 4);
         UNROLL
-        for (int r = 0; r < kRows; ++r) {
-          UNROLL
-          for (int lower = 0; lower < 2; ++lower) {
-            if (at[r][lower] < 0) continue;
-            int32_t sum = sums[r][j][2 * lower + i];
-            if (kApart) sum >>= 8;
-            const int64_t at_y = y + first_row() + r, at_x = x + lane() / 4 + 8 * lower;
-            sum += lowest * (whole[r][lower] ? c.total : weights_inside(v, at_y, at_x, table + i));
-            float made = value(v, static_cast<float>(sum), c);
-            const int64_t to = at[r][lower] + from_pixel;
-            if (v.residual != nullptr) made = made + added(v, to);
-            if (v.last_relu) made = made > 0 || made != made ? made : 0.0f;
-            put(v, to, made);
-          }
+        for (int k = 0; k < 4; ++k) {
+          const int32_t sum = sums[p / 2][(i + k) / 2][2 * (p % 2) + k % 2];
+          float value = static_cast<float>(kApart ? sum >> 8 : sum) * factor[k] + shift[k];
+          if (v.activation == Activation::relu) value = rectified(value);
+          if (v.activation == Activation::leaky && !(value > 0)) value = value * slope[k];
+          y[p][i + k] = value;
         }
       }
+    }
+    const bool whole = args.vectors && left >= kRun;
+    UNROLL
+    for (int p = 0; p < kPixels; ++p) {
+      if (there[p]) finish(y[p], at[p], whole);
+    }
+    if (kMoments && v.moments.sum != nullptr) moments.take<kPixels>(y, there);
+  }
+
+  DEVICE void encode(uint8_t (&codes)[kRun], const float (&results)[kRun]) const {
+    // Limits are whole numbers, so that they may come first; NaN becomes the lowest.
+    const int32_t lowest = *v.out_lowest;
+    const float low = static_cast<float>(lowest);
+    const float high = static_cast<float>(lowest + v.out_levels - 1);
+    UNROLL
+    for (int i = 0; i < kRun; ++i) {
+      float y = results[i] > low ? results[i] : low;
+      y = y < high ? y : high;
+      codes[i] = static_cast<uint8_t>(round_to_int(y) - lowest);
+    }
+  }
+
+  // A block's tiles are of one sample, where moments are wanted.
+  DEVICE void publish(const RunningMoments& moments) const {
+    UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const int in_run = RunningMoments::channel(i);
+      if (in_run >= left) continue;
+      const int at = first_sample * pixel + from_pixel % pixel + in_run;
+      atomic_add(v.moments.sum + at, moments.sum[i]);
+      atomic_min(v.moments.low + at, ordered(moments.low[i]));
+      atomic_max(v.moments.high + at, ordered(moments.high[i]));
     }
   }
 };
 
-template <Operand kA, bool kApart, int kTile, int kRows>
-Status convolve(const TensorConv& v, Stream stream) {
-  Args args{v, (v.out_w + kWidth - 1) / kWidth, (v.out_h + kTile - 1) / kTile, 0, 0, 0, 0};
-  args.halo_rows = static_cast<int>((kTile - 1) * v.stride_h + (v.kh - 1) * v.dilation_h + 1);
-  args.halo_columns = static_cast<int>((kWidth - 1) * v.stride_w + (v.kw - 1) * v.dilation_w + 1);
-  const int64_t step = kApart ? kSlab / 2 : kSlab;
-  args.rounds = static_cast<int>((v.group_bytes + step - 1) / step);
-  args.blocks = (v.o / v.groups + kN - 1) / kN;
-  const int64_t shared =
-      v.kh * v.kw * kTapBytes + static_cast<int64_t>(args.halo_rows) * args.halo_columns * kSlab;
-  if (shared > v.shared_limit) return Status::not_taken;
-  const int64_t items = v.n * args.tiles_y * args.tiles_x;
-  const Grid grid{items < v.workers ? items : v.workers, v.groups * args.blocks};
-  return launch<Convolve<kA, kApart, kTile, kRows>>(grid, shared, stream, args);
+// Whether runs of results, and what is added to them, begin at multiples of 16 bytes.
+bool in_vectors(const TensorConv& v) {
+  const int channels = v.o / v.groups / (v.shuffle * v.shuffle);
+  const auto fits = [&](const void* address, Storage storage) {
+    const int size = storage == Storage::floats ? 4 : storage == Storage::halves ? 2 : 1;
+    return reinterpret_cast<uintptr_t>(address) % 16 == 0 && channels * size % 16 == 0;
+  };
+  return fits(v.y, v.output) && (v.residual == nullptr || fits(v.residual, v.residual_storage));
 }
 
-// Tall tiles read less of their neighbours, where shared memory holds them.
-template <Operand kA, bool kApart>
+template <Operand kA, bool kApart, int kRow, int kTeams, int kRows>
 Status convolve(const TensorConv& v, Stream stream) {
-  const Status tall = convolve<kA, kApart, 16, 2>(v, stream);
-  return tall == Status::not_taken ? convolve<kA, kApart, 4, 2>(v, stream) : tall;
+  using Kernel = Convolve<kA, kApart, kRow, kTeams, kRows>;
+  Args args{};
+  args.conv = v;
+  args.tiles_x = (v.out_w + kWidth - 1) / kWidth;
+  args.tiles_y = (v.out_h + Kernel::kTile - 1) / Kernel::kTile;
+  const bool parted = v.by_sample || v.moments.sum != nullptr;
+  args.items = args.tiles_x * args.tiles_y * (parted ? 1 : v.n);
+  args.halo_rows = (Kernel::kTile - 1) * v.stride_h + (v.kh - 1) * v.dilation_h + 1;
+  args.halo_columns = (kWidth - 1) * v.stride_w + (v.kw - 1) * v.dilation_w + 1;
+  args.rounds = (v.group_bytes + Kernel::kStep - 1) / Kernel::kStep;
+  args.blocks = v.channels / v.groups / kN;
+  args.vectors = in_vectors(v);
+  Device device;
+  if (const Status status = current_device(&device); status != Status::ok) return status;
+  // What is best of what there is place for.
+  const int64_t round = static_cast<int64_t>(v.kh) * v.kw * Kernel::kTapBytes;
+  const int64_t halo = static_cast<int64_t>(args.halo_rows) * args.halo_columns * kRow * kTeams;
+  int64_t shared = 0;
+  const auto fits = [&](bool resident, int halos) {
+    args.resident = resident;
+    args.halos = halos;
+    shared = round * (resident ? args.rounds : 1) + halo * halos;
+    return shared <= device.shared_limit;
+  };
+  const bool two = device.capability >= 80 && !kApart;
+  if (!(two && fits(true, 2)) && !fits(true, 1) && !(two && fits(false, 2)) && !fits(false, 1)) {
+    return Status::not_taken;
+  }
+  int64_t room = 0;
+  const Status status = resident_blocks<Kernel>(shared, &room);
+  if (status != Status::ok) return status;
+  const int64_t rows = static_cast<int64_t>(parted ? v.n : 1) * v.groups * args.blocks;
+  const int64_t most = (args.items + kTeams - 1) / kTeams, each = (room + rows - 1) / rows;
+  return launch<Kernel>({most < each ? most : each, rows}, shared, stream, args);
+}
+
+// Two teams, or where shared memory does not hold their halos one with small tiles.
+template <Operand kA, bool kApart, int kRow>
+Status convolve(const TensorConv& v, Stream stream) {
+  const Status two = convolve<kA, kApart, kRow, 2, 2>(v, stream);
+  return two == Status::not_taken ? convolve<kA, kApart, kRow, 1, 1>(v, stream) : two;
 }
 
 }  // namespace
 
 Status tensor_conv(const TensorConv& v, Stream stream) {
-  if (v.n * v.h * v.w * v.bytes > kMaxElements || v.n * v.out_h * v.out_w * v.o > kMaxElements) {
-    return Status::too_large;
+  const int64_t in = static_cast<int64_t>(v.n) * v.h * v.w,
+                out = static_cast<int64_t>(v.n) * v.out_h * v.out_w;
+  if (in * v.bytes > kMaxElements || out * v.o > kMaxElements) return Status::too_large;
+  if (v.bits == 8) {
+    return v.is_signed ? convolve<Operand::s8, false, 64>(v, stream)
+                       : convolve<Operand::u8, false, 64>(v, stream);
   }
-  if (v.bits == 8) return convolve<Operand::u8, false>(v, stream);
-  return v.apart ? convolve<Operand::u4, true>(v, stream) : convolve<Operand::u4, false>(v, stream);
+  if (v.apart) return convolve<Operand::u4, true, 64>(v, stream);
+  return v.row == 32 ? convolve<Operand::u4, false, 32>(v, stream)
+                     : convolve<Operand::u4, false, 64>(v, stream);
 }
 
 }  // namespace ptqsr::cuda

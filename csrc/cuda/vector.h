@@ -33,18 +33,21 @@ DEVICE void load(float (&to)[kCount], const T* from, int64_t there) {
   }
 }
 
-// The first `count` results, to `to` and on. `kWhole`: all of them, and their words are aligned.
+// The first `count` results, to `to` and on. `kWhole`: all of them, and `to` is a multiple of 16,
+// or of their size where that is less.
 template <class R, int kCount, bool kWhole>
 DEVICE void store(R* to, const R (&results)[kCount], int64_t count) {
-  if constexpr (kWhole && kCount * sizeof(R) % 4 == 0) {
-    uint32_t words[kCount * sizeof(R) / 4];
-    memcpy(words, results, sizeof words);
-    if constexpr (sizeof words == 16) {
-      *reinterpret_cast<Sixteen*>(to) = {words[0], words[1], words[2], words[3]};
-    } else {
-      UNROLL
-      for (size_t i = 0; i < sizeof words / 4; ++i) reinterpret_cast<uint32_t*>(to)[i] = words[i];
-    }
+  constexpr int kBytes = kCount * static_cast<int>(sizeof(R));
+  if constexpr (kWhole && kBytes % 16 == 0) {
+    Sixteen pieces[kBytes / 16];
+    memcpy(pieces, results, kBytes);
+    UNROLL
+    for (int i = 0; i < kBytes / 16; ++i) reinterpret_cast<Sixteen*>(to)[i] = pieces[i];
+  } else if constexpr (kWhole && kBytes % 4 == 0) {
+    uint32_t words[kBytes / 4];
+    memcpy(words, results, kBytes);
+    UNROLL
+    for (int i = 0; i < kBytes / 4; ++i) reinterpret_cast<uint32_t*>(to)[i] = words[i];
   } else {
     UNROLL
     for (int k = 0; k < kCount; ++k) {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
+from rich.console import Group
 from rich.table import Table
 
 import ptqsr
@@ -14,10 +16,12 @@ from ptqsr import deployment, models, native
 from ptqsr.cli.networks import open_network
 from ptqsr.cli.output import JsonFile, check_json, report
 from ptqsr.errors import PtqsrError
+from ptqsr.ops.cuda.limits import LIMITS, WITHOUT_KERNEL
 
 OPERATIONS = (
     *("subset_fake_quant", "subset_encode", "subset_conv2d"),
     *("uniform_fake_quant", "uniform_encode", "uniform_conv2d"),
+    "channel_histogram",
 )
 
 
@@ -43,14 +47,42 @@ def info(
         "threads": torch.get_num_threads(),
         "bundled_weights": models.bundled(),
         **described.to_json(),
-        "operations": dict.fromkeys(OPERATIONS, described.path),
+        "operations": {name: _path(described, name) for name in OPERATIONS},
+        "cuda_limits": [asdict(limit) for limit in LIMITS],
     }
     table = Table(title="ptqsr", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in figures.items():
-        table.add_row(name.replace("_", " "), _text(value))
-    report(table, figures, json_file)
+        if name == "operations":
+            value = _by_path(value)
+        if name != "cuda_limits":
+            table.add_row(name.replace("_", " "), _text(value))
+    report(Group(table, _limits()), figures, json_file)
+
+
+def _path(described: native.Description, operation: str) -> str:
+    """Return which code runs an operation."""
+    if operation in WITHOUT_KERNEL:
+        return described.path_with("PyTorch reference: no kernel yet")
+    return described.path
+
+
+def _by_path(operations: dict[str, str]) -> dict[str, str]:
+    """Return the same for reading: operations that the same code runs together."""
+    names: dict[str, list[str]] = {}
+    for operation, path in operations.items():
+        names.setdefault(path, []).append(operation)
+    return {" and ".join(several): path for path, several in names.items()}
+
+
+def _limits() -> Table:
+    table = Table(title="What the CUDA kernels do not take")
+    for title in ("operations", "not taken", "instead"):
+        table.add_column(title, overflow="fold")
+    for limit in LIMITS:
+        table.add_row(", ".join(limit.operations), limit.not_taken, limit.instead)
+    return table
 
 
 def _show_plan(name: str, json_file: str | None) -> None:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from ptqsr.errors import PtqsrError
 from ptqsr.files import check_writable, replacing
@@ -71,9 +70,11 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error is Python's or PyTorch's way to say so."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and "memory" in str(error)
-    )
+    text = str(error)
+    # Of PyTorch on GPUs, of its allocator on CPUs, and of the native code; not CUDA's "an illegal
+    # memory access".
+    said = any(words in text for words in ("out of memory", "allocate memory", "enough memory"))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)
 
 
 @contextmanager
@@ -103,7 +104,7 @@ def check_json(json_file: str | None) -> None:
         check_writable(json_file)
 
 
-def report(table: Table, figures: Any, json_file: str | None) -> None:
+def report(table: RenderableType, figures: Any, json_file: str | None) -> None:
     """Print a table and write the figures where asked: to `-` they alone go to standard output."""
     console = stderr if json_file == "-" else Console(**PLAIN)
     if not console.is_terminal:

@@ -34,15 +34,25 @@ def uniform(g: torch.Generator) -> list[Any]:
 
 
 def uniform_conv2d(g: torch.Generator) -> list[Any]:
-    """The levels of the weights are always the same: what is captured keeps them."""
-    levels = integers(-128, 127, (24, C, 3, 3), torch.Generator().manual_seed(0)).short()
+    """Of what is kept of a layer nothing changes: what is captured keeps it too."""
+    of_layer = torch.Generator().manual_seed(0)
+    levels = integers(-128, 127, (24, C, 3, 3), of_layer).short()
+    per_channel = torch.rand(24, generator=of_layer) * 0.01, torch.randn(24, generator=of_layer)
     codes = integers(0, 255, (1, C, 9, 7), g).to(torch.uint8)
-    step, lowest = torch.rand((), generator=g) + 0.1, integers(-255, 0, (), g).int()
     residual = torch.randn(1, 24, 9, 7, generator=g)
-    per_channel = torch.rand(24, generator=g) * 0.01, torch.randn(24, generator=g)
     return [
-        [codes], step, lowest, 8, levels, *per_channel, *GEOMETRY, "relu", None, residual, None,
-        None, "none", 1, torch.float32, None, None, 8,
+        [codes], torch.tensor(0.2), integers(-255, 0, (), g).int(), 8, levels, *per_channel,
+        *GEOMETRY, "relu", None, residual, None, None, "none", 1, torch.float32, None, None, 8,
+    ]  # fmt: skip
+
+
+def subset_conv2d(g: torch.Generator) -> list[Any]:
+    levels = integers(-7, 7, (24, C, 3, 3), g).short()
+    per_channel = torch.rand(24, generator=g) * 0.01, torch.randn(24, generator=g)
+    residual = torch.randn(2, 24, 9, 7, generator=g)
+    return [
+        [activation(g)], points(), *statistics(g), D, levels, *per_channel, *GEOMETRY, "relu",
+        None, residual, "none", 1, torch.float16, True,
     ]  # fmt: skip
 
 
@@ -81,6 +91,7 @@ CASES: dict[str, Callable[[torch.Generator], list[Any]]] = {
         torch.rand(2, C, generator=g), 1,
     ],
     "uniform_conv2d": uniform_conv2d,
+    "subset_conv2d": subset_conv2d,
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from ptqsr.ops.cuda import tensor_conv
+from ptqsr.ops.cuda import uniform_conv
 from ptqsr.ops.cuda.kernel import KERNELS
 
 from .cases import CASES, arguments, that_change
@@ -159,13 +159,13 @@ def test_a_second_device(gpu: None, name: str) -> None:
 
 def test_weights_are_packed_once(kernels: Kernels, monkeypatch: pytest.MonkeyPatch) -> None:
     packed: list[int] = []
-    pack = tensor_conv._pack
+    pack = uniform_conv._pack
 
     def counted(*given: Any) -> Any:
         packed.append(1)
         return pack(*given)
 
-    monkeypatch.setattr(tensor_conv, "_pack", counted)
+    monkeypatch.setattr(uniform_conv, "_pack", counted)
     given = arguments("uniform_conv2d", 1)
     first = kernels.uniform_conv2d(*given)
     for seed in (2, 3):

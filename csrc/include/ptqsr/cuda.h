@@ -82,47 +82,68 @@ struct Gemm {
 };
 Status gemm(const Gemm& args, Stream stream);
 
-// A convolution of unsigned codes, channels_last, by int8 or int4 weights on tensor cores, with all
-// of uniform_conv2d's epilogue (ptqsr/conv.h).
+// Of the rows of a picture (or its columns), see csrc/cuda/border.h.
+struct Border {
+  int first, last, size;
+};
+
+// Sums of what a convolution stores, as integers, which add up the same in any order; see
+// csrc/cuda/moments.h.
+struct Moments {
+  int64_t* sum;         // [n][c]
+  int32_t *low, *high;  // [n][c]
+};
+// Mean, low and high, [n * c] each, of channels of `pixels` values each, as channel_stats has them.
+Status moments_statistics(const Moments& moments, int64_t count, int64_t pixels, float* mean,
+                          float* low, float* high, Stream stream);
+
+// A convolution of codes, channels_last, by int8 or int4 weights on tensor cores, with all of the
+// epilogue of ptqsr/conv.h's QuantConv.
 //
 // x has `bytes` of codes a pixel, `group_bytes` of each group: multiples of 16, two codes in a byte
 // where `bits` is 4. Weights lie as shared memory has them, ptqsr/ops/cuda/tensor_conv.py packs
 // them:
 //
-//   [group][block of 64 output channels][round of 64 bytes][tap][64 output channels][64 bytes]
+//   [group][block of 64 output channels][round of `row` bytes][tap][64 output channels][row bytes]
 //
 // bytes of one code, or of two with `bits` 4; with `apart` (of 4-bit codes where tensor cores take
-// bytes alone) of one, times 16, of every 32 the even ones and then the odd ones. Tables have
-// `channels` = groups * blocks * 64 entries, 0 where there is no output channel.
+// bytes alone) of one, times 16, of every 32 the even ones and then the odd ones. Of the 64 output
+// channels row 8 j + 2 q + i has channel 16 q + 2 j + i, so that a thread's results lie beside each
+// other. Tables have `channels` = groups * blocks * 64 entries, 0 where there is no output channel.
 struct TensorConv {
   const unsigned char* x;
-  int64_t n, h, w, bytes, group_bytes, groups;
-  int bits;
+  int n, h, w, bytes, group_bytes, groups;
+  int bits, row;
+  bool is_signed;  // codes are int8, else unsigned
   bool apart;
+  bool by_sample;  // every sample has weights, scale and bias of its own
   const unsigned char* weights;
-  int64_t o, channels, kh, kw, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
-  int64_t out_h, out_w;  // before a pixel shuffle
-  // Quantizers are read on the device: whoever launches does not wait for their values.
+  int o, channels, kh, kw, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
+  int out_h, out_w;  // before a pixel shuffle
+  // Quantizers are read on the device: whoever launches does not wait for their values. Code +
+  // lowest is a level; null: a code is one.
   const int32_t* lowest;
-  const int32_t* tap_sums;            // [tap][channels], of the weights
-  const int32_t* total;               // [channels], of all taps
-  const float *scale, *bias, *slope;  // [channels]; slope for `leaky`
+  const int32_t* total;  // [channels]: the sum of a kernel's weights
+  const float* scale;    // [channels]
+  const float* bias;     // [class of rows][class of columns][channels]
+  Border rows, columns;  // of results
+  const float* slope;    // [channels], for `leaky`
   Activation activation;
   const void* residual;  // laid out as y, or null
   Storage residual_storage;
   const float* residual_scale;     // of codes, or where codes come out; else null
   const int32_t* residual_lowest;  // of codes
   bool last_relu;
-  int64_t shuffle;
+  int shuffle;
   Storage output;
   void* y;
   const int32_t* out_lowest;  // of codes
-  int32_t out_levels;
-  int64_t workers;       // blocks that a processor holds at a time, of one block of channels
-  int64_t shared_limit;  // bytes of shared memory of a block
+  int out_levels;
+  Moments moments;  // of float16 results, added to; sum is null: not wanted
 };
 // Status::not_taken where shared memory does not hold weights and input.
 Status tensor_conv(const TensorConv& args, Stream stream);
+
 // Packed indices [n][pixel][packed_bytes(c, bits)] (ptqsr/packing.h). An index beyond the points
 // counts as the last: looking would be waiting.
 struct PackedSubset {
@@ -159,6 +180,23 @@ Status unpack_codes(const uint8_t* packed, int64_t rows, int64_t count, int bits
 
 // ptqsr/conv.h's.
 Status refold_weights(const Refold& args, Stream stream);
+
+// What a subset convolution multiplies and adds for given statistics of its input, in the places
+// where TensorConv with `by_sample` reads it: refolded weights, scale'[n][o] / D, and the bias with
+// what the means add, by class of the border (DESIGN, section 4).
+struct SubsetTables {
+  Refold fold;                        // out: not looked at
+  const float* mean;                  // [n][c]
+  const float* bias;                  // [o] or null
+  int denominator, places, channels;  // of the shuffle's square; entries of a table
+  int h, w, kh, kw, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
+  Border rows, columns;
+  int8_t* weights;
+  float* scale;     // [n][channels]
+  float* terms;     // [n][class of rows][class of columns][channels]
+  Moments moments;  // [n][o / places], to begin with; sum is null: none
+};
+Status subset_tables(const SubsetTables& args, Stream stream);
 
 // Sums of k [n][h][w][c] times weight [o][kh][kw][c / groups], y [n][out_h][out_w][o], zero
 // padding.

@@ -23,4 +23,7 @@ struct Query {
 // Never throws and never launches anything on a driver that is too old for this build.
 Query query();
 
+// Why the driver runs nothing of this build; empty where it does. Touches no device.
+std::string driver_problem();
+
 }  // namespace ptqsr::cuda

@@ -1,5 +1,5 @@
 """CUDA kernels, in place of the references where the native module has them."""
 
-from ptqsr.ops.cuda import conv, gemm, packing, subset, tensor_conv, uniform
+from ptqsr.ops.cuda import conv, gemm, packing, subset, subset_conv, uniform, uniform_conv
 
-__all__ = ["conv", "gemm", "packing", "subset", "tensor_conv", "uniform"]
+__all__ = ["conv", "gemm", "packing", "subset", "subset_conv", "uniform", "uniform_conv"]

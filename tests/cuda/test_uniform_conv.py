@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ptqsr.ops.cuda import tensor_conv
+from ptqsr.ops.cuda import uniform_conv
 from ptqsr.ops.reference import fused_conv as reference
 
 from .conftest import Emulated, OnGpu
@@ -26,7 +26,7 @@ def no_reference_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise AssertionError("the kernel did not take this shape")
 
-    monkeypatch.setattr(tensor_conv.reference, "uniform_conv2d", refused)
+    monkeypatch.setattr(uniform_conv.reference, "uniform_conv2d", refused)
 
 
 expected_of = reference.uniform_conv2d
@@ -178,7 +178,7 @@ def test_weights_of_inference_mode(kernels: Kernels) -> None:
 def test_weights_beyond_int8_take_the_reference(
     kernels: Kernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tensor_conv.reference, "uniform_conv2d", expected_of)
+    monkeypatch.setattr(uniform_conv.reference, "uniform_conv2d", expected_of)
     given = arguments((1, 16, 5, 6), (8, 16, 3, 3))
     given[4] = given[4] + 100
     same(kernels.uniform_conv2d(*given), expected_of(*given))

@@ -1,0 +1,140 @@
+"""Convolutions of uniform codes on tensor cores.
+
+A layer's weights and tables are made when it runs first, and kept as long as its levels live or
+until something they are made of is changed in place (not by way of `.data`, which nobody can see).
+That looks at values, and so waits for the device: run a network once before capturing it, and keep
+it as it was captured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import ModuleType
+
+import torch
+from torch.utils.weak import WeakIdKeyDictionary
+
+from ptqsr.ops.cuda.kernel import kernel
+from ptqsr.ops.cuda.processor import takes_4_bits
+from ptqsr.ops.cuda.tensor_conv import Layout, as_rows, launch, layout_of
+from ptqsr.ops.cuda.uniform import uniform_encode
+from ptqsr.ops.reference import fused_conv as reference
+from ptqsr.ops.schema.checks import empty
+from ptqsr.ops.schema.fused_conv import UniformConv
+
+INT8, INT4 = (-128, 127), (-8, 7)
+
+
+@kernel(reference.uniform_conv2d)
+def uniform_conv2d(module: ModuleType, *arguments: object) -> torch.Tensor:
+    conv = UniformConv(*arguments)  # type: ignore[arg-type]
+    y = empty(conv.x[0], conv.out, conv.out_dtype)
+    if not y.numel():
+        return y
+    layer = _layer(conv, takes_4_bits(module, y))
+    if layer is None:
+        return reference.uniform_conv2d(*arguments)
+    tensors = {
+        **layer.tables(conv), "weights": layer.packed, "total": layer.total,
+        "lowest": conv.in_lowest, "residual_lowest": conv.residual_lowest,
+        "out_lowest": conv.out_lowest,
+    }  # fmt: skip
+    # Codes outside the picture stand for 0 as they are: all rows and columns are of one class.
+    rows, columns = ((0, size, size) for size in conv.sums[2:])
+    x = _codes(module, conv, layer.layout)
+    taken = launch(module, conv, layer.layout, x, y, tensors, rows, columns, 1 << conv.out_bits)
+    return y if taken else reference.uniform_conv2d(*arguments)
+
+
+Version = tuple[int, int | None] | None
+
+
+def _version(x: torch.Tensor | None) -> Version:
+    """Return what changes with a tensor's values; those of inference mode count no changes."""
+    if x is None:
+        return None
+    return id(x), None if x.is_inference() else x._version
+
+
+@dataclass(eq=False)
+class _Layer:
+    """A layer's weights as the kernel reads them, and its tables for what they were made of."""
+
+    packed: torch.Tensor
+    total: torch.Tensor
+    layout: Layout
+    _made: dict[str, torch.Tensor | None] = field(default_factory=dict)
+    _of: tuple[torch.Tensor | None, ...] = ()  # kept, so that no other tensor gets their ids
+    _versions: tuple[Version, ...] = ()
+
+    def tables(self, conv: UniformConv) -> dict[str, torch.Tensor | None]:
+        """Return `scale`, `bias`, `slope` and `residual_scale` of TensorConv."""
+        of = (
+            conv.in_step, conv.step, conv.bias, conv.slope, conv.residual_step, conv.out_step,
+            None if conv.residual is None else conv.in_step,
+        )  # fmt: skip
+        versions = tuple(_version(t) for t in of)
+        if versions != self._versions:
+            self._made, self._of, self._versions = self._make(conv), of, versions
+            _finish(conv.levels)
+        return self._made
+
+    def _make(self, conv: UniformConv) -> dict[str, torch.Tensor | None]:
+        spread = self.layout.spread
+        one = torch.ones_like(conv.in_step)
+        unit = one if conv.out_step is None else conv.out_step
+        residual_scale = None
+        if conv.residual is not None:
+            residual_scale = (one if conv.residual_step is None else conv.residual_step) / unit
+        return {
+            "scale": spread(conv.in_step * conv.step / unit),
+            "bias": spread(torch.zeros_like(conv.step) if conv.bias is None else conv.bias / unit),
+            "slope": None if conv.slope is None else spread(conv.slope.expand(conv.sums[1])),
+            "residual_scale": residual_scale,
+        }
+
+
+def _finish(x: torch.Tensor) -> None:
+    """Wait for what was made, since other streams may take it from here on."""
+    if x.is_cuda:
+        torch.cuda.current_stream(x.device).synchronize()
+
+
+# By the tensor of levels; then by what they are packed for.
+_layers: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def _layer(conv: UniformConv, takes_4_bits: bool) -> _Layer | None:
+    """Return a layer's packed weights; None where the kernel takes none such."""
+    kept = _layers.setdefault(conv.levels, {})
+    version = _version(conv.levels)
+    key = conv.groups, conv.shuffle, conv.in_bits <= 4, takes_4_bits
+    if key not in kept or kept[key][0] != version:
+        kept[key] = version, _pack(conv, takes_4_bits)
+        _finish(conv.levels)
+    found: _Layer | None = kept[key][1]
+    return found
+
+
+def _pack(conv: UniformConv, takes_4_bits: bool) -> _Layer | None:
+    levels = conv.levels
+    least, most = (int(v) for v in levels.aminmax())
+    if least < INT8[0] or most > INT8[1]:
+        return None
+    bits = 4 if conv.in_bits <= 4 and least >= INT4[0] and most <= INT4[1] else 8
+    layout = layout_of(conv, bits, apart=bits == 4 and not takes_4_bits)
+    if layout is None:
+        return None
+    total = layout.spread(levels.sum((1, 2, 3), dtype=torch.int32))
+    return _Layer(layout.pack(levels), total, layout)
+
+
+def _codes(module: ModuleType, conv: UniformConv, layout: Layout) -> torch.Tensor:
+    """Return the input as the kernel reads it: codes, uint8 [N, H, W, bytes]."""
+    parts = [
+        uniform_encode(module, part, conv.in_step, conv.in_lowest, conv.in_bits)
+        if part.is_floating_point()
+        else part
+        for part in conv.x
+    ]
+    return as_rows(parts, conv.groups, layout.bits)
