@@ -65,8 +65,9 @@ void normalisation(Address mean, Address low, Address high, Address nonnegative,
   check_device(cuda::normalisation(args, stream_at(stream)), "normalisation");
 }
 
-// What is written for every value: "point", "index" or "value".
-void subset_map(const std::string& what, Address x, const std::string& number, int64_t n, int64_t c,
+// What is written for every value: "point", "index" or "value". Returns whether the kernel takes so
+// many levels.
+bool subset_map(const std::string& what, Address x, const std::string& number, int64_t n, int64_t c,
                 int64_t pixels, bool channels_last, Address points, int64_t levels,
                 int32_t denominator, Address mean, Address scale, Address out, Address stream) {
   const cuda::SubsetMap args{pointer<const void>(x),
@@ -78,15 +79,21 @@ void subset_map(const std::string& what, Address x, const std::string& number, i
                              pointer<const float>(mean),
                              pointer<const float>(scale)};
   const cuda::Stream on = stream_at(stream);
+  const auto taken = [](Status status, const char* operation) {
+    if (status == Status::not_taken) return false;
+    check_device(status, operation);
+    return true;
+  };
   if (what == "point") {
-    check_device(cuda::subset_encode(args, pointer<int8_t>(out), on), "subset_encode");
-  } else if (what == "index") {
-    check_device(cuda::subset_indices(args, pointer<uint8_t>(out), on), "subset_encode_packed");
-  } else if (what == "value") {
-    check_device(cuda::subset_quantize(args, pointer<void>(out), on), "subset_fake_quant");
-  } else {
-    throw std::invalid_argument("subset_map gives no " + what);
+    return taken(cuda::subset_encode(args, pointer<int8_t>(out), on), "subset_encode");
   }
+  if (what == "index") {
+    return taken(cuda::subset_indices(args, pointer<uint8_t>(out), on), "subset_encode_packed");
+  }
+  if (what == "value") {
+    return taken(cuda::subset_quantize(args, pointer<void>(out), on), "subset_fake_quant");
+  }
+  throw std::invalid_argument("subset_map gives no " + what);
 }
 
 void subset_decode(Address k, int64_t n, int64_t c, int64_t pixels, bool channels_last,

@@ -39,6 +39,8 @@ Status normalisation(const NormalisationArgs& args, Stream stream);
 
 // The points of x for given statistics, as subset_encode and subset_fake_quant find them. Points
 // are taken to ascend within [-denominator, denominator]: looking would be waiting.
+// Status::not_taken where shared memory does not hold the points of as many channels as a thread
+// takes: from some 1,000 levels on.
 struct SubsetMap {
   const void* x;
   Number number;
