@@ -166,6 +166,7 @@ bool tensor_conv(const py::dict& values) {
   v.weights = pointer<const unsigned char>(address("weights"));
   v.lowest = pointer<const int32_t>(address("lowest"));
   v.total = pointer<const int32_t>(address("total"));
+  v.zeros = pointer<const int32_t>(address("zeros"));
   v.scale = pointer<const float>(address("scale"));
   v.bias = pointer<const float>(address("bias"));
   v.rows = border("rows");

@@ -17,7 +17,10 @@
 //   float16 that becomes points      the same, encoded on the way
 //
 // Codes stand for level = code + lowest, and outside the picture a level is 0: there a halo has the
-// code -lowest. What lowest adds is the same for all pixels then, and where sums begin.
+// code -lowest, as have channels that only fill a row. What lowest adds is the same for all pixels
+// then, and where sums begin. Weights beyond the operands' range are moved into it, all of a kernel
+// by one number; that number times the sum of the window's levels, a product with ones, is added in
+// the end.
 #include "cuda/border.h"
 #include "cuda/mma.h"
 #include "cuda/moments.h"
@@ -42,6 +45,7 @@ struct Args {
   bool resident;  // the weights of all rounds are kept
   int halos;      // of a team
   int block_rows;
+  int window;    // codes that are multiplied for one result
   bool vectors;  // runs of results may be stored 16 bytes at a time
 };
 
@@ -74,9 +78,18 @@ struct Convolve {
     bool there;
   };
   // Signed codes are points of subsets, whose next layer asks for statistics.
-  static constexpr bool kMoments = kA == Operand::s8;
+  static constexpr bool kMoments = kA == Operand::s8, kZeros = !kMoments;
   using Args = cuda::Args;
-  using Sums = int32_t[kRows][kN / 8][4];
+  static constexpr uint32_t kOnes = kApart          ? 0x10101010u
+                                    : four_bits<kA> ? 0x11111111u
+                                                    : 0x01010101u;
+  struct Sums {
+    int32_t c[kRows][kN / 8][4];
+    int32_t window[kRows][4];  // of levels, the same in every column
+  };
+
+  // Of a row, with so many bytes from its first on.
+  HOST_DEVICE static int halves_of(int bytes) { return kRow == 64 && bytes > 32 ? 2 : 1; }
 
   DEVICE static void run(const Args& args) {
     // Bytes are right everywhere; where tensor cores take nothing else, 4 bits must not be
@@ -311,21 +324,24 @@ struct Convolve {
   // ---- products
 
   DEVICE void clear(Sums& sums) const {
-    int32_t start[kRun] = {};
+    int32_t start[kRun] = {}, window = 0;
     if (v.lowest != nullptr) {
       const uint32_t lowest = static_cast<uint32_t>(*v.lowest) * (kApart ? 256 : 1);
       UNROLL
       for (int i = 0; i < kRun; ++i) {
         start[i] = static_cast<int32_t>(static_cast<uint32_t>(v.total[table + i]) * lowest);
       }
+      window = static_cast<int32_t>(static_cast<uint32_t>(args.window) * lowest);
     }
     UNROLL
     for (int r = 0; r < kRows; ++r) {
       UNROLL
       for (int i = 0; i < kRun; ++i) {
-        sums[r][i / 2][i % 2] = start[i];
-        sums[r][i / 2][2 + i % 2] = start[i];
+        sums.c[r][i / 2][i % 2] = start[i];
+        sums.c[r][i / 2][2 + i % 2] = start[i];
       }
+      UNROLL
+      for (int i = 0; i < 4; ++i) sums.window[r][i] = window;
     }
   }
 
@@ -335,8 +351,8 @@ struct Convolve {
   };
 
   DEVICE void add(const unsigned char* from, const unsigned char* by, int round, Sums& sums) const {
-    const int left = v.group_bytes * (kApart ? 2 : 1) - round * kRow;
-    const int halves = kRow == 64 && left > 32 ? 2 : 1, count = v.kh * v.kw * halves;
+    const int halves = halves_of(v.group_bytes * (kApart ? 2 : 1) - round * kRow);
+    const int count = v.kh * v.kw * halves;
     int pixels[kRows];
     UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -374,9 +390,14 @@ struct Convolve {
         const uint32_t low[2] = {now.b[j][0], now.b[j][1]}, high[2] = {now.b[j][2], now.b[j][3]};
         UNROLL
         for (int r = 0; r < kRows; ++r) {
-          multiply<kOperand>(sums[r][2 * j], now.a[r], low);
-          multiply<kOperand>(sums[r][2 * j + 1], now.a[r], high);
+          multiply<kOperand>(sums.c[r][2 * j], now.a[r], low);
+          multiply<kOperand>(sums.c[r][2 * j + 1], now.a[r], high);
         }
+      }
+      if (kZeros && v.zeros != nullptr) {
+        const uint32_t ones[2] = {kOnes, kOnes};
+        UNROLL
+        for (int r = 0; r < kRows; ++r) multiply<kOperand>(sums.window[r], now.a[r], ones);
       }
       if (i >= count) return;
       now = next;
@@ -475,6 +496,10 @@ struct Convolve {
     UNROLL
     for (int i = 0; i < kRun; i += 4) {
       float factor[4], slope[4] = {}, shift[4];
+      Sixteen zeros{};
+      if (kZeros && v.zeros != nullptr) {
+        zeros = *reinterpret_cast<const Sixteen*>(v.zeros + table + i);
+      }
       load<float, 4, true>(factor, scale + i, 4);
       if (v.activation == Activation::leaky) load<float, 4, true>(slope, v.slope + table + i, 4);
       UNROLL
@@ -482,8 +507,13 @@ struct Convolve {
         load<float, 4, true>(shift, bias + border[p] + i, 4);
         UNROLL
         for (int k = 0; k < 4; ++k) {
-          const int32_t sum = sums[p / 2][(i + k) / 2][2 * (p % 2) + k % 2];
-          float value = static_cast<float>(kApart ? sum >> 8 : sum) * factor[k] + shift[k];
+          constexpr int kTooLarge = kApart ? 8 : 0;
+          int32_t sum = sums.c[p / 2][(i + k) / 2][2 * (p % 2) + k % 2] >> kTooLarge;
+          if constexpr (kZeros) {
+            sum += static_cast<int32_t>(zeros.words[k]) *
+                   (sums.window[p / 2][2 * (p % 2)] >> kTooLarge);
+          }
+          float value = static_cast<float>(sum) * factor[k] + shift[k];
           if (v.activation == Activation::relu) value = rectified(value);
           if (v.activation == Activation::leaky && !(value > 0)) value = value * slope[k];
           y[p][i + k] = value;
@@ -547,6 +577,11 @@ Status convolve(const TensorConv& v, Stream stream) {
   args.halo_rows = (Kernel::kTile - 1) * v.stride_h + (v.kh - 1) * v.dilation_h + 1;
   args.halo_columns = (kWidth - 1) * v.stride_w + (v.kw - 1) * v.dilation_w + 1;
   args.rounds = (v.group_bytes + Kernel::kStep - 1) / Kernel::kStep;
+  const int in_half = v.bits == 4 && !Kernel::kApart ? 64 : 32;
+  for (int round = 0; round < args.rounds; ++round) {
+    const int left = v.group_bytes * (Kernel::kApart ? 2 : 1) - round * kRow;
+    args.window += Kernel::halves_of(left) * in_half * v.kh * v.kw;
+  }
   args.blocks = v.channels / v.groups / kN;
   args.vectors = in_vectors(v);
   Device device;

@@ -126,6 +126,7 @@ struct TensorConv {
   // lowest is a level; null: a code is one.
   const int32_t* lowest;
   const int32_t* total;  // [channels]: the sum of a kernel's weights
+  const int32_t* zeros;  // [channels]: what weights lack, times the window's levels; null: nothing
   const float* scale;    // [channels]
   const float* bias;     // [class of rows][class of columns][channels]
   Border rows, columns;  // of results

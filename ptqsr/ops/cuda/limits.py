@@ -56,7 +56,7 @@ LIMITS = (
         "products of 4 bits on compute capability 9.0 and newer",
         "4 bits are made bytes on the way to tensor cores: int8's speed",
     ),
-    Limit(("uniform_conv2d",), "weights beyond int8, [-128, 127]", REFERENCE),
+    Limit(("uniform_conv2d",), "more than 256 levels of a kernel's weights", REFERENCE),
     Limit(
         CONVOLUTIONS,
         "weights plus a tile's halo that exceed a block's shared memory: large windows",

@@ -50,7 +50,7 @@ def subset_conv2d(
     slope = None if conv.slope is None else layout.spread(conv.slope.expand(conv.sums[1]))
     x = _encoded_within(conv)
     if x is None:
-        x = as_rows(_codes(module, conv), conv.groups, 8)
+        x = as_rows(_codes(module, conv), conv.groups, 8, conv.points.new_zeros(()))
     of_x = {"points": conv.points, "mean": conv.mean, "in_scale": conv.scale}
     of_x = {name: tensor.contiguous() for name, tensor in of_x.items()}
     tensors = {**tables, **moments, **of_x, "slope": slope}

@@ -20,7 +20,7 @@ MOMENTS = (
     "out_high",
 )  # fmt: skip
 POINTERS = (
-    "x", "weights", "lowest", "total", "scale", "bias", "slope", "residual", "residual_scale",
+    "x", "weights", "lowest", "total", "zeros", "scale", "bias", "slope", "residual", "residual_scale",
     "residual_lowest", "y", "out_lowest", "points", "mean", "in_scale", *MOMENTS,
 )  # fmt: skip
 BLOCK, RUN, SLAB, PIECE = 64, 16, 64, 16
@@ -110,10 +110,15 @@ def classes(border: Border) -> int:
     return first + 1 + size - max(first, last)
 
 
-def as_rows(parts: list[torch.Tensor], groups: int, bits: int) -> torch.Tensor:
-    """Return codes [N, C, H, W] as the kernel reads them: [N, H, W, bytes]."""
+def as_rows(parts: list[torch.Tensor], groups: int, bits: int, zero: torch.Tensor) -> torch.Tensor:
+    """Return codes [N, C, H, W] as the kernel reads them: [N, H, W, bytes].
+
+    Channels that fill a row have the code `zero`, a scalar.
+    """
     x = (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).permute(0, 2, 3, 1)
-    x = padded(x.unflatten(3, (groups, -1)), 4, PIECE * 8 // bits)
+    x = x.unflatten(3, (groups, -1))
+    if short := -x.shape[4] % (PIECE * 8 // bits):
+        x = torch.cat([x, zero.to(x.dtype).expand(*x.shape[:4], short)], 4)
     x = x.flatten(3).contiguous()
     x = nibbles(x) if bits == 4 else x
     return x.clone() if x.data_ptr() % PIECE else x

@@ -22,8 +22,6 @@ from ptqsr.ops.reference import fused_conv as reference
 from ptqsr.ops.schema.checks import empty
 from ptqsr.ops.schema.fused_conv import UniformConv
 
-INT8, INT4 = (-128, 127), (-8, 7)
-
 
 @kernel(reference.uniform_conv2d)
 def uniform_conv2d(module: ModuleType, *arguments: object) -> torch.Tensor:
@@ -35,7 +33,7 @@ def uniform_conv2d(module: ModuleType, *arguments: object) -> torch.Tensor:
     if layer is None:
         return reference.uniform_conv2d(*arguments)
     tensors = {
-        **layer.tables(conv), "weights": layer.packed, "total": layer.total,
+        **layer.tables(conv), "weights": layer.packed, "total": layer.total, "zeros": layer.zeros,
         "lowest": conv.in_lowest, "residual_lowest": conv.residual_lowest,
         "out_lowest": conv.out_lowest,
     }  # fmt: skip
@@ -58,10 +56,14 @@ def _version(x: torch.Tensor | None) -> Version:
 
 @dataclass(eq=False)
 class _Layer:
-    """A layer's weights as the kernel reads them, and its tables for what they were made of."""
+    """A layer's weights as the kernel reads them, and its tables for what they were made of.
+
+    `zeros`: what was taken from the weights of every output channel, so that they fit.
+    """
 
     packed: torch.Tensor
     total: torch.Tensor
+    zeros: torch.Tensor | None
     layout: Layout
     _made: dict[str, torch.Tensor | None] = field(default_factory=dict)
     _of: tuple[torch.Tensor | None, ...] = ()  # kept, so that no other tensor gets their ids
@@ -118,15 +120,21 @@ def _layer(conv: UniformConv, takes_4_bits: bool) -> _Layer | None:
 
 def _pack(conv: UniformConv, takes_4_bits: bool) -> _Layer | None:
     levels = conv.levels
-    least, most = (int(v) for v in levels.aminmax())
-    if least < INT8[0] or most > INT8[1]:
+    least, most = (extreme.to(torch.int32) for extreme in levels.flatten(1).aminmax(dim=1))
+    widest = int((most - least).max())
+    if widest > 255:
         return None
-    bits = 4 if conv.in_bits <= 4 and least >= INT4[0] and most <= INT4[1] else 8
+    bits = 4 if conv.in_bits <= 4 and widest <= 15 else 8
+    half = 1 << (bits - 1)
+    # Weights that fit stay as they are.
+    zeros = torch.where((least < -half) | (most >= half), least + half, 0)
+    levels = levels - zeros.view(-1, 1, 1, 1)
     layout = layout_of(conv, bits, apart=bits == 4 and not takes_4_bits)
     if layout is None:
         return None
     total = layout.spread(levels.sum((1, 2, 3), dtype=torch.int32))
-    return _Layer(layout.pack(levels), total, layout)
+    spread = layout.spread(zeros.to(torch.int32)) if bool(zeros.any()) else None
+    return _Layer(layout.pack(levels), total, spread, layout)
 
 
 def _codes(module: ModuleType, conv: UniformConv, layout: Layout) -> torch.Tensor:
@@ -137,4 +145,4 @@ def _codes(module: ModuleType, conv: UniformConv, layout: Layout) -> torch.Tenso
         else part
         for part in conv.x
     ]
-    return as_rows(parts, conv.groups, layout.bits)
+    return as_rows(parts, conv.groups, layout.bits, -conv.in_lowest)
