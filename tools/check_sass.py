@@ -31,16 +31,15 @@ OPERANDS = ("s8", "u8", "s4", "u4")
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9._]*)")
 
 
-# In a kernel's mangled name: its template's operand, and the source of a convolution's, of which 1
-# is taken apart from 4 bits to bytes.
-MULTIPLIES = re.compile(r"(Multiply|Convolve)I\S*?7OperandE(\d)E(?:L\S*?6SourceE(\d)E)?")
+# In a kernel's mangled name: its template's operand.
+MULTIPLIES = re.compile(r"(Multiply|Convolve)I\S*?7OperandE(\d)E")
 
 
-def expected(architecture: int, family: str, operand: str, apart: bool) -> str | None:
+def expected(architecture: int, family: str, operand: str) -> str | None:
     """Return what a kernel multiplies by; None where it must not run and only traps."""
-    if operand[1] == "4" and architecture >= 90 and family == "Convolve" and not apart:
+    if operand[1] == "4" and architecture >= 90 and family == "Convolve":
         return None
-    if apart or architecture >= 90:
+    if architecture >= 90:
         operand = operand[0] + "8"
     return (BEFORE_80 if architecture < 80 else FROM_80)[operand]
 
@@ -97,7 +96,7 @@ def check(module: str) -> list[str]:
         if match is not None:
             families[match[1]] += 1
             operand = OPERANDS[int(match[2])]
-            wanted = expected(architecture, match[1], operand, match[3] == "1")
+            wanted = expected(architecture, match[1], operand)
         if products != ({wanted} if wanted else set()):
             wrong.append(f"{where}: multiplies by {sorted(products)}, not by {wanted}")
     if {architecture for architecture, _ in found} != ARCHITECTURES:

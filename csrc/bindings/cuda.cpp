@@ -157,7 +157,6 @@ bool tensor_conv(const py::dict& values) {
   v.bits = size_of(number("bits"));
   v.row = size_of(number("row"));
   v.is_signed = number("is_signed") != 0;
-  v.apart = number("apart") != 0;
   v.encodes = number("encodes") != 0;
   v.subset = {pointer<const int32_t>(address("points")), number("levels"),
               static_cast<int32_t>(number("denominator")), pointer<const float>(address("mean")),

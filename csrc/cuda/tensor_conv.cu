@@ -13,7 +13,7 @@
 //
 //   8.0 and newer                    copied ahead into the other of two halos
 //   7.5, or place for one halo only  its first kHeld pieces of 16 bytes a thread by registers
-//   9.0, 4 bits                      the same, taken apart on the way
+//   codes of 4 bits                  the same, two of them into a byte on the way
 //   float16 that becomes points      the same, encoded on the way
 //
 // Codes stand for level = code + lowest, and outside the picture a level is 0: there a halo has the
@@ -35,7 +35,6 @@ constexpr int kTeamWarps = 4, kTeam = kTeamWarps * kWarp;
 constexpr int kN = 64;        // output channels of a block
 constexpr int kWidth = 16;    // of a tile
 constexpr int kRun = kN / 4;  // neighbouring output channels that a thread has
-constexpr int kHeld = 6;
 
 struct Args {
   TensorConv conv;
@@ -58,31 +57,29 @@ DEVICE float rectified(float y) { return y > 0 || y != y ? y : 0.0f; }
 // How codes lie in memory.
 enum class Source {
   operands,  // as tensor cores take them
-  apart,     // of 4 bits, which become bytes
+  codes,     // a byte each, of 4 bits
   halves,    // not at all: float16, which becomes points
 };
 
 template <Operand kA, Source kSource, int kRow, int kTeams, int kRows>
 struct Convolve {
-  static constexpr bool kApart = kSource == Source::apart, kEncodes = kSource == Source::halves;
+  static constexpr bool kEncodes = kSource == Source::halves;
   static constexpr int kThreads = kTeams * kTeam;
   static constexpr int kTile = kTeamWarps * kRows;  // rows of output pixels
   static constexpr int kTapBytes = kN * kRow;
-  static constexpr Operand kOperand = !kApart ? kA : kA == Operand::u4 ? Operand::u8 : Operand::s8;
-  // Of a pixel, in memory: what becomes a row.
-  static constexpr int kStep = kApart ? kRow / 2 : kRow, kPieces = kStep / 16;
+  static constexpr int kPieces = kRow / 16;
   static constexpr bool kAhead = kSource == Source::operands;
-  // Of memory, what becomes a piece.
+  static constexpr int kParts = kAhead ? 1 : 2;  // pieces of memory that become one
+  // Pieces by registers: of 3x3 all, but where registers are too few.
+  static constexpr int kHeld = kRow == 32 ? 3 : kSource == Source::codes ? 4 : 6;
   struct Held {
-    Sixteen parts[kEncodes ? 2 : 1];
+    Sixteen parts[kParts];
     bool there;
   };
   // Signed codes are points of subsets, whose next layer asks for statistics.
   static constexpr bool kMoments = kA == Operand::s8, kZeros = !kMoments;
   using Args = cuda::Args;
-  static constexpr uint32_t kOnes = kApart          ? 0x10101010u
-                                    : four_bits<kA> ? 0x11111111u
-                                                    : 0x01010101u;
+  static constexpr uint32_t kOnes = four_bits<kA> ? 0x11111111u : 0x01010101u;
   struct Sums {
     int32_t c[kRows][kN / 8][4];
     int32_t window[kRows][4];  // of levels, the same in every column
@@ -92,9 +89,8 @@ struct Convolve {
   HOST_DEVICE static int halves_of(int bytes) { return kRow == 64 && bytes > 32 ? 2 : 1; }
 
   DEVICE static void run(const Args& args) {
-    // Bytes are right everywhere; where tensor cores take nothing else, 4 bits must not be
-    // launched.
-    if (four_bits<kA> && !kApart && unpacks()) return trap();
+    // Where tensor cores take bytes alone, 4 bits must not be launched.
+    if (four_bits<kA> && unpacks()) return trap();
     Convolve(args).work();
   }
 
@@ -233,10 +229,10 @@ struct Convolve {
                                      int piece) const {
     const int y = tile.y * v.stride_h - v.padding_h + row;
     const int x = tile.x * v.stride_w - v.padding_w + column;
-    const int at = round * kStep + piece * 16;
+    const int at = round * kRow + piece * 16;
     if (y < 0 || y >= v.h || x < 0 || x >= v.w || at >= v.group_bytes) return nullptr;
     const int offset = ((tile.sample * v.h + y) * v.w + x) * v.bytes + group * v.group_bytes + at;
-    return v.x + (kEncodes ? 2 * static_cast<int64_t>(offset) : offset);
+    return v.x + static_cast<int64_t>(kParts) * offset;
   }
   DEVICE const unsigned char* source_held(const Tile& tile, int round, int i) const {
     return source(tile, round, places[i] >> 16, places[i] & 0xFFFF, in_team() % kPieces);
@@ -255,12 +251,21 @@ struct Convolve {
   }
   DEVICE void put(unsigned char* to, int i, int round, const Held& found) const {
     const int row = i / kPieces, piece = i % kPieces;
-    if constexpr (kApart) {
-      store_apart(to, row, piece, found.parts[0]);
-    } else {
-      *reinterpret_cast<Sixteen*>(to + slab_offset<kRow>(row, piece)) =
-          kEncodes && found.there ? encoded(found, round * kStep + piece * 16) : found.parts[0];
+    Sixteen operands = found.parts[0];
+    if (found.there && kSource == Source::codes) operands = packed(found);
+    if (found.there && kEncodes) operands = encoded(found, round * kRow + piece * 16);
+    *reinterpret_cast<Sixteen*>(to + slab_offset<kRow>(row, piece)) = operands;
+  }
+  // Two neighbouring codes in a byte, the first in its low half.
+  DEVICE static Sixteen packed(const Held& found) {
+    Sixteen to{};
+    UNROLL
+    for (int i = 0; i < 4 * kParts; ++i) {
+      uint32_t word = found.parts[i / 4].words[i % 4] & 0x0F0F0F0Fu;
+      word = (word | word >> 4) & 0x00FF00FFu;
+      to.words[i / 2] |= ((word | word >> 8) & 0xFFFFu) << 16 * (i % 2);
     }
+    return to;
   }
   DEVICE Sixteen encoded(const Held& found, int channel) const {
     Sixteen codes{};
@@ -326,7 +331,7 @@ struct Convolve {
   DEVICE void clear(Sums& sums) const {
     int32_t start[kRun] = {}, window = 0;
     if (v.lowest != nullptr) {
-      const uint32_t lowest = static_cast<uint32_t>(*v.lowest) * (kApart ? 256 : 1);
+      const auto lowest = static_cast<uint32_t>(*v.lowest);
       UNROLL
       for (int i = 0; i < kRun; ++i) {
         start[i] = static_cast<int32_t>(static_cast<uint32_t>(v.total[table + i]) * lowest);
@@ -351,7 +356,7 @@ struct Convolve {
   };
 
   DEVICE void add(const unsigned char* from, const unsigned char* by, int round, Sums& sums) const {
-    const int halves = halves_of(v.group_bytes * (kApart ? 2 : 1) - round * kRow);
+    const int halves = halves_of(v.group_bytes - round * kRow);
     const int count = v.kh * v.kw * halves;
     int pixels[kRows];
     UNROLL
@@ -390,14 +395,14 @@ struct Convolve {
         const uint32_t low[2] = {now.b[j][0], now.b[j][1]}, high[2] = {now.b[j][2], now.b[j][3]};
         UNROLL
         for (int r = 0; r < kRows; ++r) {
-          multiply<kOperand>(sums.c[r][2 * j], now.a[r], low);
-          multiply<kOperand>(sums.c[r][2 * j + 1], now.a[r], high);
+          multiply<kA>(sums.c[r][2 * j], now.a[r], low);
+          multiply<kA>(sums.c[r][2 * j + 1], now.a[r], high);
         }
       }
       if (kZeros && v.zeros != nullptr) {
         const uint32_t ones[2] = {kOnes, kOnes};
         UNROLL
-        for (int r = 0; r < kRows; ++r) multiply<kOperand>(sums.window[r], now.a[r], ones);
+        for (int r = 0; r < kRows; ++r) multiply<kA>(sums.window[r], now.a[r], ones);
       }
       if (i >= count) return;
       now = next;
@@ -507,11 +512,9 @@ struct Convolve {
         load<float, 4, true>(shift, bias + border[p] + i, 4);
         UNROLL
         for (int k = 0; k < 4; ++k) {
-          constexpr int kTooLarge = kApart ? 8 : 0;
-          int32_t sum = sums.c[p / 2][(i + k) / 2][2 * (p % 2) + k % 2] >> kTooLarge;
+          int32_t sum = sums.c[p / 2][(i + k) / 2][2 * (p % 2) + k % 2];
           if constexpr (kZeros) {
-            sum += static_cast<int32_t>(zeros.words[k]) *
-                   (sums.window[p / 2][2 * (p % 2)] >> kTooLarge);
+            sum += static_cast<int32_t>(zeros.words[k]) * sums.window[p / 2][2 * (p % 2)];
           }
           float value = static_cast<float>(sum) * factor[k] + shift[k];
           if (v.activation == Activation::relu) value = rectified(value);
@@ -576,11 +579,10 @@ Status convolve(const TensorConv& v, Stream stream) {
   args.items = args.tiles_x * args.tiles_y * (parted ? 1 : v.n);
   args.halo_rows = (Kernel::kTile - 1) * v.stride_h + (v.kh - 1) * v.dilation_h + 1;
   args.halo_columns = (kWidth - 1) * v.stride_w + (v.kw - 1) * v.dilation_w + 1;
-  args.rounds = (v.group_bytes + Kernel::kStep - 1) / Kernel::kStep;
-  const int in_half = v.bits == 4 && !Kernel::kApart ? 64 : 32;
+  args.rounds = (v.group_bytes + kRow - 1) / kRow;
+  const int in_half = v.bits == 4 ? 64 : 32;
   for (int round = 0; round < args.rounds; ++round) {
-    const int left = v.group_bytes * (Kernel::kApart ? 2 : 1) - round * kRow;
-    args.window += Kernel::halves_of(left) * in_half * v.kh * v.kw;
+    args.window += Kernel::halves_of(v.group_bytes - round * kRow) * in_half * v.kh * v.kw;
   }
   args.blocks = v.channels / v.groups / kN;
   args.vectors = in_vectors(v);
@@ -631,9 +633,8 @@ Status tensor_conv(const TensorConv& v, Stream stream) {
     return v.is_signed ? convolve<Operand::s8, Source::operands, 64>(v, stream)
                        : convolve<Operand::u8, Source::operands, 64>(v, stream);
   }
-  if (v.apart) return convolve<Operand::u4, Source::apart, 64>(v, stream);
-  return v.row == 32 ? convolve<Operand::u4, Source::operands, 32>(v, stream)
-                     : convolve<Operand::u4, Source::operands, 64>(v, stream);
+  return v.row == 32 ? convolve<Operand::u4, Source::codes, 32>(v, stream)
+                     : convolve<Operand::u4, Source::codes, 64>(v, stream);
 }
 
 }  // namespace ptqsr::cuda

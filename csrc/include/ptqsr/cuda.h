@@ -100,16 +100,15 @@ struct Moments {
 // A convolution of codes, channels_last, by int8 or int4 weights on tensor cores, with all of the
 // epilogue of ptqsr/conv.h's QuantConv.
 //
-// x has `bytes` of codes a pixel, `group_bytes` of each group: multiples of 16, two codes in a byte
-// where `bits` is 4. Weights lie as shared memory has them, ptqsr/ops/cuda/tensor_conv.py packs
-// them:
+// Operands have `bytes` a pixel, `group_bytes` of each group: multiples of 16, of one code, or of
+// two where `bits` is 4. x has a byte for every code, and where it `encodes` a float16. Weights lie
+// as shared memory has them, ptqsr/ops/cuda/tensor_conv.py packs them:
 //
 //   [group][block of 64 output channels][round of `row` bytes][tap][64 output channels][row bytes]
 //
-// bytes of one code, or of two with `bits` 4; with `apart` (of 4-bit codes where tensor cores take
-// bytes alone) of one, times 16, of every 32 the even ones and then the odd ones. Of the 64 output
-// channels row 8 j + 2 q + i has channel 16 q + 2 j + i, so that a thread's results lie beside each
-// other. Tables have `channels` = groups * blocks * 64 entries, 0 where there is no output channel.
+// Of the 64 output channels row 8 j + 2 q + i has channel 16 q + 2 j + i, so that a thread's
+// results lie beside each other. Tables have `channels` = groups * blocks * 64 entries, 0 where
+// there is no output channel.
 struct TensorConv {
   const unsigned char* x;
   int n, h, w, bytes, group_bytes, groups;
@@ -117,8 +116,7 @@ struct TensorConv {
   bool is_signed;      // codes are int8, else unsigned
   bool encodes;        // x is float16, twice as many bytes, and becomes points on the way
   SubsetInput subset;  // of what is encoded: at most 16 points a channel
-  bool apart;
-  bool by_sample;  // every sample has weights, scale and bias of its own
+  bool by_sample;      // every sample has weights, scale and bias of its own
   const unsigned char* weights;
   int o, channels, kh, kw, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
   int out_h, out_w;  // before a pixel shuffle

@@ -41,7 +41,7 @@ def subset_conv2d(
     y = empty(conv.x[0], conv.out, conv.out_dtype)
     if not y.numel():
         return y, *empty_statistics(y, conv.statistics)
-    layout = layout_of(conv, 8, apart=False)
+    layout = layout_of(conv, 8)
     if layout is None:
         return reference.subset_conv2d(*arguments)
     moments = _moments(y) if conv.statistics and y.dtype == torch.float16 else {}

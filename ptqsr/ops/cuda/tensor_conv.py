@@ -20,8 +20,8 @@ MOMENTS = (
     "out_high",
 )  # fmt: skip
 POINTERS = (
-    "x", "weights", "lowest", "total", "zeros", "scale", "bias", "slope", "residual", "residual_scale",
-    "residual_lowest", "y", "out_lowest", "points", "mean", "in_scale", *MOMENTS,
+    "x", "weights", "lowest", "total", "zeros", "scale", "bias", "slope", "residual",
+    "residual_scale", "residual_lowest", "y", "out_lowest", "points", "mean", "in_scale", *MOMENTS,
 )  # fmt: skip
 BLOCK, RUN, SLAB, PIECE = 64, 16, 64, 16
 
@@ -33,7 +33,7 @@ class Layout:
     """How a convolution's output channels and weights lie, as csrc/include/ptqsr/cuda.h says.
 
     `places`: of a pixel shuffle's square; `channels`: a table's entries; `bits`: of codes and
-    weights; `row`: bytes of a row in shared memory; `apart`: 4 bits become bytes.
+    weights; `row`: bytes of a row in shared memory; `codes`: in one.
     """
 
     groups: int
@@ -41,7 +41,6 @@ class Layout:
     per_place: int
     bits: int
     row: int
-    apart: bool
 
     @property
     def channels(self) -> int:
@@ -50,8 +49,7 @@ class Layout:
 
     @property
     def codes(self) -> int:
-        """Codes in a row."""
-        return self.row * (2 if self.bits == 4 and not self.apart else 1)
+        return self.row * 8 // self.bits
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:
         """Return [channels, ...]: what belongs to output channels in the kernel's order.
@@ -70,23 +68,18 @@ class Layout:
         # which of the two in another order.
         w = w.view(-1, BLOCK // RUN, RUN // 2, 2, w.shape[1] // self.codes, self.codes, w.shape[2])
         w = w.permute(0, 4, 6, 2, 1, 3, 5)
-        if self.apart:
-            w = w.unflatten(-1, (-1, PIECE, 2)).transpose(-1, -2).flatten(-3) * 16
         packed = w.to(torch.int8).contiguous()
-        return nibbles(packed.view(torch.uint8)) if self.bits == 4 and not self.apart else packed
+        return nibbles(packed.view(torch.uint8)) if self.bits == 4 else packed
 
 
-def layout_of(conv: UniformConv | SubsetConv, bits: int, apart: bool) -> Layout | None:
+def layout_of(conv: UniformConv | SubsetConv, bits: int) -> Layout | None:
     """Return how a layer lies; None where places of a pixel shuffle's square go through groups."""
     kernels, per_group = conv.levels.shape[:2]
     places = conv.shuffle**2
     if kernels // conv.groups % places:
         return None
-    small = bits == 4 and not apart and per_group <= SLAB
-    return Layout(
-        conv.groups, places, kernels // conv.groups // places, bits, SLAB // 2 if small else SLAB,
-        apart,
-    )  # fmt: skip
+    row = SLAB // 2 if bits == 4 and per_group <= SLAB else SLAB
+    return Layout(conv.groups, places, kernels // conv.groups // places, bits, row)
 
 
 def borders(conv: SubsetConv) -> tuple[Border, Border]:
@@ -111,16 +104,15 @@ def classes(border: Border) -> int:
 
 
 def as_rows(parts: list[torch.Tensor], groups: int, bits: int, zero: torch.Tensor) -> torch.Tensor:
-    """Return codes [N, C, H, W] as the kernel reads them: [N, H, W, bytes].
+    """Return codes [N, C, H, W] as the kernel reads them: [N, H, W, channels], whole pieces.
 
-    Channels that fill a row have the code `zero`, a scalar.
+    Channels that fill a piece have the code `zero`, a scalar.
     """
     x = (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).permute(0, 2, 3, 1)
     x = x.unflatten(3, (groups, -1))
     if short := -x.shape[4] % (PIECE * 8 // bits):
         x = torch.cat([x, zero.to(x.dtype).expand(*x.shape[:4], short)], 4)
     x = x.flatten(3).contiguous()
-    x = nibbles(x) if bits == 4 else x
     return x.clone() if x.data_ptr() % PIECE else x
 
 
@@ -140,6 +132,7 @@ def launch(
     `tensors`: its members of that name; those not given are null.
     """
     n, _, h, w = conv.x[0].shape
+    size = x.shape[3] * layout.bits // 8  # bytes of operands a pixel
     residual = conv.residual
     if residual is not None:
         residual = residual.contiguous(memory_format=torch.channels_last)
@@ -147,7 +140,7 @@ def launch(
     taken: bool = module.tensor_conv({
         **{name: 0 if t is None else t.data_ptr() for name, t in addresses.items()},
         "shape": [
-            n, h, w, x.shape[3], x.shape[3] // conv.groups, conv.groups, conv.sums[1],
+            n, h, w, size, size // conv.groups, conv.groups, conv.sums[1],
             layout.channels, *conv.levels.shape[2:], *conv.stride, *conv.padding, *conv.dilation,
             *conv.sums[2:], conv.shuffle,
         ],
@@ -157,7 +150,6 @@ def launch(
         "encodes": x.dtype == torch.float16,
         "levels": conv.points.shape[1] if isinstance(conv, SubsetConv) else 0,
         "denominator": conv.denominator if isinstance(conv, SubsetConv) else 0,
-        "apart": layout.apart,
         "by_sample": isinstance(conv, SubsetConv),
         "rows": rows,
         "columns": columns,

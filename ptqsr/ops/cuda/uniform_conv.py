@@ -124,12 +124,12 @@ def _pack(conv: UniformConv, takes_4_bits: bool) -> _Layer | None:
     widest = int((most - least).max())
     if widest > 255:
         return None
-    bits = 4 if conv.in_bits <= 4 and widest <= 15 else 8
+    bits = 4 if takes_4_bits and conv.in_bits <= 4 and widest <= 15 else 8
     half = 1 << (bits - 1)
     # Weights that fit stay as they are.
     zeros = torch.where((least < -half) | (most >= half), least + half, 0)
     levels = levels - zeros.view(-1, 1, 1, 1)
-    layout = layout_of(conv, bits, apart=bits == 4 and not takes_4_bits)
+    layout = layout_of(conv, bits)
     if layout is None:
         return None
     total = layout.spread(levels.sum((1, 2, 3), dtype=torch.int32))
