@@ -110,6 +110,13 @@ def main() -> None:
         ideal = 8 * 16 * 64 * 64 * 9 / PRODUCTS * bits / 8
         report(f"uniform_conv2d, {bits} bits, 64->64", convolution(bits), ideal)
     report("gemm_s8", product(), 128 * 128 * 64 / PRODUCTS)
+    pixels, c = 270 * 480, 64
+    passing = 3 * c * pixels / MEMORY / CLOCK / UNITS * 1e6
+    products = pixels * c * c * 9 / PRODUCTS / CLOCK / UNITS * 1e6
+    print(
+        f"\n1x64x270x480: {passing:.0f} us to read float16 and write codes in a pass of its own, "
+        f"{products:.0f} us of products at least"
+    )
 
 
 if __name__ == "__main__":
