@@ -7,7 +7,8 @@ replayed once a round; rounds are interleaved, with what the GPU reaches at most
 (`benchmarks/kernels/ceiling.cu`, compiled here by nvcc). Elementwise kernels stand beside a copy of
 their input, `gemm_s8` beside `torch._int_mm` and float16, `uniform_conv2d` (codes to codes with
 ReLU) beside cuDNN in float16, channels_last, and the fastest of several forms of CUTLASS's int8 and
-int4 convolution (`benchmarks/kernels/cutlass_conv.cu`, signed codes, one factor, no bias).
+int4 convolution (`benchmarks/kernels/cutlass_conv.cu`, signed codes, one factor, no bias), EDSR's
+body beside PyTorch's in float16, TF32 and float32.
 
 Before anything is timed our operations are compared with their reference, CUTLASS with PyTorch. At
 the end comes one table, with a verdict under every row that a goal speaks of (`goals.py`).
@@ -27,13 +28,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu import cases, ceiling, checks, cutlass, goals, graphs, table
+from benchmarks.gpu import body, cases, ceiling, checks, cutlass, goals, graphs, table
 from benchmarks.gpu.build import BuildError
 from benchmarks.gpu.graphs import Candidate
 from benchmarks.gpu.table import Measured, Row
 from benchmarks.timer import write
 
 SHAPES = [(1, 64, 270, 480), (8, 64, 270, 480)]
+BODIES = [(1, 64, 180, 320), *SHAPES]
 OUT = (64, 256)
 SIZE = 4096
 
@@ -57,6 +59,9 @@ def groups(architecture: int, peers: Sequence[cutlass.Convolution]) -> Iterator[
         for out in OUT:
             make = partial(convolutions, shape, out, architecture, peers)
             yield Group(f"3x3 64->{out} {size}", make, kinds)
+    for shape in BODIES:
+        make = partial(body.candidates, shape, architecture)
+        yield Group(f"body {'x'.join(map(str, shape))}", make, kinds)
     make = partial(cases.product_candidates, SIZE, architecture)
     yield Group(f"{SIZE} x {SIZE} x {SIZE}", make, kinds)
 

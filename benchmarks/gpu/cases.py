@@ -120,6 +120,28 @@ def convolution(x: torch.Tensor, levels: torch.Tensor, bits: int) -> Callable[[]
     )  # fmt: skip
 
 
+def subset_convolution(
+    x: torch.Tensor, levels: torch.Tensor, before: bool = False
+) -> Callable[[], torch.Tensor]:
+    """Return `subset_conv2d` of float16 to float16, with ReLU and statistics.
+
+    levels: int16 [O, C, 3, 3]. before: x is encoded in a pass of its own, not on the way.
+    """
+    device, out, (q, d) = x.device, len(levels), points(x)
+    mean = torch.zeros(x.shape[:2], device=device)
+    scale = torch.linspace(3, 6, x.shape[1]).to(device).expand(x.shape[:2]).contiguous()
+    steps, bias = torch.full((out,), 0.01, device=device), torch.linspace(-1, 1, out).to(device)
+
+    def run() -> torch.Tensor:
+        part = ops.subset_encode(x, q, d, mean, scale) if before else x
+        return ops.subset_conv2d(
+            [part], q, mean, scale, d, levels, steps, bias, padding=1, activation="relu",
+            out_dtype=torch.float16, statistics=True,
+        )[0]  # fmt: skip
+
+    return run
+
+
 def weights(out: int, channels: int, bits: int) -> torch.Tensor:
     half = 1 << (bits - 1)
     return torch.randint(-half, half, (out, channels, 3, 3)).to(torch.int16)
@@ -134,6 +156,7 @@ def conv_candidates(shape: tuple[int, ...], out: int, architecture: int) -> list
     xs = [codes(shape).cuda()]
     xs += [xs[0].clone() for _ in range(copies(xs[0].numel()) - 1)]
     halves = [x.half() for x in xs]
+    numbers = [activation(shape, torch.float16).cuda() for _ in xs]
     weight = torch.randn(out, shape[1], 3, 3).half().cuda().contiguous(memory_format=LAST)
     bias = torch.randn(out).half().cuda()
     work, four = conv_work(shape, out), "s4" if architecture < 90 else "s8"
@@ -147,6 +170,15 @@ def conv_candidates(shape: tuple[int, ...], out: int, architecture: int) -> list
         Candidate(
             "uniform_conv2d W4A4", [convolution(x, levels[4], 4) for x in xs], work, four,
             ("uniform_conv2d W8A8", "CUTLASS int4", "cuDNN float16"),
+        ),
+        Candidate(
+            "subset_conv2d W4A4", [subset_convolution(x, levels[4]) for x in numbers], work, "s8",
+            ("uniform_conv2d W8A8", "cuDNN float16"),
+        ),
+        Candidate(
+            "subset_conv2d W4A4, encoded before",
+            [subset_convolution(x, levels[4], before=True) for x in numbers], work, "s8",
+            ("subset_conv2d W4A4",),
         ),
         Candidate("cuDNN float16", cudnn, work, "float16"),
     ]  # fmt: skip

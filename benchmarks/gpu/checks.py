@@ -37,6 +37,12 @@ def differences(device: str) -> list[str]:
             run = cases.convolution(x.to(device), levels.to(device), bits)
             expected = _reference(cases.convolution(x, levels, bits))
             found.append(_different(f"uniform_conv2d W{bits}A{bits} 64->{out}", run(), expected))
+    x = cases.activation(SHAPE, torch.float16)
+    levels = cases.weights(64, SHAPE[1], 4)
+    expected = _reference(cases.subset_convolution(x, levels))
+    for before in (False, True):
+        run = cases.subset_convolution(x.to(device), levels.to(device), before)
+        found.append(_different(f"subset_conv2d, encoded before: {before}", run(), expected))
     return [line for line in found if line]
 
 

@@ -16,6 +16,9 @@ ELEMENTWISE = (
 )
 
 
+BODY = "body "  # how shapes of a body begin
+
+
 @dataclass(frozen=True)
 class Goal:
     """At least `least` of the ceiling, or times as fast as `peer`.
@@ -50,6 +53,11 @@ GOALS = (
     Goal("uniform_conv2d W4A4", 1.5, "uniform_conv2d W8A8", before=90),
     Goal("uniform_conv2d W4A4", 2.0, "CUTLASS int4", before=90),
     Goal("uniform_conv2d W4A4", 0.95, "uniform_conv2d W8A8", since=90),
+    *(Goal("body W8A8", 1.6, peer, shape=BODY) for peer in ("torch float16", "torch TF32")),
+    *(Goal("body DFSQ W4A4", 1.3, peer, shape=BODY) for peer in ("torch float16", "torch TF32")),
+    Goal("body DFSQ W4A4", 4.0, "torch float32", shape=BODY),
+    # At most 25 % more time.
+    Goal("body DFSQ W4A4", 0.8, "body W8A8", shape=BODY),
 )
 
 
