@@ -14,7 +14,8 @@ from ptqsr.modules.integer import IntegerConv, SubsetCodes, integer_conv
 class QuantConv2d(nn.Module):
     """Encodes its input, convolves integers and gives floats: what FakeQuantConv2d simulates.
 
-    Maps float32 [N, C, H, W] to float32 [N, O, H', W'] in channels_last.
+    Maps float32 or float16 [N, C, H, W] to the same of [N, O, H', W'] in channels_last; bfloat16 by
+    way of float32.
     """
 
     levels: torch.Tensor
@@ -62,15 +63,17 @@ class QuantConv2d(nn.Module):
         return made.train(layer.training)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if input.dtype == torch.bfloat16:
+            return self.forward(input.float()).to(torch.bfloat16)
         if self.kind == "uniform":
             return ops.uniform_conv2d(
                 [input], self.in_step, self.in_lowest, self.bits,
-                self.levels, self.step, self.bias, *self.geometry,
+                self.levels, self.step, self.bias, *self.geometry, out_dtype=input.dtype,
             )  # fmt: skip
         mean, scale = ops.normalisation(*ops.channel_stats(input), self.nonnegative)
         return ops.subset_conv2d(
             [input], self.points, mean, scale, self.denominator,
-            self.levels, self.step, self.bias, *self.geometry,
+            self.levels, self.step, self.bias, *self.geometry, out_dtype=input.dtype,
         )[0]  # fmt: skip
 
     def extra_repr(self) -> str:

@@ -100,3 +100,18 @@ def test_refused(kind: str, options: dict[str, object], words: str) -> None:
     with pytest.raises(PtqsrError, match=words) as caught:
         QuantConv2d.from_fake(layer(kind, **options))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", ["uniform", "dfsq-107"])
+@torch.no_grad()
+def test_takes_what_autocast_and_half_networks_give(kind: str, dtype: torch.dtype) -> None:
+    ours = QuantConv2d.from_fake(layer(kind, padding=1))
+    x = X.to(dtype)
+    y, expected = ours(x), ours(x.float())
+    assert y.dtype == dtype and torch.equal(y, expected.to(dtype))
+    network = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), ours)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network(X)
+    assert found.dtype == torch.bfloat16
+    assert (found.float() - network(X)).abs().max() < 0.1 * network(X).abs().max()
