@@ -74,8 +74,10 @@ class DeployedNetwork(SRNetwork):
         return self._graphs.run((method, version), function, inputs)
 
     def _eager(self, method: str, *inputs: torch.Tensor) -> torch.Tensor:
-        given = [x.to(self.plan.floats) for x in inputs]
-        return self._programs[method](self.store, *given).to(inputs[0].dtype)
+        run, floats = self._programs[method], self.plan.floats
+        if floats == torch.float32:
+            return run(self.store, *inputs)
+        return run(self.store, *(x.to(floats) for x in inputs)).to(inputs[0].dtype)
 
     def _records(self, inputs: tuple[torch.Tensor, ...]) -> bool:
         """Return whether work on inputs may become a CUDA graph, and is not becoming one."""
