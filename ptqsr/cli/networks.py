@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from ptqsr import checkpoint, deployment, models
@@ -66,10 +67,10 @@ def open_network(name: str, scale: int | None = None) -> models.SRNetwork:
     return network
 
 
-def deployed(name: str, network: models.SRNetwork) -> models.SRNetwork:
+def deployed(name: str, network: models.SRNetwork, device: torch.device) -> models.SRNetwork:
     """Return the network of that name in integers."""
     try:
-        return deployment.deploy(network)
+        return deployment.deploy(network, device)
     except PtqsrError as error:
         raise PtqsrError(f"{name}: {error}") from None
 
