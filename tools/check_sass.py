@@ -19,8 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ARCHITECTURES = {75, 80, 86, 89, 90}
-# A block has 256 threads: 65,536 registers of a multiprocessor hold one of these at least.
-MAX_REGISTERS = 248
+# 65,536 registers of a multiprocessor hold a block of 256 threads with any number of them; where
+# kernels ask for two blocks (kBlocks), each thread has half.
+MAX_REGISTERS = {"Multiply": 128}
 # What multiplies, by the operands in shared memory (Operand of csrc/cuda/mma.h).
 BEFORE_80 = {"s8": "IMMA.8816.S8.S8", "u8": "IMMA.8816.U8.S8",
              "s4": "IMMA.8832.S4.S4", "u4": "IMMA.8832.U4.S4"}  # fmt: skip
@@ -30,8 +31,9 @@ OPERANDS = ("s8", "u8", "s4", "u4")
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9._]*)")
 
 
-# In a kernel's mangled name: its template's operand, and whether 4 bits are taken apart to bytes.
-MULTIPLIES = re.compile(r"(Multiply|Convolve)I\S*?7OperandE(\d)E(?:Lb([01])E)?")
+# In a kernel's mangled name: its template's operand, and the source of a convolution's, of which 1
+# is taken apart from 4 bits to bytes.
+MULTIPLIES = re.compile(r"(Multiply|Convolve)I\S*?7OperandE(\d)E(?:L\S*?6SourceE(\d)E)?")
 
 
 def expected(architecture: int, family: str, operand: str, apart: bool) -> str | None:
@@ -102,12 +104,30 @@ def check(module: str) -> list[str]:
         wrong.append(f"{module}: not of the architectures {sorted(ARCHITECTURES)}")
     if set(families) != {"Multiply", "Convolve"}:
         wrong.append(f"{module}: products are in {sorted(families)} alone")
-    used = re.findall(r"REG:(\d+) STACK:(\d+)", dump(module, "-res-usage"))
-    if len(used) != len(found):
-        wrong.append(f"{module}: {len(found)} kernels, but the resources of {len(used)}")
-    for registers, stack in used:
-        if int(registers) > MAX_REGISTERS or int(stack) > 0:
-            wrong.append(f"{module}: a kernel has {registers} registers and {stack} bytes of stack")
+    return wrong + check_resources(dump(module, "-res-usage"), len(found))
+
+
+def check_resources(text: str, kernels: int) -> list[str]:
+    """Return what is wrong with registers and stack, of what cuobjdump says of them."""
+    wrong, count, architecture = [], 0, 0
+    name = ""
+    for line in text.splitlines():
+        if match := re.search(r"arch = sm_(\d+)", line):
+            architecture = int(match[1])
+        elif match := re.search(r"Function (\S+):", line):
+            name = match[1]
+        elif match := re.search(r"REG:(\d+) STACK:(\d+)", line):
+            count += 1
+            registers, stack = int(match[1]), int(match[2])
+            family = MULTIPLIES.search(name)
+            most = MAX_REGISTERS.get(family[1], 255) if family and architecture >= 80 else 255
+            if registers > most or stack > 0:
+                wrong.append(
+                    f"sm_{architecture} {name}: {registers} registers, not {most}, and {stack} "
+                    "bytes of stack"
+                )
+    if count != kernels:
+        wrong.append(f"{kernels} kernels, but the resources of {count}")
     return wrong
 
 

@@ -65,8 +65,9 @@ void normalisation(Address mean, Address low, Address high, Address nonnegative,
   check_device(cuda::normalisation(args, stream_at(stream)), "normalisation");
 }
 
-// What is written for every value: "point", "index" or "value".
-void subset_map(const std::string& what, Address x, const std::string& number, int64_t n, int64_t c,
+// What is written for every value: "point", "index" or "value". Returns whether the kernel takes so
+// many levels.
+bool subset_map(const std::string& what, Address x, const std::string& number, int64_t n, int64_t c,
                 int64_t pixels, bool channels_last, Address points, int64_t levels,
                 int32_t denominator, Address mean, Address scale, Address out, Address stream) {
   const cuda::SubsetMap args{pointer<const void>(x),
@@ -78,15 +79,21 @@ void subset_map(const std::string& what, Address x, const std::string& number, i
                              pointer<const float>(mean),
                              pointer<const float>(scale)};
   const cuda::Stream on = stream_at(stream);
+  const auto taken = [](Status status, const char* operation) {
+    if (status == Status::not_taken) return false;
+    check_device(status, operation);
+    return true;
+  };
   if (what == "point") {
-    check_device(cuda::subset_encode(args, pointer<int8_t>(out), on), "subset_encode");
-  } else if (what == "index") {
-    check_device(cuda::subset_indices(args, pointer<uint8_t>(out), on), "subset_encode_packed");
-  } else if (what == "value") {
-    check_device(cuda::subset_quantize(args, pointer<void>(out), on), "subset_fake_quant");
-  } else {
-    throw std::invalid_argument("subset_map gives no " + what);
+    return taken(cuda::subset_encode(args, pointer<int8_t>(out), on), "subset_encode");
   }
+  if (what == "index") {
+    return taken(cuda::subset_indices(args, pointer<uint8_t>(out), on), "subset_encode_packed");
+  }
+  if (what == "value") {
+    return taken(cuda::subset_quantize(args, pointer<void>(out), on), "subset_fake_quant");
+  }
+  throw std::invalid_argument("subset_map gives no " + what);
 }
 
 void subset_decode(Address k, int64_t n, int64_t c, int64_t pixels, bool channels_last,
@@ -116,10 +123,17 @@ void gemm(Address a, Address b, int64_t m, int64_t n, int64_t k, int bits, bool 
 
 // Sizes of tensors that fit the device; larger ones are refused before anything is multiplied.
 int size_of(int64_t value) {
-  if (value < 0 || value > cuda::kMaxElements) {
-    throw std::invalid_argument("a size of " + std::to_string(value));
-  }
+  if (value > cuda::kMaxElements) check_device(Status::too_large, "a size");
+  if (value < 0) throw std::invalid_argument("a size of " + std::to_string(value));
   return static_cast<int>(value);
+}
+
+cuda::Moments moments_of(const py::dict& values) {
+  const auto address = [&](const char* name) { return values[name].cast<Address>(); };
+  return {pointer<int64_t>(address("moments_sum")),  pointer<int32_t>(address("moments_low")),
+          pointer<int32_t>(address("moments_high")), pointer<int32_t>(address("moments_blocks")),
+          pointer<float>(address("out_mean")),       pointer<float>(address("out_low")),
+          pointer<float>(address("out_high"))};
 }
 
 // A dictionary, since a convolution has some forty arguments; ptqsr/ops/cuda/tensor_conv.py makes
@@ -144,6 +158,10 @@ bool tensor_conv(const py::dict& values) {
   v.row = size_of(number("row"));
   v.is_signed = number("is_signed") != 0;
   v.apart = number("apart") != 0;
+  v.encodes = number("encodes") != 0;
+  v.subset = {pointer<const int32_t>(address("points")), number("levels"),
+              static_cast<int32_t>(number("denominator")), pointer<const float>(address("mean")),
+              pointer<const float>(address("in_scale"))};
   v.by_sample = number("by_sample") != 0;
   v.weights = pointer<const unsigned char>(address("weights"));
   v.lowest = pointer<const int32_t>(address("lowest"));
@@ -163,8 +181,7 @@ bool tensor_conv(const py::dict& values) {
   v.y = pointer<void>(address("y"));
   v.out_lowest = pointer<const int32_t>(address("out_lowest"));
   v.out_levels = size_of(number("out_levels"));
-  v.moments = {pointer<int64_t>(address("moments_sum")), pointer<int32_t>(address("moments_low")),
-               pointer<int32_t>(address("moments_high"))};
+  v.moments = moments_of(values);
   const Status status = cuda::tensor_conv(v, stream_at(address("stream")));
   if (status == Status::not_taken) return false;
   check_device(status, "tensor_conv");
@@ -199,18 +216,8 @@ void subset_tables(const py::dict& values) {
   t.weights = pointer<int8_t>(address("weights"));
   t.scale = pointer<float>(address("scale"));
   t.terms = pointer<float>(address("terms"));
-  t.moments = {pointer<int64_t>(address("moments_sum")), pointer<int32_t>(address("moments_low")),
-               pointer<int32_t>(address("moments_high"))};
+  t.moments = moments_of(values);
   check_device(cuda::subset_tables(t, stream_at(address("stream"))), "subset_conv2d");
-}
-
-void moments_statistics(Address sum, Address low, Address high, int64_t count, int64_t pixels,
-                        Address mean, Address out_low, Address out_high, Address stream) {
-  check_device(cuda::moments_statistics(
-                   {pointer<int64_t>(sum), pointer<int32_t>(low), pointer<int32_t>(high)}, count,
-                   pixels, pointer<float>(mean), pointer<float>(out_low), pointer<float>(out_high),
-                   stream_at(stream)),
-               "subset_conv2d");
 }
 
 void subset_decode_packed(Address packed, int64_t n, int64_t c, int64_t pixels, int bits,
@@ -313,7 +320,6 @@ void bind_cuda(py::module_& m) {
   m.def("gemm", &gemm);
   m.def("tensor_conv", &tensor_conv);
   m.def("subset_tables", &subset_tables);
-  m.def("moments_statistics", &moments_statistics);
   m.def("subset_decode_packed", &subset_decode_packed);
   m.def("pack_codes", &pack_codes);
   m.def("unpack_codes", &unpack_codes);

@@ -28,11 +28,24 @@ PYBIND11_MODULE(_emulated, m) {
   bindings::bind_cuda(m);
   m.def(
       "emulate",
-      [](uint64_t seed, int architecture) {
-        cuda::set_emulation({seed, architecture, architecture < 80 ? 64 << 10 : 99 << 10});
+      [](uint64_t seed, int architecture, const std::string& schedule, bool races) {
+        const int64_t shared = architecture < 80 ? 64 << 10 : 99 << 10;
+        for (int i = 0; i < cuda::kScheduleCount; ++i) {
+          if (schedule != cuda::kScheduleNames[i]) continue;
+          const auto one = static_cast<cuda::Schedule>(i);
+          return cuda::set_emulation({seed, architecture, shared, one, races});
+        }
+        throw std::invalid_argument("no schedule " + schedule);
       },
       bindings::py::arg("seed"), bindings::py::arg("architecture"),
-      "Say in what order threads run from here on, and what compute capability kernels see.");
+      bindings::py::arg("schedule") = "drawn", bindings::py::arg("races") = true,
+      "Say in what order threads run from here on, what compute capability kernels see, "
+      "and whether to look for races.");
+#if defined(PTQSR_FINDS_RACES)
+  m.attr("finds_races") = true;
+#else
+  m.attr("finds_races") = false;
+#endif
   m.def("architecture", [] { return cuda::emulation().architecture; });
   m.def("reverse", &bindings::reverse);
 }

@@ -21,6 +21,30 @@ DEVICE float from_ordered(int32_t bits) {
   return value;
 }
 
+// By all threads of all blocks, after what they added: the last block makes mean, low and high of
+// `count` channels of `pixels` values each.
+template <int kThreads>
+DEVICE void finish_moments(const Moments& m, int32_t* is_last, int64_t blocks, int64_t count,
+                           int64_t pixels) {
+  fence();
+  synchronize();
+  if (thread() == 0) *is_last = atomic_add(m.blocks, 1) == static_cast<int32_t>(blocks) - 1;
+  synchronize();
+  if (*is_last == 0) return;
+  fence();
+  for (int64_t i = thread(); i < count; i += kThreads) {
+    const float low = from_ordered(load_shared_by_blocks(m.low + i));
+    const float high = from_ordered(load_shared_by_blocks(m.high + i));
+    const auto sum = static_cast<double>(load_shared_by_blocks(m.sum + i));
+    const auto mean =
+        static_cast<float>(sum * static_cast<double>(kMomentsUnit) / static_cast<double>(pixels));
+    const bool sound = low > -INFINITY && high < INFINITY;
+    m.mean[i] = sound ? (low == high ? low : mean) : NAN;
+    m.least[i] = sound ? low : NAN;
+    m.most[i] = sound ? high : NAN;
+  }
+}
+
 // Of some values.
 struct Seen {
   float sum = 0, low = INFINITY, high = -INFINITY;

@@ -11,9 +11,8 @@
 //   };
 //   return launch<Scale>({blocks}, shared_bytes, stream, Scale::Args{x, y, count});
 //
-// A kernel allocates nothing and does not wait for the host; it has only trivial types, for a
-// thread on the host may end without its destructors. Operations of a warp are made by all of the
-// 32 lanes together.
+// A kernel allocates nothing and does not wait for the host. Operations of a warp are made by all
+// of the 32 lanes together.
 #pragma once
 
 #include <stdint.h>

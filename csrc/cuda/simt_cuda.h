@@ -74,6 +74,15 @@ template <class T>
 DEVICE void atomic_max(T* to, T value) {
   atomicMax(to, value);
 }
+// What stood there.
+DEVICE int32_t atomic_add(int32_t* to, int32_t value) { return atomicAdd(to, value); }
+// What this thread has written is there for all before what it writes next.
+DEVICE void fence() { __threadfence(); }
+// Of what other blocks write.
+DEVICE int32_t load_shared_by_blocks(const int32_t* from) { return __ldcg(from); }
+DEVICE int64_t load_shared_by_blocks(const int64_t* from) {
+  return __ldcg(reinterpret_cast<const long long*>(from));
+}
 DEVICE void atomic_add(int64_t* to, int64_t value) {
   atomicAdd(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(value));
 }
@@ -127,6 +136,13 @@ DEVICE BFloat from_float<BFloat>(float value) {
   return __float2bfloat16_rn(value);
 }
 DEVICE int32_t round_to_int(float value) { return __float2int_rn(value); }
+// Of values within 2^22, by the rounding of an addition: conversions take four times as long.
+DEVICE int32_t floor_to_int(float value) {
+  return __float_as_int(__fadd_rd(value, 0x1.8p23f)) - 0x4B400000;
+}
+DEVICE int32_t ceil_to_int(float value) {
+  return __float_as_int(__fadd_ru(value, 0x1.8p23f)) - 0x4B400000;
+}
 DEVICE int64_t round_to_int64(float value) { return __float2ll_rn(value); }
 
 // ---- tensor cores

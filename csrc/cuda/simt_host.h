@@ -1,6 +1,6 @@
 // simt.h on the host, for tests: every thread of a block is a fiber, which runs until it waits. Who
-// goes on next is drawn from a seed, as is the order of blocks and when copies arrive, and shared
-// memory begins as noise: what works by luck on a GPU fails here.
+// goes on next is drawn from a seed, as is how evenly warps go on, the order of blocks and when
+// copies arrive, and shared memory begins as noise: what works by luck on a GPU fails here.
 #pragma once
 
 #include <math.h>
@@ -12,15 +12,32 @@
 #define DEVICE inline
 #define HOST_DEVICE inline
 #define UNROLL
+// What reads no shared memory but its registers, or does so atomically: see emulated/races.h.
+#define UNWATCHED __attribute__((no_sanitize("thread")))
 
 namespace ptqsr::cuda {
 
 // ---- the machine
 
+// How warps go on between two barriers of the whole block. Where they keep step, none is ever more
+// than a step ahead of the others, however these are shuffled: an index that is reused too early
+// shows only where one runs far ahead, as on a GPU it may.
+enum class Schedule {
+  drawn,       // one of the others, anew after every barrier
+  even,        // all go one step, then all the next
+  one_ahead,   // one warp runs as far as it can, then the others evenly
+  one_late,    // one warp runs when no other can
+  last_first,  // a warp runs when none of a higher number can
+};
+constexpr int kScheduleCount = 5;
+constexpr const char* kScheduleNames[] = {"drawn", "even", "one_ahead", "one_late", "last_first"};
+
 struct Emulation {
   uint64_t seed = 1;
   int architecture = 80;            // compute capability that kernels see
   int64_t shared_limit = 99 << 10;  // bytes that a block may ask for
+  Schedule schedule = Schedule::drawn;
+  bool find_races = true;  // where this build can: see emulated/races.h
 };
 // What the next launches of this thread of the host run on.
 void set_emulation(const Emulation& emulation);
@@ -45,8 +62,10 @@ const Place& place();
 void meet_block();
 // Waits for `threads` threads of the block in all to come to barrier `number`.
 void meet_some(int number, int threads);
-// Waits for the other lanes of the warp, who do the same `what`; then the last to come calls
-// `together` with what each lane brought.
+// Waits for the other lanes of the warp; memory is in order then.
+void meet_lanes();
+// Waits for the other lanes of the warp, who do the same: `what` and `together` are theirs too.
+// Then the last to come calls `together` with what each lane brought.
 void meet_warp(const char* what, void* mine, void (*together)(void* const (&lanes)[kWarp]));
 
 void copy_ahead(void* to, const void* from, bool there);
@@ -74,23 +93,22 @@ inline void trap() { host::fail("trap"); }
 
 inline void synchronize() { host::meet_block(); }
 inline void synchronize_some(int number, int threads) { host::meet_some(number, threads); }
-inline void synchronize_warp() {
-  int nothing = 0;
-  host::meet_warp("synchronize_warp", &nothing, [](void* const(&)[kWarp]) {});
-}
+inline void synchronize_warp() { host::meet_lanes(); }
 
 inline unsigned char* shared_memory() { return host::place().shared; }
 
 // ---- exchange within a warp
 
+namespace host {
+
 template <class T>
-T shuffle(T value, int from) {
+T shuffle(const char* what, T value, int from) {
   struct Mine {
     T value;
     int from;
     T result;
   } mine{value, from % kWarp, value};
-  host::meet_warp("shuffle", &mine, [](void* const(&lanes)[kWarp]) {
+  meet_warp(what, &mine, [](void* const(&lanes)[kWarp]) {
     for (void* one : lanes) {
       auto* m = static_cast<Mine*>(one);
       m->result = static_cast<Mine*>(lanes[m->from])->value;
@@ -98,9 +116,16 @@ T shuffle(T value, int from) {
   });
   return mine.result;
 }
+
+}  // namespace host
+
+template <class T>
+T shuffle(T value, int from) {
+  return host::shuffle("shuffle", value, from);
+}
 template <class T>
 T shuffle_xor(T value, int mask) {
-  return shuffle(value, lane() ^ mask);
+  return host::shuffle("shuffle_xor", value, lane() ^ mask);
 }
 inline uint32_t ballot(bool value) {
   struct Mine {
@@ -124,14 +149,24 @@ T load_once(const T* from) {
   return *from;
 }
 template <class T>
-void atomic_min(T* to, T value) {
+UNWATCHED inline void atomic_min(T* to, T value) {
   if (value < *to) *to = value;
 }
 template <class T>
-void atomic_max(T* to, T value) {
+UNWATCHED inline void atomic_max(T* to, T value) {
   if (value > *to) *to = value;
 }
-inline void atomic_add(int64_t* to, int64_t value) {
+UNWATCHED inline int32_t atomic_add(int32_t* to, int32_t value) {
+  const int32_t before = *to;
+  *to = before + value;
+  return before;
+}
+inline void fence() {}
+template <class T>
+UNWATCHED T load_shared_by_blocks(const T* from) {
+  return *from;
+}
+UNWATCHED inline void atomic_add(int64_t* to, int64_t value) {
   *to = static_cast<int64_t>(static_cast<uint64_t>(*to) + static_cast<uint64_t>(value));
 }
 inline void copy_ahead(void* to, const void* from, bool there) {
@@ -199,7 +234,9 @@ inline int32_t round_to_int(float value) {
   return value < -0x1p31f ? INT32_MIN : static_cast<int32_t>(nearbyintf(value));
 }
 
-// The same of int64.
+inline int32_t floor_to_int(float value) { return static_cast<int32_t>(floorf(value)); }
+inline int32_t ceil_to_int(float value) { return static_cast<int32_t>(ceilf(value)); }
+// round_to_int, of int64.
 inline int64_t round_to_int64(float value) {
   if (value != value) return 0;
   if (value >= 0x1p63f) return INT64_MAX;
@@ -229,7 +266,7 @@ namespace host {
 
 // Element k of the operands in a register, of 8 or 4 bits.
 template <int kBits, bool kSigned>
-int32_t element(uint32_t word, int k) {
+UNWATCHED int32_t element(uint32_t word, int k) {
   const auto bits = static_cast<int32_t>(word << (32 - kBits - k * kBits));
   return kSigned ? bits >> (32 - kBits)
                  : static_cast<int32_t>(static_cast<uint32_t>(bits) >> (32 - kBits));
@@ -244,8 +281,8 @@ void mma(int32_t* c, const uint32_t* a, const uint32_t* b) {
     int32_t* c;
     const uint32_t *a, *b;
   } mine{c, a, b};
-  meet_warp("mma", &mine, [](void* const(&lanes)[kWarp]) {
-    const auto at = [&](int l) { return static_cast<Mine*>(lanes[l]); };
+  meet_warp("mma", &mine, [](void* const(&lanes)[kWarp]) UNWATCHED {
+    const auto at = [&](int l) UNWATCHED { return static_cast<Mine*>(lanes[l]); };
     for (int l = 0; l < kWarp; ++l) {
       for (int i = 0; i < kRows / 4; ++i) {
         const int row = l / 4, column = l % 4 * 2 + i % 2, half = i / 2;

@@ -11,9 +11,10 @@ namespace ptqsr::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kPlanePart = 8192;   // values of a plane that a block takes
-constexpr int kPixelsPerThread = 16;   // channels_last
-constexpr int64_t kTables = 40 << 10;  // bytes of shared memory, at most
+constexpr int64_t kPlanePart = 8192;       // values of a plane that a block takes
+constexpr int kPixelsPerThread = 16;       // channels_last
+constexpr int64_t kTables = 40 << 10;      // bytes: so many channels does a block take
+constexpr int64_t kMostTables = 64 << 10;  // what every processor gives a block
 
 // The threshold between two points: half-integers, those <= 0 one float lower (0: -2^-126), so that
 // u > t sends ties to the smaller magnitude, and at 0 to the positive point.
@@ -178,19 +179,20 @@ Status map(const SubsetMap& args, typename To::Result* out, Stream stream) {
       args.x,      out, args.points, args.mean,        args.scale, s.c, s.pixels,
       args.levels, 0,   1,           args.denominator, 1,          1};
   if (s.layout == Layout::nchw) {
+    const int64_t shared = Tables::bytes(1, args.levels);
+    if (shared > kMostTables) return Status::not_taken;
     a.parts = (s.pixels + kPlanePart - 1) / kPlanePart;
-    return launch<OfPlanes<T, To, kWhole>>({s.n * s.c * a.parts}, Tables::bytes(1, args.levels),
-                                           stream, a);
+    return launch<OfPlanes<T, To, kWhole>>({s.n * s.c * a.parts}, shared, stream, a);
   }
   const Mesh mesh(s.c, values_in_16<T>, kThreads, kTables / Tables::bytes(1, args.levels));
+  const int64_t shared = Tables::bytes(mesh.columns * values_in_16<T>, args.levels);
+  if (shared > kMostTables) return Status::not_taken;
   const int64_t pixels = static_cast<int64_t>(mesh.rows) * kPixelsPerThread;
   a.parts = (s.pixels + pixels - 1) / pixels;
   a.slices = mesh.slices;
   a.columns = mesh.columns;
   a.rows = mesh.rows;
-  return launch<OfPixels<T, To, kWhole>>({s.n * a.parts * mesh.slices},
-                                         Tables::bytes(mesh.columns * values_in_16<T>, args.levels),
-                                         stream, a);
+  return launch<OfPixels<T, To, kWhole>>({s.n * a.parts * mesh.slices}, shared, stream, a);
 }
 
 template <class T, template <class> class To>

@@ -14,12 +14,14 @@
 //   8.0 and newer                    copied ahead into the other of two halos
 //   7.5, or place for one halo only  its first kHeld pieces of 16 bytes a thread by registers
 //   9.0, 4 bits                      the same, taken apart on the way
+//   float16 that becomes points      the same, encoded on the way
 //
 // Codes stand for level = code + lowest, and outside the picture a level is 0: there a halo has the
 // code -lowest. What lowest adds is the same for all pixels then, and where sums begin.
 #include "cuda/border.h"
 #include "cuda/mma.h"
 #include "cuda/moments.h"
+#include "cuda/points.h"
 #include "cuda/simt.h"
 #include "cuda/vector.h"
 
@@ -39,7 +41,8 @@ struct Args {
   int blocks;     // of kN output channels, of a group
   bool resident;  // the weights of all rounds are kept
   int halos;      // of a team
-  bool vectors;   // runs of results may be stored 16 bytes at a time
+  int block_rows;
+  bool vectors;  // runs of results may be stored 16 bytes at a time
 };
 
 struct Tile {
@@ -48,14 +51,28 @@ struct Tile {
 
 DEVICE float rectified(float y) { return y > 0 || y != y ? y : 0.0f; }
 
-template <Operand kA, bool kApart, int kRow, int kTeams, int kRows>
+// How codes lie in memory.
+enum class Source {
+  operands,  // as tensor cores take them
+  apart,     // of 4 bits, which become bytes
+  halves,    // not at all: float16, which becomes points
+};
+
+template <Operand kA, Source kSource, int kRow, int kTeams, int kRows>
 struct Convolve {
+  static constexpr bool kApart = kSource == Source::apart, kEncodes = kSource == Source::halves;
   static constexpr int kThreads = kTeams * kTeam;
   static constexpr int kTile = kTeamWarps * kRows;  // rows of output pixels
   static constexpr int kTapBytes = kN * kRow;
   static constexpr Operand kOperand = !kApart ? kA : kA == Operand::u4 ? Operand::u8 : Operand::s8;
   // Of a pixel, in memory: what becomes a row.
   static constexpr int kStep = kApart ? kRow / 2 : kRow, kPieces = kStep / 16;
+  static constexpr bool kAhead = kSource == Source::operands;
+  // Of memory, what becomes a piece.
+  struct Held {
+    Sixteen parts[kEncodes ? 2 : 1];
+    bool there;
+  };
   // Signed codes are points of subsets, whose next layer asks for statistics.
   static constexpr bool kMoments = kA == Operand::s8;
   using Args = cuda::Args;
@@ -80,7 +97,8 @@ struct Convolve {
   const unsigned char* all_weights;
   Sixteen outside;
   int places[kHeld];  // row << 16 | column of the pieces held
-  Sixteen held[kHeld];
+  Held held[kHeld];
+  Points points;
 
   DEVICE static int team() { return thread() / kTeam; }
   DEVICE static int in_team() { return thread() % kTeam; }
@@ -91,7 +109,13 @@ struct Convolve {
   DEVICE int pieces() const { return args.halo_rows * args.halo_columns * kPieces; }
   DEVICE int round_bytes() const { return v.kh * v.kw * kTapBytes; }
 
-  DEVICE explicit Convolve(const Args& given) : args(given), v(given.conv) {
+  DEVICE unsigned char* after_halos() const {
+    return shared_memory() + (args.resident ? args.rounds : 1) * round_bytes() +
+           kTeams * args.halos * halo_bytes();
+  }
+
+  DEVICE explicit Convolve(const Args& given)
+      : args(given), v(given.conv), points(after_halos(), kEncodes ? given.conv.group_bytes : 1) {
     const int row = static_cast<int>(block_y());
     block = row % args.blocks;
     group = row / args.blocks % v.groups;
@@ -124,13 +148,18 @@ struct Convolve {
   DEVICE void work() {
     const int step = static_cast<int>(blocks_x()) * kTeams;
     const int first = static_cast<int>(block_x()) * kTeams + team();
-    const bool ahead = architecture() >= 80 && !kApart && args.halos == 2;
+    const bool ahead = architecture() >= 80 && kAhead && args.halos == 2;
     // All teams do as many steps, for they meet where weights change.
     const int turns = (args.items - static_cast<int>(block_x()) * kTeams + step - 1) / step;
     Sums sums;
     RunningMoments moments;
     if (args.resident) load_weights(0, args.rounds);
     begin(ahead, first, 0, halo);
+    if (kEncodes) {
+      points.fill(v.subset, first_sample, v.group_bytes * v.groups, group * v.group_bytes,
+                  v.group_bytes, kThreads);
+      synchronize();
+    }
     copies_wait<0>();
     end(ahead, first, 0);
     if (args.resident) synchronize();
@@ -158,7 +187,14 @@ struct Convolve {
       }
       store(item, live, sums, moments);
     }
-    if (kMoments && v.moments.sum != nullptr) publish(moments);
+    if (kMoments && v.moments.sum != nullptr) {
+      publish(moments);
+      synchronize();  // all have done with the weights, where the flag comes to lie
+      const int64_t blocks = blocks_x() * args.block_rows;
+      const int64_t pixels = static_cast<int64_t>(v.out_h) * v.out_w * v.shuffle * v.shuffle;
+      finish_moments<kThreads>(v.moments, reinterpret_cast<int32_t*>(weights), blocks,
+                               static_cast<int64_t>(v.n) * pixel, pixels);
+    }
   }
 
   // ---- to shared memory
@@ -186,7 +222,8 @@ struct Convolve {
     const int x = tile.x * v.stride_w - v.padding_w + column;
     const int at = round * kStep + piece * 16;
     if (y < 0 || y >= v.h || x < 0 || x >= v.w || at >= v.group_bytes) return nullptr;
-    return v.x + (((tile.sample * v.h + y) * v.w + x) * v.bytes + group * v.group_bytes + at);
+    const int offset = ((tile.sample * v.h + y) * v.w + x) * v.bytes + group * v.group_bytes + at;
+    return v.x + (kEncodes ? 2 * static_cast<int64_t>(offset) : offset);
   }
   DEVICE const unsigned char* source_held(const Tile& tile, int round, int i) const {
     return source(tile, round, places[i] >> 16, places[i] & 0xFFFF, in_team() % kPieces);
@@ -195,19 +232,38 @@ struct Convolve {
     const int pixel = i / kPieces;
     return source(tile, round, pixel / args.halo_columns, pixel % args.halo_columns, i % kPieces);
   }
-  DEVICE Sixteen fetch(const unsigned char* from) const {
-    return from != nullptr ? *reinterpret_cast<const Sixteen*>(from) : outside;
-  }
-  DEVICE static void put(unsigned char* to, int i, const Sixteen& codes) {
-    if constexpr (kApart) {
-      store_apart(to, i / kPieces, i % kPieces, codes);
-    } else {
-      *reinterpret_cast<Sixteen*>(to + slab_offset<kRow>(i / kPieces, i % kPieces)) = codes;
+  DEVICE Held fetch(const unsigned char* from) const {
+    Held found{{}, from != nullptr};
+    UNROLL
+    for (size_t i = 0; i < sizeof found.parts / 16; ++i) {
+      found.parts[i] = found.there ? reinterpret_cast<const Sixteen*>(from)[i] : outside;
     }
+    return found;
+  }
+  DEVICE void put(unsigned char* to, int i, int round, const Held& found) const {
+    const int row = i / kPieces, piece = i % kPieces;
+    if constexpr (kApart) {
+      store_apart(to, row, piece, found.parts[0]);
+    } else {
+      *reinterpret_cast<Sixteen*>(to + slab_offset<kRow>(row, piece)) =
+          kEncodes && found.there ? encoded(found, round * kStep + piece * 16) : found.parts[0];
+    }
+  }
+  DEVICE Sixteen encoded(const Held& found, int channel) const {
+    Sixteen codes{};
+    if constexpr (kEncodes) {
+      Half values[16];
+      memcpy(values, found.parts, sizeof values);
+      UNROLL
+      for (int i = 0; i < 16; ++i) {
+        codes.words[i / 4] |= points.find(to_float(values[i]), channel + i) << 8 * (i % 4);
+      }
+    }
+    return codes;
   }
   DEVICE void copy(unsigned char* to, int i, const unsigned char* from) const {
     if (from == nullptr) {
-      put(to, i, outside);
+      put(to, i, 0, {{outside}, false});
     } else {
       copy_ahead(to + slab_offset<kRow>(i / kPieces, i % kPieces), from, true);
     }
@@ -223,13 +279,13 @@ struct Convolve {
         const int number = in_team() + i * kTeam;
         if (number >= count) continue;
         const unsigned char* from = source_held(tile, round, i);
-        if constexpr (kApart) {
-          held[i] = fetch(from);
-        } else {
+        if constexpr (kAhead) {
           ahead ? copy(to, number, from) : void(held[i] = fetch(from));
+        } else {
+          held[i] = fetch(from);
         }
       }
-      if (ahead) {
+      if (kAhead && ahead) {
         for (int i = in_team() + kHeld * kTeam; i < count; i += kTeam) {
           copy(to, i, source(tile, round, i));
         }
@@ -243,12 +299,12 @@ struct Convolve {
     const int count = pieces();
     UNROLL
     for (int i = 0; i < kHeld; ++i) {
-      if (in_team() + i * kTeam < count) put(halo, in_team() + i * kTeam, held[i]);
+      if (in_team() + i * kTeam < count) put(halo, in_team() + i * kTeam, round, held[i]);
     }
     if (count <= kHeld * kTeam) return;
     const Tile tile = tile_of(item);
     for (int i = in_team() + kHeld * kTeam; i < count; i += kTeam) {
-      put(halo, i, fetch(source(tile, round, i)));
+      put(halo, i, round, fetch(source(tile, round, i)));
     }
   }
 
@@ -479,9 +535,9 @@ bool in_vectors(const TensorConv& v) {
   return fits(v.y, v.output) && (v.residual == nullptr || fits(v.residual, v.residual_storage));
 }
 
-template <Operand kA, bool kApart, int kRow, int kTeams, int kRows>
+template <Operand kA, Source kSource, int kRow, int kTeams, int kRows>
 Status convolve(const TensorConv& v, Stream stream) {
-  using Kernel = Convolve<kA, kApart, kRow, kTeams, kRows>;
+  using Kernel = Convolve<kA, kSource, kRow, kTeams, kRows>;
   Args args{};
   args.conv = v;
   args.tiles_x = (v.out_w + kWidth - 1) / kWidth;
@@ -502,10 +558,11 @@ Status convolve(const TensorConv& v, Stream stream) {
   const auto fits = [&](bool resident, int halos) {
     args.resident = resident;
     args.halos = halos;
-    shared = round * (resident ? args.rounds : 1) + halo * halos;
+    shared = round * (resident ? args.rounds : 1) + halo * halos +
+             (Kernel::kEncodes ? Points::bytes(v.group_bytes) : 0);
     return shared <= device.shared_limit;
   };
-  const bool two = device.capability >= 80 && !kApart;
+  const bool two = device.capability >= 80 && Kernel::kAhead;
   if (!(two && fits(true, 2)) && !fits(true, 1) && !(two && fits(false, 2)) && !fits(false, 1)) {
     return Status::not_taken;
   }
@@ -513,15 +570,16 @@ Status convolve(const TensorConv& v, Stream stream) {
   const Status status = resident_blocks<Kernel>(shared, &room);
   if (status != Status::ok) return status;
   const int64_t rows = static_cast<int64_t>(parted ? v.n : 1) * v.groups * args.blocks;
+  args.block_rows = static_cast<int>(rows);
   const int64_t most = (args.items + kTeams - 1) / kTeams, each = (room + rows - 1) / rows;
   return launch<Kernel>({most < each ? most : each, rows}, shared, stream, args);
 }
 
 // Two teams, or where shared memory does not hold their halos one with small tiles.
-template <Operand kA, bool kApart, int kRow>
+template <Operand kA, Source kSource, int kRow>
 Status convolve(const TensorConv& v, Stream stream) {
-  const Status two = convolve<kA, kApart, kRow, 2, 2>(v, stream);
-  return two == Status::not_taken ? convolve<kA, kApart, kRow, 1, 1>(v, stream) : two;
+  const Status two = convolve<kA, kSource, kRow, 2, 2>(v, stream);
+  return two == Status::not_taken ? convolve<kA, kSource, kRow, 1, 1>(v, stream) : two;
 }
 
 }  // namespace
@@ -530,13 +588,17 @@ Status tensor_conv(const TensorConv& v, Stream stream) {
   const int64_t in = static_cast<int64_t>(v.n) * v.h * v.w,
                 out = static_cast<int64_t>(v.n) * v.out_h * v.out_w;
   if (in * v.bytes > kMaxElements || out * v.o > kMaxElements) return Status::too_large;
-  if (v.bits == 8) {
-    return v.is_signed ? convolve<Operand::s8, false, 64>(v, stream)
-                       : convolve<Operand::u8, false, 64>(v, stream);
+  if (v.encodes) {
+    if (v.subset.levels > Points::kMost || v.n * v.group_bytes == 0) return Status::not_taken;
+    return convolve<Operand::s8, Source::halves, 64>(v, stream);
   }
-  if (v.apart) return convolve<Operand::u4, true, 64>(v, stream);
-  return v.row == 32 ? convolve<Operand::u4, false, 32>(v, stream)
-                     : convolve<Operand::u4, false, 64>(v, stream);
+  if (v.bits == 8) {
+    return v.is_signed ? convolve<Operand::s8, Source::operands, 64>(v, stream)
+                       : convolve<Operand::u8, Source::operands, 64>(v, stream);
+  }
+  if (v.apart) return convolve<Operand::u4, Source::apart, 64>(v, stream);
+  return v.row == 32 ? convolve<Operand::u4, Source::operands, 32>(v, stream)
+                     : convolve<Operand::u4, Source::operands, 64>(v, stream);
 }
 
 }  // namespace ptqsr::cuda

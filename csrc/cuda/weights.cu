@@ -98,6 +98,7 @@ struct Tables {
         a.moments.sum[at] = 0;
         a.moments.low[at] = INT32_MAX;
         a.moments.high[at] = INT32_MIN;
+        if (at == 0) *a.moments.blocks = 0;
       }
     }
     pack(a, sample, entry, &folded);
@@ -151,26 +152,6 @@ struct Tables {
   }
 };
 
-struct Statistics {
-  static constexpr int kThreads = cuda::kThreads;
-  struct Args {
-    Moments moments;
-    int64_t count, pixels;
-    float *mean, *low, *high;
-  };
-  DEVICE static void run(const Args& a) {
-    const int64_t i = block_x() * kThreads + thread();
-    if (i >= a.count) return;
-    const float low = from_ordered(a.moments.low[i]), high = from_ordered(a.moments.high[i]);
-    const double sum = static_cast<double>(a.moments.sum[i]) * static_cast<double>(kMomentsUnit);
-    const auto mean = static_cast<float>(sum / static_cast<double>(a.pixels));
-    const bool sound = low > -INFINITY && high < INFINITY;
-    a.mean[i] = sound ? (low == high ? low : mean) : NAN;
-    a.low[i] = sound ? low : NAN;
-    a.high[i] = sound ? high : NAN;
-  }
-};
-
 }  // namespace
 
 Status refold_weights(const Refold& args, Stream stream) {
@@ -185,12 +166,6 @@ Status subset_tables(const SubsetTables& args, Stream stream) {
   const Refold& f = args.fold;
   if (f.n * f.o * (f.c / f.groups) * f.taps > kMaxElements) return Status::too_large;
   return launch<Tables>({f.n * args.channels}, Tables::shared_bytes(f.taps), stream, args);
-}
-
-Status moments_statistics(const Moments& moments, int64_t count, int64_t pixels, float* mean,
-                          float* low, float* high, Stream stream) {
-  return launch<Statistics>({(count + kThreads - 1) / kThreads}, 0, stream,
-                            {moments, count, pixels, mean, low, high});
 }
 
 }  // namespace ptqsr::cuda

@@ -21,6 +21,7 @@ from ptqsr.ops.cuda.limits import LIMITS, WITHOUT_KERNEL
 OPERATIONS = (
     *("subset_fake_quant", "subset_encode", "subset_conv2d"),
     *("uniform_fake_quant", "uniform_encode", "uniform_conv2d"),
+    "channel_histogram",
 )
 
 

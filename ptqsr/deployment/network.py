@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import nn
 
+from ptqsr import native
+from ptqsr.deployment.graphs import Graphs
 from ptqsr.deployment.program import Program, program
 from ptqsr.deployment.store import Store
 from ptqsr.errors import PtqsrError
@@ -26,10 +29,17 @@ class DeployedNetwork(SRNetwork):
     """A quantized network that runs in integers. `plan` says what of it, and how.
 
     `store` holds its constants and float layers; a program carries out the Plan of one method.
+    Pictures and what it gives are float32, on its device. On a GPU a shape that comes again is
+    recorded as a CUDA graph, at most `graphs` of them; several threads and streams may use it.
     """
 
     def __init__(
-        self, network: SRNetwork, plan: Plan, store: nn.Module, programs: Mapping[str, Program]
+        self,
+        network: SRNetwork,
+        plan: Plan,
+        store: nn.Module,
+        programs: Mapping[str, Program],
+        graphs: int = 0,
     ) -> None:
         super().__init__(scale=network.scale, colours=network.colours)
         self.architecture = network.architecture  # type: ignore[misc]
@@ -39,16 +49,52 @@ class DeployedNetwork(SRNetwork):
         self.plan = plan
         self.store = store
         self._programs = dict(programs)
+        self._graphs = Graphs(graphs)
+        self._tensors: list[torch.Tensor] | None = None  # all that the programs read
+        self.register_load_state_dict_post_hook(DeployedNetwork._forget)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the enlarged picture: both halves as one, so that fusion crosses them."""
-        return self._programs["forward"](self.store, x)
+        return self._run("forward", x)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        return self._programs["features"](self.store, x)
+        return self._run("features", x)
 
     def reconstruct(self, x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        return self._programs["reconstruct"](self.store, x, features)
+        return self._run("reconstruct", x, features)
+
+    def _run(self, method: str, *inputs: torch.Tensor) -> torch.Tensor:
+        if not self._records(inputs):
+            return self._eager(method, *inputs)
+        if self._tensors is None:
+            self._tensors = [*self.parameters(), *self.buffers()]
+        # A recording has what was made of weights: none is replayed after these have changed.
+        version = sum(0 if t.is_inference() else t._version for t in self._tensors)
+        function = partial(self._eager, method)
+        return self._graphs.run((method, version), function, inputs)
+
+    def _eager(self, method: str, *inputs: torch.Tensor) -> torch.Tensor:
+        given = [x.to(self.plan.floats) for x in inputs]
+        return self._programs[method](self.store, *given).to(inputs[0].dtype)
+
+    def _records(self, inputs: tuple[torch.Tensor, ...]) -> bool:
+        """Return whether work on inputs may become a CUDA graph, and is not becoming one."""
+        return (
+            self._graphs.limit > 0
+            and all(x.is_cuda and not x.requires_grad for x in inputs)
+            and not torch.compiler.is_compiling()
+            and not torch.cuda.is_current_stream_capturing()
+        )
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> DeployedNetwork:
+        self._forget()
+        super()._apply(fn, recurse)
+        return self
+
+    def _forget(self, *_: object) -> None:
+        """Forget recordings: tensors have been moved or loaded."""
+        self._graphs.clear()
+        self._tensors = None
 
 
 # Within inference mode nothing can be traced.
@@ -57,8 +103,12 @@ def deploy(
     network: SRNetwork,
     device: str | torch.device = "cpu",
     between: torch.dtype | None = None,
+    graphs: int = 8,
 ) -> DeployedNetwork:
     """Return a calibrated network as one that runs in integers; it stays as it is.
+
+    device: the CPU, or a GPU, where layers that stay floating point compute in float16, and all
+    that layers give each other is float16 too.
 
     between: how numbers are stored that only integer convolutions read. torch.float16 halves the
     memory that is read and written. It keeps 11 bits of numbers from 6e-5 on, fewer of smaller
@@ -67,26 +117,54 @@ def deploy(
 
     A network whose steps cannot be traced gets integer convolutions in the places of its quantized
     ones, and a warning says so. Layers that have no integer form stay simulated in floating point;
-    `.plan` and `ptqsr info` name them. Raises PtqsrError for a network that is not quantized or of
-    which no layer has an integer form, and for other devices than the CPU.
+    `.plan` and `ptqsr info` name them.
+
+    graphs: of how many shapes of pictures CUDA graphs are kept, each with the memory that the
+    network takes; 0 for none.
+
+    Raises PtqsrError for a network that is not quantized or of which no layer has an integer form,
+    and for a device without kernels, with the reason.
     """
-    if torch.device(device).type != "cpu":
-        raise PtqsrError(f"device {device}: deployed networks run on the CPU; CUDA comes later")
+    device = _usable(device)
     _check_between(between)
     ours = _deployable(network)
     store = Store()
+    floats = torch.float32 if device.type == "cpu" else torch.float16
     try:
-        plans = plan_methods(ours, between)
+        plans = plan_methods(ours, between, floats)
     except PtqsrError as reason:
         log.warning(
             "the network cannot be traced (%s): its quantized convolutions run in integers one by "
             "one, nothing is fused",
             reason,
         )
-        return _drop_in(ours, str(reason))
+        return _drop_in(ours, str(reason), graphs).to(device)
     _check_integers(plans["forward"])
     programs = {method: program(plan, store) for method, plan in plans.items()}
-    return DeployedNetwork(ours, plans["forward"], store, programs).eval()
+    return DeployedNetwork(ours, plans["forward"], store, programs, graphs).eval().to(device)
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    """Return a device on which integer convolutions have kernels; raises PtqsrError for others."""
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise PtqsrError(f"device {device}: no such device; give cpu, cuda or cuda:1") from None
+    if found.type == "cpu":
+        return found
+    if found.type != "cuda":
+        raise PtqsrError(f"device {device}: deployed networks run on cpu or cuda")
+    if not torch.cuda.is_available():
+        why = native.describe().cuda_problem
+        why = why or "this PyTorch has no CUDA, or finds no GPU (nvidia-smi shows what there is)"
+        raise PtqsrError(f"device {device}: {why}")
+    number = torch.cuda.current_device() if found.index is None else found.index
+    if number >= torch.cuda.device_count():
+        raise PtqsrError(f"device {device}: there are {torch.cuda.device_count()} GPUs, from 0 on")
+    major, minor = torch.cuda.get_device_capability(number)
+    if problem := native.cuda_problem(10 * major + minor):
+        raise PtqsrError(f"device {device}: {problem}")
+    return torch.device("cuda", number)
 
 
 @torch.inference_mode(False)
@@ -100,10 +178,14 @@ def plan(network: SRNetwork, between: torch.dtype | None = None) -> Plan:
         return _drop_in_plan(ours, str(reason))
 
 
-def plan_methods(network: SRNetwork, between: torch.dtype | None = None) -> dict[str, Plan]:
+def plan_methods(
+    network: SRNetwork, between: torch.dtype | None = None, floats: torch.dtype = torch.float32
+) -> dict[str, Plan]:
     """Return the Plan of each of a network's methods, which share their tensors."""
     as_integers = lru_cache(maxsize=None)(integer_conv)
-    return {method: lower(trace(network, method), as_integers, between) for method in METHODS}
+    return {
+        method: lower(trace(network, method), as_integers, between, floats) for method in METHODS
+    }
 
 
 def _check_between(between: torch.dtype | None) -> None:
@@ -112,7 +194,7 @@ def _check_between(between: torch.dtype | None) -> None:
 
 
 def _deployable(network: SRNetwork) -> SRNetwork:
-    """Return a copy that may be changed, for running on the CPU."""
+    """Return a copy that may be changed, on the CPU."""
     check_network(network)
     if isinstance(network, DeployedNetwork):
         raise PtqsrError("the network is deployed already")
@@ -153,10 +235,10 @@ def _drop_ins(network: SRNetwork) -> list[DropIn]:
 
 
 def _drop_in_plan(network: SRNetwork, reason: str) -> Plan:
-    return Plan(("x",), tuple(_drop_ins(network)), "y", reason)
+    return Plan(("x",), tuple(_drop_ins(network)), "y", reason=reason)
 
 
-def _drop_in(network: SRNetwork, reason: str) -> DeployedNetwork:
+def _drop_in(network: SRNetwork, reason: str, graphs: int) -> DeployedNetwork:
     made = _drop_in_plan(network, reason)
     swaps: dict[nn.Module, nn.Module] = {
         network.get_submodule(record.layer): QuantConv2d(record.conv)
@@ -169,7 +251,7 @@ def _drop_in(network: SRNetwork, reason: str) -> DeployedNetwork:
         "features": _features,
         "reconstruct": _reconstruct,
     }
-    return DeployedNetwork(network, made, network, programs).eval()
+    return DeployedNetwork(network, made, network, programs, graphs).eval()
 
 
 def _forward(network: SRNetwork, x: torch.Tensor) -> torch.Tensor:

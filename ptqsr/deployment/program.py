@@ -27,7 +27,7 @@ from ptqsr.lowering import (
     Statistics,
     statistics_of,
 )
-from ptqsr.modules import SubsetCodes
+from ptqsr.modules import FakeQuantConv2d, SubsetCodes
 
 # Takes the store, then what the Plan's inputs are.
 Program = Callable[..., torch.Tensor]
@@ -65,12 +65,21 @@ class _Writer:
 
     @write.register
     def _(self, record: Float) -> None:
-        node = self.graph.node_copy(record.node, lambda given: self.made[given.name])
+        given = {node.name: self.made[node.name] for node in record.node.all_input_nodes}
+        # A simulated layer has parameters that are float32, whatever is around it.
+        simulated = isinstance(record.module, FakeQuantConv2d)
+        apart = simulated and self.plan.floats != torch.float32
+        if apart:
+            given = {name: self._cast(x, torch.float32) for name, x in given.items()}
+        node = self.graph.node_copy(record.node, lambda node: given[node.name])
         if record.module is not None:
-            node.target = self.store.layer(record.module, str(node.target))
+            dtype = None if simulated else self.plan.floats
+            node.target = self.store.layer(record.module, str(node.target), dtype)
         elif record.tensor is not None:
-            node.target = self.store.constant(record.tensor, str(node.target))
-        self.made[record.name] = node
+            tensor = record.tensor
+            tensor = tensor.to(self.plan.floats) if tensor.is_floating_point() else tensor
+            node.target = self.store.constant(tensor, str(node.target))
+        self.made[record.name] = self._cast(node, self.plan.floats) if apart else node
 
     @write.register
     def _(self, record: Statistics) -> None:
@@ -160,6 +169,9 @@ class _Writer:
         if name not in self.constants:
             self.constants[name] = self.graph.create_node("get_attr", name)
         return self.constants[name]
+
+    def _cast(self, node: fx.Node, dtype: torch.dtype) -> fx.Node:
+        return self.graph.call_method("to", (node, dtype))
 
     def _unpack(self, node: fx.Node, count: int) -> tuple[fx.Node, ...]:
         return tuple(self.graph.call_function(operator.getitem, (node, i)) for i in range(count))

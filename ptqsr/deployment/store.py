@@ -25,12 +25,12 @@ class Store(nn.Module):
             self.register_buffer(self._names[key], data.clone())
         return self._names[key]
 
-    def layer(self, module: nn.Module, hint: str) -> str:
-        """Return the name of a module."""
+    def layer(self, module: nn.Module, hint: str, dtype: torch.dtype | None = None) -> str:
+        """Return the name of a module, whose parameters become `dtype` if that is not None."""
         if module not in self._names:
             self._names[module] = self._free(hint)
             # Integer convolutions give channels_last; a float layer must not turn that round.
-            self.add_module(self._names[module], _channels_last(module))
+            self.add_module(self._names[module], _channels_last(module).to(dtype=dtype))
         return self._names[module]
 
     def _free(self, hint: str) -> str:

@@ -25,22 +25,27 @@ from ptqsr.lowering.trace import Traced
 from ptqsr.modules import Codes, SubsetCodes
 
 
-def lower(traced: Traced, as_integers: AsIntegers, between: torch.dtype | None = None) -> Plan:
+def lower(
+    traced: Traced,
+    as_integers: AsIntegers,
+    between: torch.dtype | None = None,
+    floats: torch.dtype = torch.float32,
+) -> Plan:
     """Return the Plan of a traced network.
 
     between: what numbers are stored as that only integer convolutions read; None: float16 if
     subset convolutions make them, whose weights are rounded anyway, and float32 if static ones do,
-    which compute what is simulated. Raises PtqsrError where the network gives something else than
-    one tensor.
+    which compute what is simulated. floats: what all else is stored as and computed in. Raises
+    PtqsrError where the network gives something else than one tensor.
     """
-    return _Lowering(Analysis(traced, as_integers), between).plan()
+    return _Lowering(Analysis(traced, as_integers), between, floats).plan()
 
 
 class _Lowering:
     """Writes the records, each after what it needs."""
 
-    def __init__(self, found: Analysis, between: torch.dtype | None) -> None:
-        self.found, self.between = found, between
+    def __init__(self, found: Analysis, between: torch.dtype | None, floats: torch.dtype) -> None:
+        self.found, self.between, self.floats = found, between, floats
         self.records: list[Record] = []
         self.made: dict[object, str] = {}  # what was emitted on the way, and its name
 
@@ -57,7 +62,8 @@ class _Lowering:
                 self._float(node)
         if not isinstance(output, fx.Node):
             raise PtqsrError("the network gives something else than one tensor")
-        return Plan(tuple(inputs), tuple(_alive(self.records, output.name)), output.name)
+        records = tuple(_alive(self.records, output.name))
+        return Plan(tuple(inputs), records, output.name, self.floats)
 
     def _float(self, node: fx.Node) -> None:
         traced = self.found.traced
@@ -97,9 +103,11 @@ class _Lowering:
         if last in self.found.coded:
             return torch.uint8
         if last not in self.found.between:
-            return torch.float32
+            return self.floats
         if self.between is not None:
             return self.between
+        if self.floats == torch.float16:
+            return torch.float16
         codes = self.found.convs[self.found.fusions[last].node].codes
         return torch.float16 if isinstance(codes, SubsetCodes) else torch.float32
 

@@ -177,12 +177,14 @@ Record = Float | Statistics | Normalise | Encode | Convolve | DropIn
 class Plan:
     """The steps in order. `output`: the tensor that the network returns.
 
-    `reason`: why the network could not be traced; then the records are single layers.
+    `floats`: what PyTorch's own steps compute in, and what they are given is stored as. `reason`:
+    why the network could not be traced; then the records are single layers.
     """
 
     inputs: tuple[str, ...]
     records: tuple[Record, ...]
     output: str
+    floats: torch.dtype = torch.float32
     reason: str | None = None
 
     def __repr__(self) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
+
 import pytest
 import torch
 
 from ptqsr import ops
+from ptqsr.ops.cuda import subset as cuda
 from ptqsr.ops.reference import subset as reference
 
 from .conftest import Emulated, OnGpu
@@ -144,6 +148,35 @@ def test_values_on_thresholds(kernels: Kernels, layout: torch.memory_format) -> 
     assert torch.equal(k, reference.subset_encode(x, p, D, mean, scale))
     packed = kernels.subset_encode_packed(x, p, D, mean, scale, 4)
     assert torch.equal(packed, reference.subset_encode_packed(x, p, D, mean, scale, 4))
+
+
+def test_more_points_than_shared_memory_holds(
+    kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are found by the reference, with one warning for each such number."""
+    monkeypatch.setattr(
+        cuda, "_warn_of_the_reference", cache(cuda._warn_of_the_reference.__wrapped__)
+    )
+    nonnegative, d = torch.tensor([True, False, False]), 9000
+    for layout, dtype, levels, beyond in (
+        (torch.contiguous_format, torch.float32, 4000, False),
+        (torch.contiguous_format, torch.float32, 8191, True),
+        (torch.channels_last, torch.float32, 2000, False),
+        (torch.channels_last, torch.float16, 1001, False),
+        (torch.channels_last, torch.float16, 1100, True),
+        (torch.channels_last, torch.bfloat16, 2000, True),
+    ):
+        x = tensor((2, 3, 7, 6), dtype, layout)
+        p = torch.arange(levels).repeat(3, 1).int() * 2 - levels + torch.arange(3).view(3, 1).int()
+        for is_new in (True, False):
+            kernels.emulate(levels, 75 if is_new else 80)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                y, mean, scale = kernels.subset_fake_quant(x, p, nonnegative, d)
+            warned = [str(w.message) for w in caught if "points in a channel" in str(w.message)]
+            assert len(warned) == (beyond and is_new)
+            expected = reference.quantize_given(x.float(), p, d, mean, scale).to(dtype)
+            assert y.dtype == dtype and torch.equal(y, expected) and y.stride() == x.stride()
 
 
 def test_addresses_that_are_not_aligned(kernels: Kernels) -> None:

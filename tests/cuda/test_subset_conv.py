@@ -183,3 +183,32 @@ def test_without_bias(kernels: Kernels) -> None:
     given = arguments(CASES[0])
     given[7] = None
     check(kernels, given)
+
+
+@on_every_processor
+@pytest.mark.parametrize("levels", [2, 3, 8, 15, 16, 17])
+def test_points_found_on_the_way(kernels: Kernels, levels: int, architecture: int) -> None:
+    """Every half-step, where ties are, and beyond the last; 17 points have a pass of their own."""
+    kernels.emulate(levels, architecture)
+    case = Case("ties", (1, 32, 5, 88), (4, 32, 1, 1))
+    given = arguments(case, levels=levels, activation="none")
+    steps = torch.arange(-220, 220).view(1, 1, 5, 88) * 0.5
+    given[0] = [steps.expand(case.x).half().contiguous(memory_format=torch.channels_last)]
+    given[0][0][:, 5, 0, 0], given[0][0][:, 5, 0, 1] = torch.nan, -torch.inf
+    given[2] = torch.zeros(1, 32)
+    given[3] = torch.full((1, 32), float(D))
+    given[2][0, 7] = 0.25
+    given[3][0, 8:] = torch.rand(24, generator=seeded(case)) * 200
+    given[3][0, 31] = 0
+    given[5] = torch.ones_like(given[5])
+    check(kernels, given)
+
+
+@on_every_processor
+@pytest.mark.parametrize("groups", [1, 3])
+def test_many_channels_encoded_on_the_way(kernels: Kernels, groups: int, architecture: int) -> None:
+    kernels.emulate(groups, architecture)
+    weight = (9, 144 // groups, 3, 3)
+    check(
+        kernels, arguments(Case("rounds", (2, 144, 9, 17), weight, padding=(1, 1), groups=groups))
+    )

@@ -176,7 +176,7 @@ def test_info_of_gpus(
         assert f"which run nowhere here: {OLD_DRIVER}" in operations["uniform_conv2d"]
     else:
         assert figures["gpus"][0]["path"].startswith(path)
-    assert operations["subset_conv2d"].endswith("on GPUs PyTorch reference: no kernel yet")
+    assert operations["channel_histogram"].endswith("on GPUs PyTorch reference: no kernel yet")
 
 
 def test_info_lists_what_kernels_do_not_take() -> None:

@@ -39,6 +39,8 @@ Status normalisation(const NormalisationArgs& args, Stream stream);
 
 // The points of x for given statistics, as subset_encode and subset_fake_quant find them. Points
 // are taken to ascend within [-denominator, denominator]: looking would be waiting.
+// Status::not_taken where shared memory does not hold the points of as many channels as a thread
+// takes: from some 1,000 levels on.
 struct SubsetMap {
   const void* x;
   Number number;
@@ -87,13 +89,13 @@ struct Border {
 
 // Sums of what a convolution stores, as integers, which add up the same in any order; see
 // csrc/cuda/moments.h.
+// What they make is the block's that ends last: mean, low and high as channel_stats has them.
 struct Moments {
-  int64_t* sum;         // [n][c]
-  int32_t *low, *high;  // [n][c]
+  int64_t* sum;                // [n][c]
+  int32_t *low, *high;         // [n][c]
+  int32_t* blocks;             // [1]: how many have ended
+  float *mean, *least, *most;  // [n][c]
 };
-// Mean, low and high, [n * c] each, of channels of `pixels` values each, as channel_stats has them.
-Status moments_statistics(const Moments& moments, int64_t count, int64_t pixels, float* mean,
-                          float* low, float* high, Stream stream);
 
 // A convolution of codes, channels_last, by int8 or int4 weights on tensor cores, with all of the
 // epilogue of ptqsr/conv.h's QuantConv.
@@ -112,7 +114,9 @@ struct TensorConv {
   const unsigned char* x;
   int n, h, w, bytes, group_bytes, groups;
   int bits, row;
-  bool is_signed;  // codes are int8, else unsigned
+  bool is_signed;      // codes are int8, else unsigned
+  bool encodes;        // x is float16, twice as many bytes, and becomes points on the way
+  SubsetInput subset;  // of what is encoded: at most 16 points a channel
   bool apart;
   bool by_sample;  // every sample has weights, scale and bias of its own
   const unsigned char* weights;

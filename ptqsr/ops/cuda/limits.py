@@ -8,7 +8,8 @@ EVERY = "every operation"
 REFERENCE = "its PyTorch reference runs, much slower"
 NO_ERROR = "wrong results, no error: looking would be waiting (the CPU raises)"
 # On GPUs these are always their references.
-WITHOUT_KERNEL = ("subset_conv2d", "channel_histogram")
+WITHOUT_KERNEL = ("channel_histogram",)
+CONVOLUTIONS = ("subset_conv2d", "uniform_conv2d")
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,12 @@ LIMITS = (
     ),
     Limit(("uniform_conv2d",), "weights beyond int8, [-128, 127]", REFERENCE),
     Limit(
-        ("uniform_conv2d",),
+        CONVOLUTIONS,
         "weights plus a tile's halo that exceed a block's shared memory: large windows",
         REFERENCE,
     ),
     Limit(
-        ("uniform_conv2d",),
+        CONVOLUTIONS,
         "a pixel shuffle where a group's channels are not a multiple of shuffle^2",
         REFERENCE,
     ),

@@ -1,11 +1,14 @@
 """Subset quantization on GPUs.
 
 Values of tensors are not looked at: points that do not ascend give wrong codes, no error, and a
-packed index beyond the points counts as the last.
+packed index beyond the points counts as the last. More points than shared memory holds, some 1,000
+in a channel, are found by the reference.
 """
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
 from types import ModuleType
 
 import torch
@@ -160,10 +163,29 @@ def _map(
 ) -> None:
     """Write for every value its "point", the "index" of that, or the "value" it stands for."""
     points, mean, scale = points.contiguous(), mean.contiguous(), scale.contiguous()
-    module.subset_map(
+    taken = module.subset_map(
         what, x.data_ptr(), number_of(x), *_shape(x), points.data_ptr(), points.shape[1],
         denominator, mean.data_ptr(), scale.data_ptr(), out.data_ptr(), stream_of(x),
     )  # fmt: skip
+    if taken:
+        return
+    _warn_of_the_reference(points.shape[1])
+    indices = reference.codes_given(x, points, denominator, mean, scale)
+    if what == "index":
+        out.copy_(indices.permute(0, 2, 3, 1))
+        return
+    k = reference.points_of(indices, points)
+    out.copy_(k if what == "point" else reference.values_given(k, denominator, mean, scale))
+
+
+@cache
+def _warn_of_the_reference(levels: int) -> None:
+    warnings.warn(
+        f"{levels} points in a channel are more than the GPU's kernels take: PyTorch's operations "
+        "find them, slower",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _shape(x: torch.Tensor) -> tuple[int, int, int, bool]:

@@ -1,7 +1,8 @@
 """Convolutions of a universal set's points on tensor cores.
 
-Three launches: what a layer multiplies and adds for given statistics, codes of the input, the
-convolution. With statistics of a float16 result a fourth ends what the convolution added up.
+Two launches: what a layer multiplies and adds for given statistics, then the convolution, which
+encodes one float16 input on the way and gives the statistics of a float16 result. Other inputs are
+encoded, other results measured, in a pass of their own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import torch
 from ptqsr.ops.cuda.kernel import kernel, stream_of
 from ptqsr.ops.cuda.subset import channel_stats, subset_encode
 from ptqsr.ops.cuda.tensor_conv import (
+    MOMENTS,
+    PIECE,
     SLAB,
     Border,
     Layout,
@@ -27,7 +30,7 @@ from ptqsr.ops.reference import fused_conv as reference
 from ptqsr.ops.schema.checks import empty
 from ptqsr.ops.schema.fused_conv import SubsetConv, empty_statistics
 
-Statistics = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+MOST_POINTS = 16  # of csrc/cuda/points.h
 
 
 @kernel(reference.subset_conv2d)
@@ -45,13 +48,17 @@ def subset_conv2d(
     rows, columns = borders(conv)
     tables = _tables(module, conv, layout, rows, columns, moments)
     slope = None if conv.slope is None else layout.spread(conv.slope.expand(conv.sums[1]))
-    x = as_rows(_codes(module, conv), conv.groups, 8)
-    tensors = {**tables, **moments, "slope": slope}
+    x = _encoded_within(conv)
+    if x is None:
+        x = as_rows(_codes(module, conv), conv.groups, 8)
+    of_x = {"points": conv.points, "mean": conv.mean, "in_scale": conv.scale}
+    of_x = {name: tensor.contiguous() for name, tensor in of_x.items()}
+    tensors = {**tables, **moments, **of_x, "slope": slope}
     taken = launch(module, conv, layout, x, y, tensors, rows, columns)
     if not taken:
         return reference.subset_conv2d(*arguments)
     if moments:
-        return y, *_statistics(module, y, moments)
+        return y, moments["out_mean"], moments["out_low"], moments["out_high"]
     if conv.statistics:
         return y, *channel_stats(module, y)
     return y, *empty_statistics(y, False)
@@ -83,8 +90,7 @@ def _tables(
         "mean": conv.mean.contiguous(),
         "bias": None if conv.bias is None else conv.bias.contiguous(),
     }
-    empty_moments = dict.fromkeys(("moments_sum", "moments_low", "moments_high"))
-    addresses = given | made | empty_moments | moments
+    addresses = {**given, **made, **dict.fromkeys(MOMENTS), **moments}
     module.subset_tables({
         **{name: 0 if t is None else t.data_ptr() for name, t in addresses.items()},
         "shape": [
@@ -96,6 +102,20 @@ def _tables(
         "stream": stream_of(conv.mean),
     })  # fmt: skip
     return {"weights": made["weights"], "scale": made["scale"], "bias": made["terms"]}
+
+
+def _encoded_within(conv: SubsetConv) -> torch.Tensor | None:
+    """Return x as float16 rows where the convolution encodes it on the way; None elsewhere.
+
+    That is where it is one tensor of whole pieces, with no more points than its tables hold.
+    """
+    x = conv.x[0]
+    if len(conv.x) > 1 or x.dtype != torch.float16 or conv.points.shape[1] > MOST_POINTS:
+        return None
+    if x.shape[1] // conv.groups % PIECE:
+        return None
+    rows = x.permute(0, 2, 3, 1).contiguous()
+    return rows.clone() if rows.data_ptr() % PIECE else rows
 
 
 def _codes(module: ModuleType, conv: SubsetConv) -> list[torch.Tensor]:
@@ -114,19 +134,10 @@ def _codes(module: ModuleType, conv: SubsetConv) -> list[torch.Tensor]:
 
 
 def _moments(y: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return the places where a convolution adds up what it stores."""
-    dtypes = {"moments_sum": torch.int64, "moments_low": torch.int32, "moments_high": torch.int32}
-    return {name: y.new_empty(y.shape[:2], dtype=dtype) for name, dtype in dtypes.items()}
-
-
-def _statistics(
-    module: ModuleType, y: torch.Tensor, moments: dict[str, torch.Tensor]
-) -> Statistics:
-    """Return mean, low and high of a result."""
-    out = empty_statistics(y, True)
-    n, channels, height, width = y.shape
-    module.moments_statistics(
-        *(t.data_ptr() for t in moments.values()), n * channels, height * width,
-        *(t.data_ptr() for t in out), stream_of(y),
-    )  # fmt: skip
-    return out
+    """Return the places where a convolution adds up what it stores, and puts its statistics."""
+    n, channels = y.shape[:2]
+    sums = y.new_empty((n, channels), dtype=torch.int64)
+    low, high = (y.new_empty((n, channels), dtype=torch.int32) for _ in range(2))
+    blocks = y.new_empty(1, dtype=torch.int32)
+    found = (sums, low, high, blocks, *empty_statistics(y, True))
+    return dict(zip(MOMENTS, found, strict=True))

@@ -15,9 +15,13 @@ from ptqsr.ops.schema.fused_conv import SubsetConv, UniformConv
 # The enumerations and sizes of csrc/include/ptqsr/cuda.h.
 ACTIVATIONS = {"none": 0, "relu": 1, "leaky": 2}
 STORAGES = {torch.float32: 0, torch.float16: 1, torch.uint8: 2}
+MOMENTS = (
+    "moments_sum", "moments_low", "moments_high", "moments_blocks", "out_mean", "out_low",
+    "out_high",
+)  # fmt: skip
 POINTERS = (
     "x", "weights", "lowest", "total", "scale", "bias", "slope", "residual", "residual_scale",
-    "residual_lowest", "y", "out_lowest", "moments_sum", "moments_low", "moments_high",
+    "residual_lowest", "y", "out_lowest", "points", "mean", "in_scale", *MOMENTS,
 )  # fmt: skip
 BLOCK, RUN, SLAB, PIECE = 64, 16, 64, 16
 
@@ -144,7 +148,10 @@ def launch(
         ],
         "bits": layout.bits,
         "row": layout.row,
-        "is_signed": x.dtype == torch.int8,
+        "is_signed": isinstance(conv, SubsetConv),
+        "encodes": x.dtype == torch.float16,
+        "levels": conv.points.shape[1] if isinstance(conv, SubsetConv) else 0,
+        "denominator": conv.denominator if isinstance(conv, SubsetConv) else 0,
         "apart": layout.apart,
         "by_sample": isinstance(conv, SubsetConv),
         "rows": rows,
