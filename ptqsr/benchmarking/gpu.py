@@ -101,11 +101,18 @@ def fake_quantized(task: Task) -> Picture:
 
 
 def deployed(task: Task) -> Picture:
-    """The checkpoint in integers."""
+    """The checkpoint in integers, as `ptqsr.deploy` makes it: a CUDA graph from the second on."""
     return _inference(ours.deploy(ours.quantized(task), task.device), task)
 
 
+def launched(task: Task) -> Picture:
+    """The same without CUDA graphs, in which no step shows."""
+    return _inference(ours.deploy(ours.quantized(task), task.device, graphs=0), task)
+
+
 FAKE = "fake-quantized"
+# What is looked at step by step.
+STEP_BY_STEP = {"float16": float16, "deployed": launched}
 CANDIDATES: dict[str, Candidate] = {
     FLOAT: Candidate(float32, is_peer=False),
     "float32, TF32": Candidate(tf32),

@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ptqsr.benchmarking.task import Task, Unavailable
+from ptqsr.benchmarking.task import Task
 
 PASSES = 3
 # Behind so many cycles of waiting the GPU finds the next operations ready: launches do not count.
@@ -44,17 +44,13 @@ class Step:
 def steps(task: Task, candidate: str, load: Callable[[Task], Callable[[], object]]) -> list[Step]:
     """Return the steps of a candidate, in the order in which they first come.
 
-    It is loaded anew for every pass: inferences of a kind that was seen before may be CUDA graphs,
-    whose steps do not show. One pass more warms up. Raises Unavailable where `load` does, or where
-    passes differ.
+    One pass more than is counted warms up. Raises Unavailable where `load` does.
     """
     torch.set_num_threads(task.threads)
     on_gpu = torch.device(task.device).type == "cuda"
     with torch.cuda.device(task.device) if on_gpu else nullcontext():
-        passes = [_pass(load(task), on_gpu) for _ in range(PASSES + 1)][1:]
-    kinds = [[row[:2] for row in rows] for rows in passes]
-    if any(other != kinds[0] for other in kinds):
-        raise Unavailable("its steps are not the same in every pass")
+        run = load(task)
+        passes = [_pass(run, on_gpu) for _ in range(PASSES + 1)][1:]
     found: dict[tuple[str, str], list[tuple[float, int, int]]] = {}
     for several in zip(*passes, strict=True):
         operation, shape, work, size, _ = several[0]

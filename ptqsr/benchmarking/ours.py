@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -29,13 +31,13 @@ def deployed(task: Task) -> Run:
     return inference(deploy(quantized(task)), task.input(), task)
 
 
-def deploy(network: SRNetwork, device: str = "cpu") -> nn.Module:
+def deploy(network: SRNetwork, device: str = "cpu", **options: Any) -> nn.Module:
     """Return what `ptqsr.deploy` makes of a quantized network; raises Unavailable with its reason.
 
     The result is called as the network is: float32 [N, C, H, W] -> [N, C, scale H, scale W].
     """
     try:
-        module: nn.Module = ptqsr.deploy(network, device=device)
+        module: nn.Module = ptqsr.deploy(network, device=device, **options)
     except PtqsrError as error:
         raise Unavailable(str(error)) from None
     return module

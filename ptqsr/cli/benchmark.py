@@ -185,11 +185,13 @@ def _check_only(only: list[str], names: list[str]) -> None:
 def _layers(task: Task) -> list[list[Step]]:
     """Return the steps of the float network and of the deployed one, where there is one."""
     on_gpu = task.device != "cpu"
-    names = ["float16" if on_gpu else "float32", *(["deployed"] if task.checkpoint else [])]
+    on_cpu = {name: CANDIDATES[name].load for name in ("float32", "deployed")}
     found = []
-    for name in names:
+    for name, load in (gpu.STEP_BY_STEP if on_gpu else on_cpu).items():
+        if name == "deployed" and task.checkpoint is None:
+            continue
         try:
-            found.append(steps(task, name, (gpu.CANDIDATES if on_gpu else CANDIDATES)[name].load))
+            found.append(steps(task, name, load))
         except Unavailable as reason:
             stderr.print(f"--layers, {name}: not available ({reason})", soft_wrap=True)
         except (MemoryError, RuntimeError) as error:

@@ -67,10 +67,14 @@ def open_network(name: str, scale: int | None = None) -> models.SRNetwork:
     return network
 
 
-def deployed(name: str, network: models.SRNetwork, device: torch.device) -> models.SRNetwork:
-    """Return the network of that name in integers."""
+def deployed(
+    name: str, network: models.SRNetwork, device: torch.device, *, graphs: bool = True
+) -> models.SRNetwork:
+    """Return the network of that name in integers, on GPUs with CUDA graphs or without."""
     try:
-        return deployment.deploy(network, device)
+        if graphs:
+            return deployment.deploy(network, device)
+        return deployment.deploy(network, device, graphs=0)
     except PtqsrError as error:
         raise PtqsrError(f"{name}: {error}") from None
 

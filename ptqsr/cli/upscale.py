@@ -94,7 +94,10 @@ def upscale(
         stderr.print(f"{len(there)} pictures are there already, {len(jobs)} to make")
     place = use_device(device)
     network = open_network(checkpoint, scale)
-    network = deployed(checkpoint, network, place) if deploy else network.to(place)
+    if deploy:
+        # Each CUDA graph keeps memory that the limit's estimate does not know of.
+        network = deployed(checkpoint, network, place, graphs=memory is None)
+    network.to(place)
     planner = Planner(network, tile=tile, statistics=stats, memory=memory)  # type: ignore[arg-type]
     records: list[dict[str, Any]] = []
     for number, job in enumerate(jobs, 1):

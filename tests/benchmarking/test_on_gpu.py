@@ -221,8 +221,8 @@ def test_state_of_a_gpu(on_gpu: Task) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("candidate", ["float16", "deployed"])
+@pytest.mark.parametrize("candidate", gpu.STEP_BY_STEP)
 def test_steps_on_a_gpu(on_gpu: Task, candidate: str) -> None:
-    rows = steps(on_gpu, candidate, gpu.CANDIDATES[candidate].load)
+    rows = steps(on_gpu, candidate, gpu.STEP_BY_STEP[candidate])
     assert any(row.tops for row in rows) and all(row.ms > 0 for row in rows)
     assert np.isclose(sum(row.share for row in rows), 1)

@@ -282,5 +282,6 @@ def deploys(gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if gpu == "simulated":
         deploy = ptqsr.deployment.deploy
         monkeypatch.setattr(
-            "ptqsr.deployment.deploy", lambda network, device: deploy(network, "cpu").to(device)
+            "ptqsr.deployment.deploy",
+            lambda network, device, **options: deploy(network, "cpu", **options).to(device),
         )
