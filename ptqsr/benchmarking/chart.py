@@ -49,7 +49,7 @@ def write_chart(groups: Sequence[tuple[str, Sequence[Record]]], path: str | Path
             )
             text = f" {timing.median_ms:.4g} ms ({timing.ratio:.2f} x)"
             panel.text(timing.high_ms, place, text, va="center", fontsize=7)
-        labels = [f"{r.candidate}, {r.threads} thread{'s' * (r.threads > 1)}" for r in records]
+        labels = [_label(record) for record in records]
         panel.set_yticks(range(len(records)), labels, fontsize=7)
         panel.invert_yaxis()
         panel.margins(x=0.25)
@@ -58,3 +58,9 @@ def write_chart(groups: Sequence[tuple[str, Sequence[Record]]], path: str | Path
         panel.set_xlabel("ms per inference: median, quartiles; (x: time over float32's)")
     with replacing(path) as temporary:
         FigureCanvasAgg(figure).print_figure(temporary, format="png", dpi=120)
+
+
+def _label(record: Record) -> str:
+    if record.device != "cpu":
+        return record.candidate
+    return f"{record.candidate}, {record.threads} thread{'s' * (record.threads > 1)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -21,21 +23,21 @@ def float32(task: Task) -> Run:
 
 def fake_quantized(task: Task) -> Run:
     """The checkpoint simulated in floating point, as `ptqsr upscale` runs it."""
-    return inference(_quantized(task), task.input(), task)
+    return inference(quantized(task), task.input(), task)
 
 
 def deployed(task: Task) -> Run:
     """The checkpoint in integers, as `ptqsr.deploy` makes it."""
-    return inference(deploy(_quantized(task)), task.input(), task)
+    return inference(deploy(quantized(task)), task.input(), task)
 
 
-def deploy(network: SRNetwork) -> nn.Module:
+def deploy(network: SRNetwork, device: str = "cpu", **options: Any) -> nn.Module:
     """Return what `ptqsr.deploy` makes of a quantized network; raises Unavailable with its reason.
 
     The result is called as the network is: float32 [N, C, H, W] -> [N, C, scale H, scale W].
     """
     try:
-        module: nn.Module = ptqsr.deploy(network, device="cpu")
+        module: nn.Module = ptqsr.deploy(network, device=device, **options)
     except PtqsrError as error:
         raise Unavailable(str(error)) from None
     return module
@@ -53,7 +55,8 @@ def inference(module: nn.Module, x: torch.Tensor, task: Task) -> Run:
     return run
 
 
-def _quantized(task: Task) -> SRNetwork:
+def quantized(task: Task) -> SRNetwork:
+    """Return the checkpoint's network; raises Unavailable where there is none."""
     if task.checkpoint is None:
         raise Unavailable("a float network; make a checkpoint of it with `ptqsr calibrate`")
     return checkpoint.load(task.checkpoint)

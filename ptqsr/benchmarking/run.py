@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,11 @@ CANDIDATES: dict[str, Candidate] = {
 
 @dataclass(frozen=True)
 class Record:
-    """One candidate's figures; None where `unavailable` or `memory_unavailable` says why."""
+    """One candidate's figures; None where `unavailable` or `memory_unavailable` says why.
+
+    `agreement_db` (on GPUs): how far the output is above its difference to that of the reference,
+    as variances; None of a reference and where there is none.
+    """
 
     candidate: str
     height: int
@@ -54,6 +58,8 @@ class Record:
     unavailable: str | None
     peak_bytes: int | None
     memory_unavailable: str | None
+    device: str = "cpu"
+    agreement_db: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,9 +72,10 @@ def measure(
     rounds: int,
     with_peers: bool = False,
     with_memory: bool = True,
+    only: Collection[str] = (),
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> list[Record]:
-    """Return the records of all candidates, for every number of threads in turn.
+    """Return the records of all candidates, or of those named by `only`, by numbers of threads.
 
     Rounds are interleaved, after one to warm up (timer.compare); ratios are time over that of
     float32 in the same round. `rounds` is at least 3. Torch's number of threads is put back.
@@ -76,13 +83,14 @@ def measure(
     names = [
         name
         for name, candidate in CANDIDATES.items()
-        if (with_peers or not candidate.is_peer) and (task.checkpoint or _for_floats(name))
+        if (name in only if only else with_peers or not candidate.is_peer)
+        and (task.checkpoint or for_floats(name))
     ]
     before = torch.get_num_threads()
     records = []
     with tempfile.TemporaryDirectory() as folder:
         try:
-            if with_peers:
+            if with_peers or any(CANDIDATES[name].is_peer for name in names):
                 task = replace(task, onnx=peers.export(task, Path(folder)))
             for number in threads:
                 part = replace(task, threads=number)
@@ -142,6 +150,6 @@ def _measure(
     ]
 
 
-def _for_floats(name: str) -> bool:
+def for_floats(name: str) -> bool:
     """Return whether a candidate needs no checkpoint."""
     return name not in ("fake-quantized", "deployed")

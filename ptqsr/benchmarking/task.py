@@ -28,7 +28,8 @@ class Task:
 
     `checkpoint` is that of the quantized network, None for a float one; `layers` the names of the
     convolutions that are, or by the papers would be, quantized. `onnx` holds the files of the
-    exported network: float32, int8 (those layers), all (int8 in every layer).
+    exported network: float32, int8 (those layers), all (int8 in every layer). `device` is where the
+    network runs, its input lies and its output is to be.
     """
 
     architecture: str
@@ -41,6 +42,7 @@ class Task:
     batch: int = 1
     threads: int = 1
     onnx: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"
 
     def network(self) -> SRNetwork:
         """Return the float network with random weights.
@@ -56,7 +58,8 @@ class Task:
         """Return the picture, the same for every candidate: random and uniform."""
         generator = torch.Generator().manual_seed(0)
         channels = 1 if self.colours == "y" else 3
-        return torch.rand(self.batch, channels, self.height, self.width, generator=generator)
+        x = torch.rand(self.batch, channels, self.height, self.width, generator=generator)
+        return x.to(self.device)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -67,7 +70,12 @@ class Task:
 
 
 def task_of(
-    network: SRNetwork, checkpoint: str | Path | None, height: int, width: int, batch: int = 1
+    network: SRNetwork,
+    checkpoint: str | Path | None,
+    height: int,
+    width: int,
+    batch: int = 1,
+    device: str = "cpu",
 ) -> Task:
     """Return the task of a network of the zoo; `checkpoint` is where a quantized one is from."""
     layers = [n for n, m in network.named_modules() if isinstance(m, FakeQuantConv2d)]
@@ -80,4 +88,5 @@ def task_of(
         height=height,
         width=width,
         batch=batch,
+        device=device,
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shutil import which
 from statistics import median, quantiles
 from typing import Any
 
@@ -48,30 +50,38 @@ class Timing:
         )
 
 
+def wall_seconds(run: Callable[[], object]) -> float:
+    """Return how long a run takes that is done when it returns."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
 def compare(
     candidates: dict[str, Callable[[], object]],
     *,
     rounds: int = 25,
     bytes_moved: int | None = None,
     progress: Callable[[int], None] = lambda rounds_done: None,
+    seconds_of: Callable[[Callable[[], object]], float] = wall_seconds,
 ) -> list[Timing]:
     """Time the candidates in turn, every one once a round, after one warm-up round.
 
     Interleaved, since machines' clocks drift: a ratio is taken inside its round. `rounds` is at
-    least 2, for quartiles; `bytes_moved` by one run gives GB/s.
+    least 2, for quartiles; `bytes_moved` by one run gives GB/s. `seconds_of` runs and times one.
     """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     cpu: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds + 1):
         for name, run in candidates.items():
-            cpu_start, start = time.process_time(), time.perf_counter()
-            run()
-            end, cpu_end = time.perf_counter(), time.process_time()
+            cpu_start = time.process_time()
+            taken = seconds_of(run)
+            cpu_end = time.process_time()
             if number:
-                seconds[name].append(end - start)
+                seconds[name].append(taken)
                 cpu[name].append(cpu_end - cpu_start)
         progress(number)
-    first = next(iter(seconds.values()))
+    first = next(iter(seconds.values()), [])
     timings = []
     for name, times in seconds.items():
         ratios = [a / b for a, b in zip(times, first, strict=True)]
@@ -113,6 +123,16 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "command": " ".join(sys.argv),
     }
+
+
+def commit() -> str | None:
+    """Return the commit that this code is from, if it is in a repository of its own."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists() or which("git") is None:
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
 
 
 def as_json(timings: list[Timing]) -> list[dict[str, Any]]:

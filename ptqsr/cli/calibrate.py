@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from ptqsr import checkpoint, methods, models
+from ptqsr.cli.device import Device, use_device
 from ptqsr.cli.networks import Settings, hyperparameters
 from ptqsr.cli.output import (
     JsonFile,
@@ -90,6 +91,7 @@ def calibrate(
     num_images: Annotated[int, typer.Option(help="Calibration crops.")] = 32,
     patch_size: Annotated[int, typer.Option(help="Size of a crop in input pixels.")] = 48,
     seed: Annotated[int, typer.Option(help="Of crops and k-means.")] = 0,
+    device: Device = "cpu",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Checkpoint to write.")
     ] = None,
@@ -119,7 +121,8 @@ def calibrate(
         seed=seed,
         edges=edges,
     )
-    network = _network(model, scale, weights, hyperparameters(settings))
+    place = use_device(device)
+    network = _network(model, scale, weights, hyperparameters(settings)).to(place)
     model = network.architecture
     if output is None:
         name = f"{model}_x{network.scale}_{method}_w{config.weight_bits}a{config.act_bits}"
@@ -173,6 +176,7 @@ def calibrate(
             "full_precision": before.storage_bytes,
             "quantized": after.storage_bytes,
         },
+        "device": str(place),
         "calibration_seconds": round(calibration_seconds, 2),
         "seconds": round(time.perf_counter() - began, 2),
     }
@@ -208,8 +212,13 @@ def _pairs(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     if not low_resolution:
         return [downscale(crop, network.scale) for crop in crops]
+
+    def reference(crop: np.ndarray) -> np.ndarray:
+        made = to_uint8(network(to_tensor(crop).to(models.device_of(network))))[0]
+        return made.permute(1, 2, 0).cpu().numpy()
+
     with torch.no_grad():
-        return [(c, to_uint8(network(to_tensor(c)))[0].permute(1, 2, 0).numpy()) for c in crops]
+        return [(crop, reference(crop)) for crop in crops]
 
 
 def _table(figures: dict[str, Any]) -> Table:

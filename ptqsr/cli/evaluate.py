@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from ptqsr.cli.device import Device, use_device
 from ptqsr.cli.networks import Deploy, Scale, deployed, open_network
 from ptqsr.cli.output import JsonFile, bitops, check_json, parameters, progress_bar, report
 from ptqsr.evaluation import OUTPUT_SIZE, cost
@@ -30,11 +31,13 @@ def evaluate(
     ],
     scale: Scale = None,
     deploy: Deploy = False,
+    device: Device = "cpu",
     per_image: Annotated[bool, typer.Option(help="Show every picture.")] = False,
     json_file: JsonFile = None,
 ) -> None:
     """Measure PSNR and SSIM on luma, BitOPs, storage and feature bits."""
     check_json(json_file)
+    place = use_device(device)
     loaded = [(name, open_network(name, scale)) for name in networks]
     for _, network in loaded:
         for folder in data:
@@ -43,10 +46,11 @@ def evaluate(
     with progress_bar() as show:
         for name, network in loaded:
             spent = cost(network)
-            running = deployed(name, network) if deploy else network
+            running = deployed(name, network, place) if deploy else network.to(place)
             record: dict[str, Any] = {
                 "network": name,
                 "deployed": deploy,
+                "device": str(place),
                 "bitops": spent.bitops,
                 "storage": spent.storage,
                 "storage_bytes": spent.storage_bytes,

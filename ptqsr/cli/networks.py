@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from ptqsr import checkpoint, deployment, models
@@ -66,10 +67,14 @@ def open_network(name: str, scale: int | None = None) -> models.SRNetwork:
     return network
 
 
-def deployed(name: str, network: models.SRNetwork) -> models.SRNetwork:
-    """Return the network of that name in integers."""
+def deployed(
+    name: str, network: models.SRNetwork, device: torch.device, *, graphs: bool = True
+) -> models.SRNetwork:
+    """Return the network of that name in integers, on GPUs with CUDA graphs or without."""
     try:
-        return deployment.deploy(network)
+        if graphs:
+            return deployment.deploy(network, device)
+        return deployment.deploy(network, device, graphs=0)
     except PtqsrError as error:
         raise PtqsrError(f"{name}: {error}") from None
 

@@ -60,6 +60,8 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
             if not is_out_of_memory(error):
                 raise
             message, code = "out of memory; use smaller pictures, or fewer", 2
+            if on_gpu(error):
+                message = "out of memory on the GPU; use smaller pictures, or --device cpu"
         except KeyboardInterrupt:
             message, code = "interrupted; no unfinished file is left", 130
         print(f"ptqsr: {' '.join(message.split())}", file=sys.stderr)
@@ -75,6 +77,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     # memory access".
     said = any(words in text for words in ("out of memory", "allocate memory", "enough memory"))
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)
+
+
+def on_gpu(error: BaseException) -> bool:
+    """Return whether it is a GPU's memory that an error is about."""
+    return isinstance(error, RuntimeError) and "CUDA" in str(error)
 
 
 @contextmanager

@@ -14,11 +14,14 @@ from typing import Annotated, Any
 
 import typer
 
+from ptqsr import models
+from ptqsr.cli.device import Device, use_device
 from ptqsr.cli.networks import Deploy, Scale, deployed, open_network
 from ptqsr.cli.output import (
     JsonFile,
     check_json,
     is_out_of_memory,
+    on_gpu,
     progress_bar,
     stderr,
     write_json,
@@ -62,9 +65,13 @@ def upscale(
     ] = "image",
     memory: Annotated[
         str | None,
-        typer.Option(help="Limit for the whole process, as 2GB or 800MB; chooses the tile."),
+        typer.Option(
+            help="Limit for the whole process, as 2GB or 800MB, on a GPU for what the network "
+            "takes there; chooses the tile."
+        ),
     ] = None,
     deploy: Deploy = False,
+    device: Device = "cpu",
     overwrite: Annotated[bool, typer.Option(help="Replace pictures that are there.")] = False,
     skip_existing: Annotated[
         bool, typer.Option(help="Leave out pictures that are there: go on with a folder.")
@@ -85,9 +92,12 @@ def upscale(
     if skip_existing:
         jobs = [job for job in jobs if job.target not in there]
         stderr.print(f"{len(there)} pictures are there already, {len(jobs)} to make")
+    place = use_device(device)
     network = open_network(checkpoint, scale)
     if deploy:
-        network = deployed(checkpoint, network)
+        # Each CUDA graph keeps memory that the limit's estimate does not know of.
+        network = deployed(checkpoint, network, place, graphs=memory is None)
+    network.to(place)
     planner = Planner(network, tile=tile, statistics=stats, memory=memory)  # type: ignore[arg-type]
     records: list[dict[str, Any]] = []
     for number, job in enumerate(jobs, 1):
@@ -99,7 +109,11 @@ def upscale(
             if isinstance(error, PtqsrError):
                 reason = str(error)
             elif is_out_of_memory(error):
-                reason = f"{job.source}: out of memory; set --memory below what is free"
+                where = f" on {place}" if on_gpu(error) else ""
+                others = " there, or --tile, or use --device cpu" if on_gpu(error) else ""
+                reason = (
+                    f"{job.source}: out of memory{where}; set --memory below what is free{others}"
+                )
             else:
                 raise
             record = {"source": str(job.source), "error": reason}
@@ -160,6 +174,7 @@ def _one(
         "tile": plan.tile,
         "whole_features": plan.whole_features,
         "exact": plan.exact,
+        "device": str(models.device_of(network)),
         "seconds": round(seconds, 2),
     }
 

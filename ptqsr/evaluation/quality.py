@@ -69,7 +69,8 @@ def evaluate(
 
     `data` is a folder (HR/ and LR/, x<scale>/HR and x<scale>/LR, or HR pictures alone), or pairs
     of uint8 [H, W, 3] pictures (LR, HR), with a name before them if wished. The output is rounded
-    to 8 bits first; luma is not rounded. Pictures with nothing inside the border keep it. Raises
+    to 8 bits first; luma is not rounded. Pictures with nothing inside the border keep it. The
+    network runs on the device that it is on; what is compared is computed on the CPU. Raises
     PtqsrError where a pair does not fit.
     """
     check_network(model)

@@ -37,8 +37,9 @@ def calibrate(
 
     `images` are network inputs, that is, low-resolution pictures: paths, a folder, arrays
     [H, W, C] or tensors [N, C, H, W] (uint8, or float in [0, 1]), or an iterable of them. They
-    are gone through once, or twice where the method chooses points or percentiles. Raises
-    PtqsrError where an input, a weight or an activation is not usable, and names it.
+    are gone through once, or twice where the method chooses points or percentiles, on the device
+    that the network is on. Raises PtqsrError where an input, a weight or an activation is not
+    usable, and names it.
     """
     config = config or Config()
     check_network(model)

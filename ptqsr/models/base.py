@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -112,9 +113,12 @@ def evaluating(network: SRNetwork) -> Iterator[None]:
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Return where a network is: where its first parameter is, or else the CPU."""
-    parameter = next(network.parameters(), None)
-    return parameter.device if parameter is not None else torch.device("cpu")
+    """Return where a network is: where its first parameter or buffer is, or else the CPU.
+
+    Networks in integers may have no parameters.
+    """
+    tensor = next(chain(network.parameters(), network.buffers()), None)
+    return tensor.device if tensor is not None else torch.device("cpu")
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 
 from ptqsr.errors import PtqsrError
-from ptqsr.models import SRNetwork, sketch
+from ptqsr.models import SRNetwork, device_of, sketch
 from ptqsr.upscaling.probe import Extent, probe
 
 Statistics = Literal["image", "tile"]
@@ -42,7 +42,8 @@ class Plan:
     """`tile`: input pixels made at one time, None: all of them. `margin`: input pixels around them
     that are computed too. `whole_features`: only the part that enlarges goes by tiles. `exact`:
     the picture is that of the whole network, but for rounding. `peak_bytes`: an estimate for the
-    whole process, None where there is none. `convolutions`: how many `features` runs.
+    whole process, on a GPU for its tensors there, None where there is none. `convolutions`: how
+    many `features` runs.
     """
 
     tile: int | None
@@ -89,7 +90,11 @@ class Planner:
         self.network = network
         self.unknown: str | None = None  # why nothing is known of what it does
         self.sketch = sketch(network).eval()
-        self.in_use = _in_use()  # once: what a picture leaves with the allocator is used again
+        device = device_of(network)
+        # On a GPU the picture that is made, alpha and blending stay in the host's memory.
+        self.on_host = device.type == "cpu"
+        # Once: what a picture leaves with the allocator is used again.
+        self.in_use = _in_use(device)
         self.channels = 1 if network.colours == "y" else 3
 
     def plan(self, height: int, width: int) -> Plan:
@@ -161,7 +166,7 @@ class Planner:
         """Return the plan with these tiles, and its `peak_bytes`."""
         features, tail = self._probe(height, width)
         per_pixel = self.network.scale**2
-        fixed = height * width * per_pixel * BYTES_PER_OUTPUT_PIXEL + self.in_use
+        fixed = height * width * per_pixel * BYTES_PER_OUTPUT_PIXEL
         margin = tail.radius if whole_features else features.radius + tail.radius
         margin = max(margin, BICUBIC_MARGIN)
         size = (height, width) if tile is None else (tile + 2 * margin, tile + 2 * margin)
@@ -175,7 +180,7 @@ class Planner:
         exact = single or whole_features or not (features.whole_picture or tail.whole_picture)
         if not exact:
             fixed += min(size[0], height) * width * per_pixel * BYTES_PER_BLENDED_PIXEL
-        bytes_ = int(fixed + SLACK * peak)
+        bytes_ = int(self.in_use + (fixed if self.on_host else 0) + SLACK * peak)
         return Plan(tile, margin, whole_features, exact, bytes_, features.convolutions), bytes_
 
     @lru_cache(maxsize=256)  # noqa: B019 (a planner lives as long as a command)
@@ -198,8 +203,10 @@ def size(text: int | str) -> int:
     return int(float(match[1]) * UNITS[match[2]])
 
 
-def _in_use() -> int:
-    """Return the memory that this process takes already, in bytes."""
+def _in_use(device: torch.device) -> int:
+    """Return the memory that this process takes already, on a GPU by tensors there, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")

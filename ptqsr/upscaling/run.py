@@ -38,8 +38,11 @@ def upscale(
     flips a code); where it depends on statistics of the picture (DFSQ normalises every
     channel on the fly; attention) its body still sees the whole picture. `statistics` "tile" gives
     each tile statistics of its own instead, and blends the tiles: that changes the picture.
-    `memory` (for the whole process, in bytes or as "2GB") chooses a tile by an estimate. Where a
-    network of the user's own begins to enlarge is not known: it runs whole or by tiles, as one.
+    `memory` (for the whole process, in bytes or as "2GB") chooses a tile by an estimate; for a
+    network on a GPU it is that of tensors there, to which CUDA adds some 0.5 GB. Where a network of
+    the user's own begins to enlarge is not known: it runs whole or by tiles, as one.
+
+    It runs on the device that the network is on.
 
     A network on luma gets its colours by bicubic interpolation. Raises PtqsrError where the picture
     does not fit, or no way keeps to the memory limit.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 import ptqsr
+from ptqsr.benchmarking import Record, Task, measure
 from ptqsr.errors import PtqsrError
 
 from .conftest import Run
@@ -90,6 +92,64 @@ def test_threads_are_put_back(run: Run, weights: Path) -> None:
     assert torch.get_num_threads() == before
 
 
+def test_only_and_layers(run: Run, checkpoint: Path, out: Path) -> None:
+    options = ("--no-memory", "--only", "deployed", "--layers", "--json", out / "b.json")
+    result = run("benchmark", checkpoint, *QUICK, *options)
+    assert result.exit_code == 0 and result.stderr == ""
+    assert "deployed, step by step" in result.stdout and "TOP/s" in result.stdout
+    figures = json.loads((out / "b.json").read_text())
+    assert [record["candidate"] for record in figures["records"]] == ["deployed"]
+    found = {(row["candidate"], row["operation"]) for row in figures["layers"]}
+    assert {("float32", "conv2d"), ("deployed", "ptqsr.subset_conv2d")} <= found
+    assert figures["gpu"] is None and figures["machine"].keys() >= {"cpu", "commit"}
+
+
+def test_on_a_gpu(
+    run: Run, refused: Refused, checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the command makes of a GPU's records, its three sizes and its chart."""
+    pytest.importorskip("matplotlib", reason='needs pip install "ptqsr[chart]"')
+    asked = []
+
+    def measure_on_gpu(task: Task, **options: Any) -> list[Record]:
+        asked.append((task.device, task.height, task.width, task.batch, options["only"]))
+        record = measure(replace(task, device="cpu"), [1], rounds=3, with_memory=False)[0]
+        found = replace(record, device=task.device, agreement_db=51.25, peak_bytes=3 << 20)
+        return [found, replace(found, candidate="tensor", timing=None, unavailable="wrong")]
+
+    monkeypatch.setattr("ptqsr.cli.benchmark.use_device", lambda name: torch.device(name))
+    monkeypatch.setattr("ptqsr.cli.benchmark.measure_on_gpu", measure_on_gpu)
+    monkeypatch.setattr("ptqsr.cli.benchmark.gpu_state", lambda name: {"name": f"T4 {name}"})
+    monkeypatch.setattr("ptqsr.cli.benchmark.GPU_SIZES", ("8x8", "8x16"))
+    files = ("--json", out / "b.json", "--chart", out / "chart.png")
+    job = ("benchmark", checkpoint, "--device", "cuda:1", "--rounds", 3)
+    result = run(*job, "--batch", 2, "--only", "float32", *files)
+    assert result.exit_code == 0, result.output
+    assert asked == [("cuda:1", 8, size, 2, ["float32"]) for size in (8, 16)]
+    assert "51.2 dB" in result.stdout and "3.0" in result.stdout and "threads" not in result.stdout
+    assert "tensor: not available (wrong)" in result.stdout
+    figures = json.loads((out / "b.json").read_text())
+    assert figures["device"] == "cuda:1" and figures["gpu"] == {"name": "T4 cuda:1"}
+    assert [record["agreement_db"] for record in figures["records"]] == [51.25] * 4
+    assert (out / "chart.png").exists()
+    assert "--peers: is for --device cpu" in refused(*job, "--peers")
+    assert "--threads: is for --device cpu" in refused(*job, "--threads", "1,1")
+    assert "choose of float32; float32, TF32; float16;" in refused(*job, "--only", "int8")
+
+
+@pytest.mark.gpu
+def test_on_a_real_gpu(run: Run, checkpoint: Path, out: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    options = ("--only", "float32", "--only", "float16", "--only", "deployed", "--layers")
+    job = ("benchmark", checkpoint, "--device", "cuda", "--size", "64x96", "--rounds", 3)
+    result = run(*job, *options, "--json", out / "b.json")
+    assert result.exit_code == 0, result.output
+    figures = json.loads((out / "b.json").read_text())
+    assert len(figures["records"]) == 3 and all(r["timing"] for r in figures["records"])
+    assert figures["gpu"]["driver_version"] and figures["layers"]
+
+
 def test_chart(run: Run, checkpoint: Path, out: Path) -> None:
     pytest.importorskip("matplotlib", reason='needs pip install "ptqsr[chart]"')
     path = out / "chart.png"
@@ -134,6 +194,8 @@ def test_peers_that_are_missing_are_named(
         (("--threads", "9999"), "the cores there are"),
         (("--threads", "1,"), "--threads 1,: give numbers"),
         (("--device", "cuda"), "--device cuda"),
+        (("--device", "gpu"), "--device gpu: choose cpu, cuda"),
+        (("--only", "float16"), "--only float16: choose of float32; fake-quantized; deployed"),
         (("--rounds", 2), "--rounds 2"),
         (("--batch", 0), "--batch 0"),
         (("--chart", "chart.jpg"), "chart.jpg: a chart is a .png"),

@@ -104,6 +104,7 @@ def test_folder_to_folder(run: Run, pictures: Path, weights: Path, out: Path) ->
         "tile": 128,
         "whole_features": True,
         "exact": True,
+        "device": "cpu",
     }
 
 
@@ -547,7 +548,7 @@ def test_too_little_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It names the picture, what it takes, and the way out where there is one."""
-    monkeypatch.setattr("ptqsr.upscaling.plan._in_use", lambda: 10**9)
+    monkeypatch.setattr("ptqsr.upscaling.plan._in_use", lambda device: 10**9)
     job = ("upscale", picture, out / "a.png", "-c", checkpoint, "--memory", "1GB")
     line = refused(*job)
     assert f"{picture}: 56x30 pixels take about 1.01 GB, more than the limit of 1.00 GB" in line

@@ -14,6 +14,7 @@ from torch import nn
 from ptqsr import PtqsrError, models
 from ptqsr.models import SRNetwork
 from ptqsr.upscaling import Plan, Planner, upscale
+from ptqsr.upscaling.plan import BYTES_PER_OUTPUT_PIXEL
 
 from .networks import lively
 
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def nothing_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process that has loaded nothing: estimates are of the picture alone."""
-    monkeypatch.setattr("ptqsr.upscaling.plan._in_use", lambda: 0)
+    monkeypatch.setattr("ptqsr.upscaling.plan._in_use", lambda device: 0)
 
 
 # --- without a limit ---
@@ -178,10 +179,22 @@ def test_too_little_memory_for_statistics_of_the_picture(quantized: SRNetwork) -
 
 def test_what_the_process_takes_already_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     def peak(used: int) -> int:
-        monkeypatch.setattr("ptqsr.upscaling.plan._in_use", lambda: used)
+        monkeypatch.setattr("ptqsr.upscaling.plan._in_use", lambda device: used)
         return Planner(tiny_edsr()).plan(30, 40).peak_bytes
 
     assert peak(5 * 10**9) - peak(10**9) == 4 * 10**9
+
+
+def test_on_a_gpu_what_is_there_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors on that GPU, but not the picture, which is put together on the host."""
+    monkeypatch.setattr("ptqsr.upscaling.plan._in_use", lambda device: 0)
+    on_host = Planner(tiny_edsr()).plan(300, 400).peak_bytes
+    monkeypatch.undo()
+    monkeypatch.setattr("ptqsr.upscaling.plan.device_of", lambda network: torch.device("cuda", 1))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 10**9 * device.index)
+    planner = Planner(tiny_edsr())
+    made = 600 * 800 * BYTES_PER_OUTPUT_PIXEL
+    assert planner.plan(300, 400).peak_bytes == pytest.approx(10**9 + on_host - made, abs=1)
 
 
 @pytest.mark.usefixtures("nothing_in_use")
