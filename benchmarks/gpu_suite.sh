@@ -41,7 +41,7 @@ print(native.describe())'
 }
 
 run_tests() {
-  timeout "$(left 300)" python3 -m pytest -q -m gpu -p no:cacheprovider tests/cuda
+  timeout "$(left 300)" python3 -m pytest -q -m gpu -p no:cacheprovider tests
   echo "tested after $SECONDS s"
 }
 

@@ -63,6 +63,11 @@ struct Seen {
   }
 };
 
+// Number by number, so that none of the two needs an address.
+DEVICE Seen either(bool first, const Seen& a, const Seen& b) {
+  return {first ? a.sum : b.sum, first ? a.low : b.low, first ? a.high : b.high};
+}
+
 // Of both lanes whose numbers differ in `bit`, in each.
 DEVICE Seen with_other(Seen mine, const Seen& theirs, int bit) {
   mine.take(
@@ -93,9 +98,10 @@ struct RunningMoments {
       Seen two[2], one;
       UNROLL
       for (int k = 0; k < 2; ++k) {
-        two[k] = with_other(upper ? seen[k + 2] : seen[k], upper ? seen[k] : seen[k + 2], 16);
+        two[k] = with_other(either(upper, seen[k + 2], seen[k]),
+                            either(upper, seen[k], seen[k + 2]), 16);
       }
-      one = with_other(odd ? two[1] : two[0], odd ? two[0] : two[1], 8);
+      one = with_other(either(odd, two[1], two[0]), either(odd, two[0], two[1]), 8);
       one = with_other(one, one, 4);
       if (quad / 2 == (lane() >> 2 & 1)) {
         sum[quad % 2] += round_to_int64(one.sum * kMomentsInOne);

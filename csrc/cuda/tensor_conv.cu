@@ -71,7 +71,7 @@ struct Convolve {
   static constexpr bool kAhead = kSource == Source::operands;
   static constexpr int kParts = kAhead ? 1 : 2;  // pieces of memory that become one
   // Pieces by registers: of 3x3 all, but where registers are too few.
-  static constexpr int kHeld = kRow == 32 ? 3 : kSource == Source::codes ? 4 : 6;
+  static constexpr int kHeld = kRow == 32 ? 3 : kAhead ? 6 : kEncodes ? 5 : 4;
   struct Held {
     Sixteen parts[kParts];
     bool there;
