@@ -40,12 +40,12 @@ struct Args {
   TensorConv conv;
   int tiles_x, tiles_y, items;  // items: tiles that a row of blocks shares
   int halo_rows, halo_columns, rounds;
-  int blocks;     // of kN output channels, of a group
-  bool resident;  // the weights of all rounds are kept
-  int halos;      // of a team
-  int block_rows;
-  int window;    // codes that are multiplied for one result
-  bool vectors;  // runs of results may be stored 16 bytes at a time
+  int blocks;              // of kN output channels, of a group
+  bool resident;           // the weights of all rounds are kept
+  int halos;               // of a team
+  int block_rows, in_row;  // rows of blocks, one after the other; blocks that share a row's tiles
+  int window;              // codes that are multiplied for one result
+  bool vectors;            // runs of results may be stored 16 bytes at a time
 };
 
 struct Tile {
@@ -125,7 +125,7 @@ struct Convolve {
 
   DEVICE explicit Convolve(const Args& given)
       : args(given), v(given.conv), points(after_halos(), kEncodes ? given.conv.group_bytes : 1) {
-    const int row = static_cast<int>(block_y());
+    const int row = static_cast<int>(block_x()) / args.in_row;
     block = row % args.blocks;
     group = row / args.blocks % v.groups;
     first_sample = row / args.blocks / v.groups;
@@ -155,11 +155,12 @@ struct Convolve {
   }
 
   DEVICE void work() {
-    const int step = static_cast<int>(blocks_x()) * kTeams;
-    const int first = static_cast<int>(block_x()) * kTeams + team();
+    const int step = args.in_row * kTeams;
+    const int of_block = static_cast<int>(block_x()) % args.in_row * kTeams;
+    const int first = of_block + team();
     const bool ahead = architecture() >= 80 && kAhead && args.halos == 2;
     // All teams do as many steps, for they meet where weights change.
-    const int turns = (args.items - static_cast<int>(block_x()) * kTeams + step - 1) / step;
+    const int turns = (args.items - of_block + step - 1) / step;
     Sums sums;
     RunningMoments moments;
     if (args.resident) load_weights(0, args.rounds);
@@ -199,7 +200,7 @@ struct Convolve {
     if (kMoments && v.moments.sum != nullptr) {
       publish(moments);
       synchronize();  // all have done with the weights, where the flag comes to lie
-      const int64_t blocks = blocks_x() * args.block_rows;
+      const int64_t blocks = static_cast<int64_t>(args.in_row) * args.block_rows;
       const int64_t pixels = static_cast<int64_t>(v.out_h) * v.out_w * v.shuffle * v.shuffle;
       finish_moments<kThreads>(v.moments, reinterpret_cast<int32_t*>(weights), blocks,
                                static_cast<int64_t>(v.n) * pixel, pixels);
@@ -607,9 +608,12 @@ Status convolve(const TensorConv& v, Stream stream) {
   const Status status = resident_blocks<Kernel>(shared, &room);
   if (status != Status::ok) return status;
   const int64_t rows = static_cast<int64_t>(parted ? v.n : 1) * v.groups * args.blocks;
+  if (rows > INT32_MAX) return Status::too_large;
   args.block_rows = static_cast<int>(rows);
-  const int64_t most = (args.items + kTeams - 1) / kTeams, each = (room + rows - 1) / rows;
-  return launch<Kernel>({most < each ? most : each, rows}, shared, stream, args);
+  // No more than run at a time: one more would be a second turn for all.
+  const int64_t most = (args.items + kTeams - 1) / kTeams, each = room / rows;
+  args.in_row = static_cast<int>(most < each ? most : each > 1 ? each : 1);
+  return launch<Kernel>({rows * args.in_row}, shared, stream, args);
 }
 
 // Two teams, or where shared memory does not hold their halos one with small tiles.
