@@ -267,7 +267,7 @@ Status multiply(const Gemm& args, Stream stream) {
   const int size = size_of(args.epilogue.output);
   const bool vectors =
       reinterpret_cast<uintptr_t>(args.epilogue.c) % 16 == 0 && args.n * size % 16 == 0;
-  Device device;
+  Resources device;
   if (const Status status = current_device(&device); status != Status::ok) return status;
   const int stages = device.capability >= 80 ? kStages : 2;
   return launch<Multiply<kA>>(

@@ -26,16 +26,18 @@ DEVICE float from_ordered(int32_t bits) {
 template <int kThreads>
 DEVICE void finish_moments(const Moments& m, int32_t* is_last, int64_t blocks, int64_t count,
                            int64_t pixels) {
-  fence();
   synchronize();
-  if (thread() == 0) *is_last = atomic_add(m.blocks, 1) == static_cast<int32_t>(blocks) - 1;
+  if (thread() == 0) {
+    fence();
+    *is_last = atomic_add(m.blocks, 1) == static_cast<int32_t>(blocks) - 1;
+    fence();
+  }
   synchronize();
   if (*is_last == 0) return;
-  fence();
   for (int64_t i = thread(); i < count; i += kThreads) {
-    const float low = from_ordered(load_shared_by_blocks(m.low + i));
-    const float high = from_ordered(load_shared_by_blocks(m.high + i));
-    const auto sum = static_cast<double>(load_shared_by_blocks(m.sum + i));
+    const float low = from_ordered(load_of_blocks(m.low + i));
+    const float high = from_ordered(load_of_blocks(m.high + i));
+    const auto sum = static_cast<double>(load_of_blocks(m.sum + i));
     const auto mean =
         static_cast<float>(sum * static_cast<double>(kMomentsUnit) / static_cast<double>(pixels));
     const bool sound = low > -INFINITY && high < INFINITY;

@@ -16,7 +16,7 @@ Status checked(cudaError_t error) {
 
 std::string last_error() { return last_failure; }
 
-Status current_device(Device* device) {
+Status current_device(Resources* device) {
   int number = 0, major = 0, minor = 0, units = 0, shared = 0;
   cudaError_t error = cudaGetDevice(&number);
   const auto ask = [&](int* value, cudaDeviceAttr what) {

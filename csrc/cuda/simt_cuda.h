@@ -79,8 +79,8 @@ DEVICE int32_t atomic_add(int32_t* to, int32_t value) { return atomicAdd(to, val
 // What this thread has written is there for all before what it writes next.
 DEVICE void fence() { __threadfence(); }
 // Of what other blocks write.
-DEVICE int32_t load_shared_by_blocks(const int32_t* from) { return __ldcg(from); }
-DEVICE int64_t load_shared_by_blocks(const int64_t* from) {
+DEVICE int32_t load_of_blocks(const int32_t* from) { return __ldcg(from); }
+DEVICE int64_t load_of_blocks(const int64_t* from) {
   return __ldcg(reinterpret_cast<const long long*>(from));
 }
 DEVICE void atomic_add(int64_t* to, int64_t value) {
@@ -204,30 +204,34 @@ __global__ void __launch_bounds__(Kernel::kThreads, blocks_of<Kernel>)
 Status checked(cudaError_t error);
 
 // Of the device that is current.
-struct Device {
+struct Resources {
   int capability;        // as 75
   int units;             // multiprocessors
   int64_t shared_limit;  // bytes that a block may have
 };
-Status current_device(Device* device);
+Status current_device(Resources* device);
 
+// All that a block may have, so that no launch takes from another's.
 template <class Kernel>
 Status allow_shared(int64_t bytes) {
   if (bytes <= 48 * 1024) return Status::ok;
+  Resources device;
+  if (const Status status = current_device(&device); status != Status::ok) return status;
   return checked(cudaFuncSetAttribute(entry<Kernel>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                      static_cast<int>(bytes)));
+                                      static_cast<int>(device.shared_limit)));
 }
 
 // How many blocks of a kernel the device holds at a time.
 template <class Kernel>
 Status resident_blocks(int64_t shared_bytes, int64_t* blocks) {
-  Device device;
+  Resources device;
   if (const Status status = current_device(&device); status != Status::ok) return status;
   if (const Status status = allow_shared<Kernel>(shared_bytes); status != Status::ok) return status;
   int each = 0;
   const Status status = checked(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
       &each, entry<Kernel>, Kernel::kThreads, static_cast<size_t>(shared_bytes)));
   *blocks = static_cast<int64_t>(each) * device.units;
+  if (status == Status::ok && each < 1) return checked(cudaErrorLaunchOutOfResources);
   return status;
 }
 

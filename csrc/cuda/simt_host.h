@@ -163,7 +163,7 @@ UNWATCHED inline int32_t atomic_add(int32_t* to, int32_t value) {
 }
 inline void fence() {}
 template <class T>
-UNWATCHED T load_shared_by_blocks(const T* from) {
+UNWATCHED T load_of_blocks(const T* from) {
   return *from;
 }
 UNWATCHED inline void atomic_add(int64_t* to, int64_t value) {
@@ -349,11 +349,11 @@ inline void mma_16x8x64_u4(int32_t (&c)[4], const uint32_t (&a)[4], const uint32
 
 Status checked(const std::string& failure);
 
-struct Device {
+struct Resources {
   int capability, units;
   int64_t shared_limit;
 };
-inline Status current_device(Device* device) {
+inline Status current_device(Resources* device) {
   *device = {architecture(), 3, emulation().shared_limit};
   return Status::ok;
 }

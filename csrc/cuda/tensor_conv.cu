@@ -42,6 +42,7 @@ struct Args {
   int halo_rows, halo_columns, rounds;
   int blocks;              // of kN output channels, of a group
   bool resident;           // the weights of all rounds are kept
+  int tap_rows;            // of which weights are there at a time: all of a round, or one
   int halos;               // of a team
   int block_rows, in_row;  // rows of blocks, one after the other; blocks that share a row's tiles
   int window;              // codes that are multiplied for one result
@@ -112,15 +113,22 @@ struct Convolve {
   DEVICE static int team() { return thread() / kTeam; }
   DEVICE static int in_team() { return thread() % kTeam; }
   DEVICE static void meet_team() {
-    kTeams == 1 ? synchronize() : synchronize_some(1 + team(), kTeam);
+    if constexpr (kTeams == 1) {
+      synchronize();
+    } else {
+      synchronize_some(1 + team(), kTeam);
+    }
   }
   DEVICE int halo_bytes() const { return args.halo_rows * args.halo_columns * kRow; }
   DEVICE int pieces() const { return args.halo_rows * args.halo_columns * kPieces; }
   DEVICE int round_bytes() const { return v.kh * v.kw * kTapBytes; }
+  // Of weights in shared memory.
+  DEVICE int held_bytes() const {
+    return args.resident ? args.rounds * round_bytes() : args.tap_rows * v.kw * kTapBytes;
+  }
 
   DEVICE unsigned char* after_halos() const {
-    return shared_memory() + (args.resident ? args.rounds : 1) * round_bytes() +
-           kTeams * args.halos * halo_bytes();
+    return shared_memory() + held_bytes() + kTeams * args.halos * halo_bytes();
   }
 
   DEVICE explicit Convolve(const Args& given)
@@ -140,8 +148,7 @@ struct Convolve {
     from_pixel = part / f * line + part % f * pixel + group * channels + first;
     left = part < f * f ? channels - first : 0;
     weights = shared_memory();
-    halo = weights + (args.resident ? args.rounds : 1) * round_bytes() +
-           team() * args.halos * halo_bytes();
+    halo = weights + held_bytes() + team() * args.halos * halo_bytes();
     const int number = (first_sample * v.groups + group) * args.blocks + block;
     all_weights = v.weights + static_cast<int64_t>(number) * args.rounds * round_bytes();
     uint32_t code = v.lowest != nullptr ? static_cast<uint32_t>(-*v.lowest) : 0;
@@ -163,7 +170,7 @@ struct Convolve {
     const int turns = (args.items - of_block + step - 1) / step;
     Sums sums;
     RunningMoments moments;
-    if (args.resident) load_weights(0, args.rounds);
+    if (args.resident) load_weights(0, held_bytes());
     begin(ahead, first, 0, halo);
     if (kEncodes) {
       points.fill(v.subset, first_sample, v.group_bytes * v.groups, group * v.group_bytes,
@@ -178,18 +185,21 @@ struct Convolve {
       const bool live = item < args.items;
       clear(sums);
       for (int round = 0; round < args.rounds; ++round) {
-        if (!args.resident) {
-          synchronize();  // all have done with the weights that lie there
-          load_weights(round, 1);
-          copies_wait<0>();
-          synchronize();
-        }
         const bool last = round + 1 == args.rounds;
         const int next = last ? item + step : item, next_round = last ? 0 : round + 1;
         const unsigned char* now = halo + other * halo_bytes();
         if (ahead) other ^= 1;
-        begin(ahead, next, next_round, halo + other * halo_bytes());
-        if (live) add(now, weights + (args.resident ? round : 0) * round_bytes(), round, sums);
+        for (int row = 0; row < v.kh; row += args.tap_rows) {
+          const unsigned char* by = weights + (args.resident ? round * round_bytes() : 0);
+          if (!args.resident) {
+            synchronize();  // all have done with the weights that lie there
+            load_weights(round * round_bytes() + row * v.kw * kTapBytes, held_bytes());
+            copies_wait<0>();
+            synchronize();
+          }
+          if (row == 0) begin(ahead, next, next_round, halo + other * halo_bytes());
+          if (live) add(now, by, round, row, sums);
+        }
         if (!ahead) meet_team();  // all have read
         copies_wait<0>();
         end(ahead, next, next_round);
@@ -209,9 +219,9 @@ struct Convolve {
 
   // ---- to shared memory
 
-  DEVICE void load_weights(int round, int rounds) const {
-    const int count = rounds * round_bytes() / 16;
-    const unsigned char* from = all_weights + round * round_bytes();
+  DEVICE void load_weights(int first, int bytes) const {
+    const int count = bytes / 16;
+    const unsigned char* from = all_weights + first;
     for (int i = thread(); i < count; i += kThreads) {
       copy_ahead(weights + slab_offset<kRow>(i / (kRow / 16), i % (kRow / 16)), from + i * 16,
                  true);
@@ -299,7 +309,11 @@ struct Convolve {
         if (number >= count) continue;
         const unsigned char* from = source_held(tile, round, i);
         if constexpr (kAhead) {
-          ahead ? copy(to, number, from) : void(held[i] = fetch(from));
+          if (ahead) {
+            copy(to, number, from);
+          } else {
+            held[i] = fetch(from);
+          }
         } else {
           held[i] = fetch(from);
         }
@@ -356,16 +370,18 @@ struct Convolve {
     uint32_t a[kRows][4], b[kN / 16][4];
   };
 
-  DEVICE void add(const unsigned char* from, const unsigned char* by, int round, Sums& sums) const {
+  // Of the taps of some rows, from `tap_row` on, whose weights are at `by`.
+  DEVICE void add(const unsigned char* from, const unsigned char* by, int round, int tap_row,
+                  Sums& sums) const {
     const int halves = halves_of(v.group_bytes - round * kRow);
-    const int count = v.kh * v.kw * halves;
+    const int count = args.tap_rows * v.kw * halves;
     int pixels[kRows];
     UNROLL
     for (int r = 0; r < kRows; ++r) {
       const int row = (warp() % kTeamWarps * kRows + r) * v.stride_h;
       pixels[r] = row * args.halo_columns + lane() % 16 * v.stride_w;
     }
-    int kx = 0, half = 0, offset = 0;
+    int kx = 0, half = 0, offset = tap_row * v.dilation_h * args.halo_columns;
     const auto load = [&](Fragments& f) {
       UNROLL
       for (int r = 0; r < kRows; ++r) {
@@ -445,8 +461,11 @@ struct Convolve {
   template <class T>
   DEVICE void put_results(const T (&results)[kRun], int at, bool whole) const {
     T* to = static_cast<T*>(v.y) + at;
-    whole ? cuda::store<T, kRun, true>(to, results, kRun)
-          : cuda::store<T, kRun, false>(to, results, left);
+    if (whole) {
+      cuda::store<T, kRun, true>(to, results, kRun);
+    } else {
+      cuda::store<T, kRun, false>(to, results, left);
+    }
   }
 
   // What is stored of a pixel; `y` becomes it where it is float16.
@@ -569,6 +588,20 @@ bool in_vectors(const TensorConv& v) {
   return fits(v.y, v.output) && (v.residual == nullptr || fits(v.residual, v.residual_storage));
 }
 
+// How many blocks should share `turns` tiles, where there are so many rows of blocks and `room` run
+// at a time: those that end first. A block's weights take about as long as a tile.
+int blocks_in_row(int64_t turns, int64_t rows, int64_t room) {
+  int64_t best = 1, least = INT64_MAX;
+  for (int64_t each = 1; each <= turns && each <= room; ++each) {
+    const int64_t time = (rows * each + room - 1) / room * ((turns + each - 1) / each + 1);
+    if (time < least) {
+      best = each;
+      least = time;
+    }
+  }
+  return static_cast<int>(best);
+}
+
 template <Operand kA, Source kSource, int kRow, int kTeams, int kRows>
 Status convolve(const TensorConv& v, Stream stream) {
   using Kernel = Convolve<kA, kSource, kRow, kTeams, kRows>;
@@ -587,21 +620,23 @@ Status convolve(const TensorConv& v, Stream stream) {
   }
   args.blocks = v.channels / v.groups / kN;
   args.vectors = in_vectors(v);
-  Device device;
+  Resources device;
   if (const Status status = current_device(&device); status != Status::ok) return status;
   // What is best of what there is place for.
   const int64_t round = static_cast<int64_t>(v.kh) * v.kw * Kernel::kTapBytes;
   const int64_t halo = static_cast<int64_t>(args.halo_rows) * args.halo_columns * kRow * kTeams;
   int64_t shared = 0;
-  const auto fits = [&](bool resident, int halos) {
+  const auto fits = [&](bool resident, int tap_rows, int halos) {
+    if (halos > 1 && (device.capability < 80 || !Kernel::kAhead)) return false;
     args.resident = resident;
+    args.tap_rows = tap_rows;
     args.halos = halos;
-    shared = round * (resident ? args.rounds : 1) + halo * halos +
+    shared = round * (resident ? args.rounds : 1) / v.kh * tap_rows + halo * halos +
              (Kernel::kEncodes ? Points::bytes(v.group_bytes) : 0);
     return shared <= device.shared_limit;
   };
-  const bool two = device.capability >= 80 && Kernel::kAhead;
-  if (!(two && fits(true, 2)) && !fits(true, 1) && !(two && fits(false, 2)) && !fits(false, 1)) {
+  if (!fits(true, v.kh, 2) && !fits(true, v.kh, 1) && !fits(false, v.kh, 2) &&
+      !fits(false, v.kh, 1) && !fits(false, 1, 2) && !fits(false, 1, 1)) {
     return Status::not_taken;
   }
   int64_t room = 0;
@@ -610,9 +645,7 @@ Status convolve(const TensorConv& v, Stream stream) {
   const int64_t rows = static_cast<int64_t>(parted ? v.n : 1) * v.groups * args.blocks;
   if (rows > INT32_MAX) return Status::too_large;
   args.block_rows = static_cast<int>(rows);
-  // No more than run at a time: one more would be a second turn for all.
-  const int64_t most = (args.items + kTeams - 1) / kTeams, each = room / rows;
-  args.in_row = static_cast<int>(most < each ? most : each > 1 ? each : 1);
+  args.in_row = blocks_in_row((args.items + kTeams - 1) / kTeams, rows, room);
   return launch<Kernel>({rows * args.in_row}, shared, stream, args);
 }
 

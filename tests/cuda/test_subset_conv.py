@@ -93,14 +93,13 @@ LARGER = [
     Case("many channels", (1, 140, 4, 5), (70, 140, 3, 3), padding=(1, 1)),
     Case("several tiles", (1, 16, 33, 40), (8, 16, 3, 3), padding=(1, 1)),
     Case("many 1x1", (2, 130, 5, 7), (20, 130, 1, 1)),
+    Case("9x9", (1, 80, 9, 20), (4, 80, 9, 9), padding=(4, 4)),
 ]
 
 
 @on_every_processor
 @pytest.mark.parametrize("case", [*CASES, *LARGER], ids=str)
 def test_shapes(kernels: Kernels, case: Case, architecture: int) -> None:
-    if case.name == "5x3, wide padding" and architecture == 75:
-        pytest.skip("60 KiB of weights and their input are more than its shared memory holds")
     kernels.emulate(len(case.name), architecture)
     check(kernels, arguments(case))
 
@@ -109,7 +108,7 @@ def test_weights_that_shared_memory_does_not_hold_take_the_reference(
     kernels: Kernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subset_conv.reference, "subset_conv2d", expected_of)
-    check(kernels, arguments(Case("9x9", (1, 5, 9, 9), (4, 5, 9, 9), padding=(4, 4))))
+    check(kernels, arguments(Case("25x25", (1, 5, 9, 9), (4, 5, 25, 25), padding=(12, 12))))
 
 
 @pytest.mark.parametrize("statistics", [False, True])

@@ -97,6 +97,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "many channels": dict(x=(1, 140, 4, 5), weight=(70, 140, 3, 3)),
     "stride": dict(x=(1, 20, 9, 35), weight=(16, 20, 3, 3), stride=2),
     "wide stride, no padding": dict(x=(1, 16, 8, 9), weight=(5, 16, 2, 2), stride=3, padding=0),
+    "9x9": dict(x=(1, 70, 9, 20), weight=(4, 70, 9, 9), padding=4),
     "dilation": dict(x=(1, 16, 9, 11), weight=(9, 16, 3, 3), dilation=2, padding=2),
     "groups": dict(x=(1, 24, 5, 6), weight=(40, 6, 3, 3), groups=4),
     "wide padding": dict(x=(1, 16, 2, 3), weight=(4, 16, 3, 3), padding=4),
@@ -197,7 +198,7 @@ def test_what_takes_the_reference(kernels: Kernels, monkeypatch: pytest.MonkeyPa
     given[4] = given[4] * 2
     same(kernels.uniform_conv2d(*given), expected_of(*given))
     for shape in (
-        dict(x=(1, 16, 9, 9), weight=(4, 16, 9, 9), padding=4),
+        dict(x=(1, 16, 9, 9), weight=(4, 16, 25, 25), padding=12),
         dict(x=(1, 16, 4, 5), weight=(24, 8, 3, 3), groups=2, shuffle=2),
         dict(x=(1, 18, 4, 5), weight=(36, 3, 3, 3), groups=6, shuffle=2),
     ):
