@@ -58,6 +58,12 @@ def cuda_problem(capability: int) -> str | None:
     return _capability_problem(capability, native.cuda_architectures.split())
 
 
+def new_stream() -> int:
+    """Return the address of a new stream of the current GPU; 0 where there is none."""
+    native = load()
+    return 0 if native is None else int(native.new_stream())
+
+
 def _capability_problem(capability: int, architectures: list[str]) -> str | None:
     """Return why code for some architectures (as CMake names them) does not run on a GPU."""
     text = f"the GPU has compute capability {_dotted(capability)}"

@@ -182,6 +182,14 @@ bool tensor_conv(const py::dict& values) {
   v.out_lowest = pointer<const int32_t>(address("out_lowest"));
   v.out_levels = size_of(number("out_levels"));
   v.moments = moments_of(values);
+  for (const void* table : {static_cast<const void*>(v.x), static_cast<const void*>(v.weights),
+                            static_cast<const void*>(v.total), static_cast<const void*>(v.zeros),
+                            static_cast<const void*>(v.scale), static_cast<const void*>(v.bias),
+                            static_cast<const void*>(v.slope)}) {
+    if (reinterpret_cast<Address>(table) % 16 != 0) {
+      throw std::invalid_argument("a table that does not begin at a multiple of 16 bytes");
+    }
+  }
   const Status status = cuda::tensor_conv(v, stream_at(address("stream")));
   if (status == Status::not_taken) return false;
   check_device(status, "tensor_conv");

@@ -43,11 +43,20 @@ std::string cuda_problem() {
 #endif
 }
 
+std::uintptr_t new_stream() {
+#ifdef PTQSR_CUDA
+  return reinterpret_cast<std::uintptr_t>(cuda::new_stream());
+#else
+  return 0;
+#endif
+}
+
 }  // namespace
 
 void bind_device(py::module_& m) {
   m.def("query_cuda", &query_cuda);
   m.def("cuda_problem", &cuda_problem);
+  m.def("new_stream", &new_stream);
 }
 
 }  // namespace ptqsr::bindings

@@ -64,4 +64,13 @@ Query query() {
   return result;
 }
 
+void* new_stream() {
+  cudaStream_t stream = nullptr;
+  if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) != cudaSuccess) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  return stream;
+}
+
 }  // namespace ptqsr::cuda

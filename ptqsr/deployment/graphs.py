@@ -6,9 +6,12 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 import torch
+
+from ptqsr import native
 
 Function = Callable[..., torch.Tensor]
 
@@ -23,26 +26,50 @@ class Replay(Protocol):
     def __call__(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor: ...
 
 
+# Recording waits for the whole device, which nobody may do while another one is recorded.
+_recording = threading.Lock()
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """Return where recordings are made. PyTorch hands out its own streams in turn, several times:
+    what others launched on one would be recorded too."""
+    with torch.cuda.device(device):
+        address = native.new_stream()
+    return torch.cuda.ExternalStream(address, device) if address else torch.cuda.Stream(device)
+
+
 class CudaGraph:
     """What a function does on the GPU, recorded; for any thread and stream, one at a time."""
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def __init__(self, function: Function, inputs: Sequence[torch.Tensor]) -> None:
-        device = inputs[0].device
-        self._inputs = [x.clone() for x in inputs]
+        self.device = inputs[0].device
         self._lock = threading.Lock()
-        self._done = torch.cuda.Event()
-        self._graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            function(*self._inputs)  # what is made once, as packed weights, is made now
-        stream.synchronize()
-        # Other threads may go on allocating on streams of their own.
-        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-            self._output = function(*self._inputs)
+        self._inputs = [x.clone() for x in inputs]
+        with _recording, torch.cuda.device(self.device):
+            self._done = torch.cuda.Event()
+            self._graph = torch.cuda.CUDAGraph()
+            before = torch.cuda.current_stream()
+            stream = _stream(self.device)
+            stream.wait_stream(before)
+            try:
+                with torch.cuda.stream(stream):
+                    function(*self._inputs)  # what is made once, as packed weights, is made now
+                stream.synchronize()
+                # Other threads may go on allocating on streams of their own.
+                with torch.cuda.graph(
+                    self._graph, stream=stream, capture_error_mode="thread_local"
+                ):
+                    self._output = function(*self._inputs)
+            finally:
+                torch.cuda.set_stream(before)  # where ending a failed recording failed too
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def __call__(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        with self._lock, torch.cuda.device(self._output.device):
+        with self._lock, torch.cuda.device(self.device):
             stream = torch.cuda.current_stream()
             stream.wait_event(self._done)  # another stream may still be at it
             for mine, given in zip(self._inputs, inputs, strict=True):
@@ -72,6 +99,7 @@ class Graphs:
         self._lock = threading.Lock()
         self._recorded: OrderedDict[Hashable, Replay] = OrderedDict()
         self._seen: OrderedDict[Hashable, None] = OrderedDict()
+        self._refused: set[Hashable] = set()  # what could not be recorded
 
     def __len__(self) -> int:
         return len(self._recorded)
@@ -84,6 +112,7 @@ class Graphs:
         with self._lock:
             self._recorded.clear()
             self._seen.clear()
+            self._refused.clear()
 
     def run(
         self, what: Hashable, function: Function, inputs: Sequence[torch.Tensor]
@@ -100,22 +129,33 @@ class Graphs:
             if key in self._recorded:
                 self._recorded.move_to_end(key)
                 return self._recorded[key]
-            if key not in self._seen or self.limit < 1:
+            if self.limit < 1 or key in self._refused:
+                return None
+            if key not in self._seen:
                 self._seen[key] = None
                 if len(self._seen) > SHAPES_REMEMBERED:
                     self._seen.popitem(last=False)
                 return None
             while len(self._recorded) >= self.limit:
-                self._recorded.popitem(last=False)
+                # It has to come twice again: else shapes in turn would be recorded in turn.
+                old, _ = self._recorded.popitem(last=False)
+                self._seen.pop(old, None)
             try:
                 self._recorded[key] = self._record(function, inputs)
             except torch.OutOfMemoryError:
-                log.warning(
-                    "no memory to record a CUDA graph for inputs of shape %s: every step is "
-                    "launched by itself, which takes longer",
-                    tuple(inputs[0].shape),
-                )
                 self._recorded.clear()
-                del self._seen[key]
+                self._refuse(key, inputs, "there is no memory for it")
+                return None
+            except RuntimeError as error:
+                self._refuse(key, inputs, str(error).splitlines()[0])
                 return None
             return self._recorded[key]
+
+    def _refuse(self, key: Hashable, inputs: Sequence[torch.Tensor], why: str) -> None:
+        self._refused.add(key)
+        log.warning(
+            "no CUDA graph for inputs of shape %s: %s. Every step is launched by itself, which "
+            "takes longer",
+            tuple(inputs[0].shape),
+            why,
+        )

@@ -66,10 +66,11 @@ class DeployedNetwork(SRNetwork):
     def _run(self, method: str, *inputs: torch.Tensor) -> torch.Tensor:
         if not self._records(inputs):
             return self._eager(method, *inputs)
-        if self._tensors is None:
-            self._tensors = [*self.parameters(), *self.buffers()]
+        tensors = self._tensors
+        if tensors is None:
+            tensors = self._tensors = [*self.parameters(), *self.buffers()]
         # A recording has what was made of weights: none is replayed after these have changed.
-        version = sum(0 if t.is_inference() else t._version for t in self._tensors)
+        version = sum(0 if t.is_inference() else t._version for t in tensors)
         function = partial(self._eager, method)
         return self._graphs.run((method, version), function, inputs)
 
@@ -77,7 +78,9 @@ class DeployedNetwork(SRNetwork):
         run, floats = self._programs[method], self.plan.floats
         if floats == torch.float32:
             return run(self.store, *inputs)
-        return run(self.store, *(x.to(floats) for x in inputs)).to(inputs[0].dtype)
+        # Its types are its own.
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            return run(self.store, *(x.to(floats) for x in inputs)).to(inputs[0].dtype)
 
     def _records(self, inputs: tuple[torch.Tensor, ...]) -> bool:
         """Return whether work on inputs may become a CUDA graph, and is not becoming one."""

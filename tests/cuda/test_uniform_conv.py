@@ -161,6 +161,22 @@ def test_parts_that_are_encoded_here(kernels: Kernels) -> None:
     same(kernels.uniform_conv2d(*given), expected_of(*given))
 
 
+def test_tables_that_begin_anywhere(kernels: Kernels) -> None:
+    """16 bytes are read at a time: what does not begin at a multiple of them is copied."""
+    given = arguments((1, 16, 5, 6), (64, 16, 3, 3), activation="leaky")
+    for i in (5, 6, 12):
+        given[i] = torch.cat([torch.ones(1), given[i]])[1:]
+        assert given[i].data_ptr() % 16
+    same(kernels.uniform_conv2d(*given), expected_of(*given))
+
+
+def test_one_tensor_of_levels_with_several_quantizers(kernels: Kernels) -> None:
+    given = arguments((1, 16, 5, 6), (8, 16, 3, 3))
+    for turn in range(40):
+        given[1] = torch.tensor(0.01 + 0.01 * (turn % 20))
+        same(kernels.uniform_conv2d(*given), expected_of(*given))
+
+
 def test_weights_that_change(kernels: Kernels) -> None:
     given = arguments((1, 16, 5, 6), (8, 16, 3, 3))
     same(kernels.uniform_conv2d(*given), expected_of(*given))

@@ -23,6 +23,9 @@ struct Query {
 // Never throws and never launches anything on a driver that is too old for this build.
 Query query();
 
+// A stream of the device that is current, of nobody else and for good; 0 where there is none.
+void* new_stream();
+
 // Why the driver runs nothing of this build; empty where it does. Touches no device.
 std::string driver_problem();
 

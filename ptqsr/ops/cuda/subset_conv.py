@@ -20,6 +20,7 @@ from ptqsr.ops.cuda.tensor_conv import (
     SLAB,
     Border,
     Layout,
+    aligned,
     as_rows,
     borders,
     classes,
@@ -114,8 +115,7 @@ def _encoded_within(conv: SubsetConv) -> torch.Tensor | None:
         return None
     if x.shape[1] // conv.groups % PIECE:
         return None
-    rows = x.permute(0, 2, 3, 1).contiguous()
-    return rows.clone() if rows.data_ptr() % PIECE else rows
+    return aligned(x.permute(0, 2, 3, 1).contiguous())
 
 
 def _codes(module: ModuleType, conv: SubsetConv) -> list[torch.Tensor]:

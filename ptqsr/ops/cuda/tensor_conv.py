@@ -59,7 +59,7 @@ class Layout:
         """
         values = values.unflatten(0, (self.groups, self.per_place, self.places)).transpose(1, 2)
         values = padded(values, 2, RUN).flatten(1, 2)
-        return padded(values, 1, BLOCK).flatten(0, 1).contiguous()
+        return aligned(padded(values, 1, BLOCK).flatten(0, 1).contiguous())
 
     def pack(self, levels: torch.Tensor) -> torch.Tensor:
         """Return weights as the kernel reads them, of levels [O, I / groups, kh, kw]."""
@@ -80,6 +80,11 @@ def layout_of(conv: UniformConv | SubsetConv, bits: int) -> Layout | None:
         return None
     row = SLAB // 2 if bits == 4 and per_group <= SLAB else SLAB
     return Layout(conv.groups, places, kernels // conv.groups // places, bits, row)
+
+
+def aligned(x: torch.Tensor) -> torch.Tensor:
+    """Return a contiguous tensor that begins at a multiple of 16 bytes, as the kernel reads it."""
+    return x.clone() if x.data_ptr() % PIECE else x
 
 
 def borders(conv: SubsetConv) -> tuple[Border, Border]:
@@ -113,7 +118,7 @@ def as_rows(parts: list[torch.Tensor], groups: int, bits: int, zero: torch.Tenso
     if short := -x.shape[4] % (PIECE * 8 // bits):
         x = torch.cat([x, zero.to(x.dtype).expand(*x.shape[:4], short)], 4)
     x = x.flatten(3).contiguous()
-    return x.clone() if x.data_ptr() % PIECE else x
+    return aligned(x)
 
 
 def launch(

@@ -8,6 +8,8 @@ it as it was captured.
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -45,6 +47,8 @@ def uniform_conv2d(module: ModuleType, *arguments: object) -> torch.Tensor:
 
 
 Version = tuple[int, int | None] | None
+Tensors = tuple[torch.Tensor | None, ...]
+Tables = dict[str, torch.Tensor | None]
 
 
 def _version(x: torch.Tensor | None) -> Version:
@@ -52,6 +56,12 @@ def _version(x: torch.Tensor | None) -> Version:
     if x is None:
         return None
     return id(x), None if x.is_inference() else x._version
+
+
+# Of one layer, whose weights may be used with several quantizers (recursion).
+TABLES_KEPT = 16
+# Making and publishing: what others find is finished.
+_lock = threading.Lock()
 
 
 @dataclass(eq=False)
@@ -65,23 +75,30 @@ class _Layer:
     total: torch.Tensor
     zeros: torch.Tensor | None
     layout: Layout
-    _made: dict[str, torch.Tensor | None] = field(default_factory=dict)
-    _of: tuple[torch.Tensor | None, ...] = ()  # kept, so that no other tensor gets their ids
-    _versions: tuple[Version, ...] = ()
+    # By versions, with what they were made of, so that no other tensor gets the same ids.
+    _made: OrderedDict[tuple[Version, ...], tuple[Tensors, Tables]] = field(
+        default_factory=OrderedDict
+    )
 
-    def tables(self, conv: UniformConv) -> dict[str, torch.Tensor | None]:
+    def tables(self, conv: UniformConv) -> Tables:
         """Return `scale`, `bias`, `slope` and `residual_scale` of TensorConv."""
         of = (
             conv.in_step, conv.step, conv.bias, conv.slope, conv.residual_step, conv.out_step,
             None if conv.residual is None else conv.in_step,
         )  # fmt: skip
         versions = tuple(_version(t) for t in of)
-        if versions != self._versions:
-            self._made, self._of, self._versions = self._make(conv), of, versions
-            _finish(conv.levels)
-        return self._made
+        with _lock:
+            if versions not in self._made:
+                made = self._make(conv)
+                _finish(conv.levels)
+                if len(self._made) >= TABLES_KEPT:
+                    _finish_device(conv.levels)
+                    self._made.popitem(last=False)
+                self._made[versions] = of, made
+            self._made.move_to_end(versions)
+            return self._made[versions][1]
 
-    def _make(self, conv: UniformConv) -> dict[str, torch.Tensor | None]:
+    def _make(self, conv: UniformConv) -> Tables:
         spread = self.layout.spread
         one = torch.ones_like(conv.in_step)
         unit = one if conv.out_step is None else conv.out_step
@@ -102,19 +119,29 @@ def _finish(x: torch.Tensor) -> None:
         torch.cuda.current_stream(x.device).synchronize()
 
 
+def _finish_device(x: torch.Tensor) -> None:
+    """Wait for all that may still read what is forgotten now."""
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+
+
 # By the tensor of levels; then by what they are packed for.
 _layers: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def _layer(conv: UniformConv, takes_4_bits: bool) -> _Layer | None:
     """Return a layer's packed weights; None where the kernel takes none such."""
-    kept = _layers.setdefault(conv.levels, {})
     version = _version(conv.levels)
     key = conv.groups, conv.shuffle, conv.in_bits <= 4, takes_4_bits
-    if key not in kept or kept[key][0] != version:
-        kept[key] = version, _pack(conv, takes_4_bits)
-        _finish(conv.levels)
-    found: _Layer | None = kept[key][1]
+    with _lock:
+        kept = _layers.setdefault(conv.levels, {})
+        if key not in kept or kept[key][0] != version:
+            made = _pack(conv, takes_4_bits)
+            _finish(conv.levels)
+            if key in kept:
+                _finish_device(conv.levels)
+            kept[key] = version, made
+        found: _Layer | None = kept[key][1]
     return found
 
 

@@ -96,7 +96,8 @@ def _levels(conv: UniformConv) -> list[torch.Tensor]:
         if part.is_floating_point():
             part = part.to(torch.float32)
             part = uniform_encode(part, conv.in_step, conv.in_lowest, conv.in_bits)
-        elif part.numel() and int(part.max()) >= 1 << conv.in_bits:
+        # On a GPU looking would be waiting.
+        elif part.device.type == "cpu" and part.numel() and int(part.max()) >= 1 << conv.in_bits:
             raise ValueError(f"uniform_conv2d: a code of x is 2^{conv.in_bits} or more")
         found.append(part.to(torch.int32) + conv.in_lowest)
     return found
