@@ -61,6 +61,42 @@ def floors(layer: Layer, pixels: int, rate: float, size: float, bandwidth: float
     return [2 * pixels * weights / rate / 1e6, moved / bandwidth / 1e3]
 
 
+SIZES = ["180x320", "270x480", "540x960", "1080x1920"]
+
+
+def pages(gpu: Gpu) -> dict[str, list[tuple[str, float]]]:
+    """Return how `deploy` runs a whole network: by column, format and bytes a number of each layer.
+
+    DFSQ multiplies int8 and hands on float16. Codes are bytes in memory, of 4 bits too; edges have
+    8 bits.
+    """
+    body = [layer.name.startswith("body") for layer in LAYERS]
+    four = "int4" if "int4" in gpu.rates else "int8"
+    return {
+        "float16": [("float16", 2.0)] * len(LAYERS),
+        "DFSQ": [("int8", 2.0)] * len(LAYERS),
+        "int8": [("int8", 1.0)] * len(LAYERS),
+        "int4 body": [(four if within else "int8", 1.0) for within in body],
+    }
+
+
+def page(gpu: Gpu) -> list[str]:
+    """Return the table of docs/deploy-t4.md: milliseconds of a whole network, by floors."""
+    columns = pages(gpu)
+    lines = [f"| input | {', ms | '.join(columns)}, ms |", "| --- " * (1 + len(columns)) + "|"]
+    for size in SIZES:
+        height, width = map(int, size.split("x"))
+        cells = []
+        for layers in columns.values():
+            least = sum(
+                layer.count * max(floors(layer, height * width, gpu.rates[name], of, gpu.bandwidth))
+                for layer, (name, of) in zip(LAYERS, layers, strict=True)
+            )
+            cells.append(f"{least / 1e3:.1f}")
+        lines.append(f"| {size} | {' | '.join(cells)} |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="180x320", help="height x width of the input")
@@ -81,6 +117,7 @@ def main() -> None:
                 cells.append(f"{found[0]:9.1f} / {found[1]:7.1f}")
             print(f"{layer.count:>3} x {layer.name:<22}" + "".join(f"{c:>20}" for c in cells))
         print(f"{'all':<28}" + "".join(f"{us:>17.0f} us" for us in total.values()))
+    print("\nT4, the whole network, every layer quantized\n\n" + "\n".join(page(GPUS[0])))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ left() { # most, reserved
 reserved() { [[ " ${parts[*]} " == *" bench "* ]] && echo 180 || echo 5; }
 
 build() {
+  command -v nvidia-smi > /dev/null || { echo "gpu_suite.sh: no nvidia-smi, so no GPU here"; exit 2; }
   nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.max.sm --format=csv,noheader
   local architecture
   architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d .)

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ptqsr import native
 from ptqsr.deployment.graphs import Graphs
 from ptqsr.deployment.program import Program, program
 from ptqsr.deployment.store import Store
@@ -19,6 +18,7 @@ from ptqsr.errors import PtqsrError
 from ptqsr.lowering import DropIn, Float, Plan, lower, trace
 from ptqsr.models import SRNetwork, check_network
 from ptqsr.modules import FakeQuantConv2d, QuantConv2d, integer_conv, replace
+from ptqsr.ops.cuda.usable import gpu_problem
 
 METHODS = ("forward", "features", "reconstruct")
 
@@ -153,23 +153,19 @@ def _usable(device: str | torch.device) -> torch.device:
     """Return a device on which integer convolutions have kernels; raises PtqsrError for others."""
     try:
         found = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise PtqsrError(f"device {device}: no such device; give cpu, cuda or cuda:1") from None
     if found.type == "cpu":
         return found
     if found.type != "cuda":
         raise PtqsrError(f"device {device}: deployed networks run on cpu or cuda")
-    if not torch.cuda.is_available():
-        why = native.describe().cuda_problem
-        why = why or "this PyTorch has no CUDA, or finds no GPU (nvidia-smi shows what there is)"
-        raise PtqsrError(f"device {device}: {why}")
-    number = torch.cuda.current_device() if found.index is None else found.index
-    if number >= torch.cuda.device_count():
-        raise PtqsrError(f"device {device}: there are {torch.cuda.device_count()} GPUs, from 0 on")
-    major, minor = torch.cuda.get_device_capability(number)
-    if problem := native.cuda_problem(10 * major + minor):
+    number = found.index
+    if number is None:
+        number = torch.cuda.current_device() if torch.cuda.is_available() else 0
+    found = torch.device("cuda", number)
+    if problem := gpu_problem(found):
         raise PtqsrError(f"device {device}: {problem}")
-    return torch.device("cuda", number)
+    return found
 
 
 @torch.inference_mode(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,8 +51,14 @@ def refused(run: Run) -> Callable[..., str]:
 def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
     """Run a command in a process of its own."""
     command = [sys.executable, "-m", "ptqsr", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, **(pipes | options))  # type: ignore[call-overload]
+    given = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        # What runs the tests in the background ignores Ctrl-C, and children would.
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    }
+    return subprocess.Popen(command, **(given | options))  # type: ignore[call-overload]
 
 
 @pytest.fixture
