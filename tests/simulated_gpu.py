@@ -11,11 +11,19 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+try:
+    from torch.utils.backend_registration import (
+        _DummyBackendModule,
+        _setup_privateuseone_for_python_backend,
+    )
+except ImportError:  # an older PyTorch
+    _DummyBackendModule, _setup_privateuseone_for_python_backend = object, None
 
 NAME = "gpu"
 aten = torch.ops.aten
@@ -74,10 +82,22 @@ class _Function(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class _Module(_DummyBackendModule):
+    """`torch.gpu`. It draws no numbers, but other tests ask every device for its state."""
+
+    def get_rng_state(self) -> torch.Tensor:
+        return torch.empty(0, dtype=torch.uint8)
+
+    def set_rng_state(self, state: torch.Tensor) -> None:
+        pass
+
+
 @cache
 def gpu() -> torch.device:
     """Return the simulated GPU, one of PyTorch's devices from here on."""
-    _setup_privateuseone_for_python_backend(NAME)
+    if _setup_privateuseone_for_python_backend is None:
+        pytest.skip("this PyTorch has no devices that are written in Python")
+    _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
     return torch.device(NAME, 0)
 
 
