@@ -88,7 +88,15 @@ struct Tables {
     const int per_place = kernels / a.places, padded = (per_place + 15) / 16 * 16;
     const int place = entry % in_group / padded, channel = entry % in_group % padded;
     const bool there = place < a.places && channel < per_place;
-    if (!there) return pack(a, sample, entry, nullptr);
+    if (!there) {
+      // Their results are nobody's, but must be numbers: they are added up with the others.
+      const int classes = classes_of(a.rows) * classes_of(a.columns);
+      if (thread() == 0) a.scale[sample * a.channels + entry] = 0;
+      for (int k = thread(); k < classes; k += kThreads) {
+        a.terms[(static_cast<int64_t>(sample) * classes + k) * a.channels + entry] = 0;
+      }
+      return pack(a, sample, entry, nullptr);
+    }
     const int64_t o = group * kernels + channel * a.places + place;
     const Folded folded(f, sample, o);
     if (thread() == 0) {
