@@ -102,12 +102,14 @@ def calibrate(
     if num_images < 1 or patch_size < 1:
         raise PtqsrError("--num-images and --patch-size must be at least 1")
     for option, value, default, needs in (
-        ("--selector", selector, "kmeans", "dfsq"),
-        ("--universal-set", universal_set, "dfsq-107", "dfsq"),
-        ("--percentile", percentile, 1.0, "percentile"),
+        ("--selector", selector, "kmeans", ("dfsq",)),
+        ("--universal-set", universal_set, "dfsq-107", ("dfsq", "dfsq+")),
+        ("--percentile", percentile, 1.0, ("percentile",)),
     ):
-        if value != default and method != needs:
-            raise PtqsrError(f"{option} {value}: is for --method {needs}, not {method}")
+        if value != default and method not in needs:
+            raise PtqsrError(
+                f"{option} {value}: is for --method {' or '.join(needs)}, not {method}"
+            )
     config = Config(
         method=method,
         bits=bits,

@@ -33,6 +33,9 @@ class Method:
         """Return the part's quantizer."""
         raise NotImplementedError
 
+    # Whether the weights are rounded again for what their layers multiply (methods.refine).
+    refines: ClassVar[bool] = False
+
     def notice(self) -> str | None:
         """Return what a user should know about this configuration."""
         return None

@@ -26,6 +26,10 @@ class DFSQ(Method):
         self.universal_set = UniversalSet.read(rule.universal_set)
 
     @property
+    def selector(self) -> str:
+        return self.config.selector
+
+    @property
     def takes_all(self) -> bool:
         """Whether the bits are enough for the whole set: then there is nothing to choose."""
         return 1 << self.rule.act_bits >= len(self.universal_set.integers)
@@ -53,7 +57,7 @@ class DFSQ(Method):
                 statistics.centres.numpy(),
                 self.universal_set,
                 bits,
-                method=self.config.selector,
+                method=self.selector,
                 seed=self.config.seed,
                 threads=torch.get_num_threads(),
             )
@@ -73,3 +77,14 @@ class DFSQ(Method):
             f"{self.rule.act_bits} bits of {self.universal_set.name} mean {size} levels, "
             f"not {asked}: the set has no more"
         )
+
+
+class DFSQPlus(DFSQ):
+    """Our recipe on DFSQ's activations: exact points, weights rounded for what they multiply."""
+
+    name = "dfsq+"
+    refines = True
+
+    @property
+    def selector(self) -> str:
+        return "optimal"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 
 import torch
 
@@ -12,13 +13,16 @@ from ptqsr.calibration import ChannelRanges, Image, Inputs, cards, collect, read
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
-from ptqsr.methods.dfsq import DFSQ
+from ptqsr.methods.dfsq import DFSQ, DFSQPlus
+from ptqsr.methods.refine import refine
 from ptqsr.methods.uniform import MinMax, Percentile
 from ptqsr.models import SRNetwork, check_network
 from ptqsr.modules import FakeQuantConv2d, in_body, quantizable, replace
 from ptqsr.quantizers import ActivationQuantizer, QuantizedWeight, join
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (DFSQ, MinMax, Percentile)}
+METHODS: dict[str, type[Method]] = {
+    method.name: method for method in (DFSQ, DFSQPlus, MinMax, Percentile)
+}
 
 # Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -109,5 +113,8 @@ def calibrate(
             for name, conv in layers.items()
         },
     )
+    if method.refines:
+        original = copy.deepcopy(model).eval()
+        refine(network, original, list(layers), inputs, partial(progress, "weights"))
     network.calibration = config
     return network.eval()

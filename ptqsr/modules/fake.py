@@ -46,6 +46,13 @@ class FakeQuantConv2d(nn.Conv2d):
         codes, step, zero_point = self.weight_codes, self.weight_step, self.weight_zero_point
         return QuantizedWeight(codes, step, zero_point, self.weight_bits)
 
+    def set_weight(self, weight: QuantizedWeight) -> None:
+        """Take other integers of the same shape and bits."""
+        self.weight_codes.copy_(weight.codes)
+        self.weight_step.copy_(weight.step)
+        self.weight_zero_point.copy_(weight.zero_point)
+        self.weight = self.quantized_weight.dequantize()
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return self._conv_forward(self.quantizer(input), self.weight, self.bias)
 

@@ -1,6 +1,7 @@
 """Quantizers: parameters from statistics, and the mapping they define."""
 
 from ptqsr.quantizers.base import ActivationQuantizer, join
+from ptqsr.quantizers.rounding import best_grid, compensated_levels
 from ptqsr.quantizers.subset import SubsetQuantizer
 from ptqsr.quantizers.uniform import QuantizedWeight, UniformQuantizer
 
@@ -14,5 +15,7 @@ __all__ = [
     "QuantizedWeight",
     "SubsetQuantizer",
     "UniformQuantizer",
+    "best_grid",
+    "compensated_levels",
     "join",
 ]

@@ -85,11 +85,25 @@ class QuantizedWeight:
         """Quantize per output channel over [min, max] of the kernel and 0."""
         flat = weight.detach().to(torch.float32).flatten(1)
         step, lowest = grid(flat.amin(1), flat.amax(1), bits)
+        levels = torch.round(flat / step[:, None]).view(weight.shape)
+        return cls.from_levels(levels, step, lowest, bits)
+
+    @classmethod
+    def from_levels(
+        cls, levels: torch.Tensor, step: torch.Tensor, lowest: torch.Tensor, bits: int
+    ) -> QuantizedWeight:
+        """Return the weight levels * step, levels [O, I/groups, K, K] from `lowest` [O] on.
+
+        Levels beyond the 2^bits that there are become the nearest of these.
+        """
         half = 1 << (bits - 1)
         zero_point = lowest + half
-        codes = torch.round(flat / step[:, None]) - zero_point[:, None]
-        codes = codes.clamp(-half, half - 1).to(torch.int8).view(weight.shape)
-        return cls(codes, step, zero_point.to(torch.int16), bits)
+        codes = (levels - zero_point.view(-1, *(1,) * (levels.ndim - 1))).clamp(-half, half - 1)
+        return cls(codes.to(torch.int8), step, zero_point.to(torch.int16), bits)
+
+    def to(self, device: torch.device) -> QuantizedWeight:
+        codes, step, zero_point = (t.to(device) for t in (self.codes, self.step, self.zero_point))
+        return QuantizedWeight(codes, step, zero_point, self.bits)
 
     def check(self) -> None:
         """Raise ValueError where the parts do not fit each other."""

@@ -1,0 +1,74 @@
+"""Weights as integers so that outputs stay, not weights: ranges and rounding in closed form.
+
+What a convolution multiplies is known from calibration. Of rows x of its input (a window each) the
+error of an output channel is (w^ - w)^T H (w^ - w) with H = sum x x^T, and H tells which weights
+matter and which may make up for each other.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ptqsr.quantizers.uniform import grid
+
+# The range that loses least is looked for from this part of [min, max] on, in so many steps.
+NARROWEST, RANGES = 0.35, 40
+# Of the diagonal's mean: keeps H invertible where inputs are few or move together.
+DAMPING = 0.01
+
+
+def best_grid(
+    weight: torch.Tensor, bits: int, importance: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (step float32 [O], lowest level int32 [O]) of the range that loses least.
+
+    weight: [O, n]; importance: [n], of the squared error of each. The range is [min, max] with 0,
+    made narrower at both ends alike.
+    """
+    low, high = weight.amin(1).clamp(max=0), weight.amax(1).clamp(min=0)
+    step, lowest = grid(low, high, bits)
+    least = torch.full_like(low, torch.inf)
+    for part in torch.linspace(NARROWEST, 1, RANGES):
+        tried, at = grid(low * part, high * part, bits)
+        levels = torch.round(weight / tried[:, None]).clamp(*_limits(at[:, None], bits))
+        loss = ((levels * tried[:, None] - weight).square() * importance).sum(1)
+        better = loss < least
+        least = torch.where(better, loss, least)
+        step, lowest = torch.where(better, tried, step), torch.where(better, at, lowest)
+    return step, lowest
+
+
+def compensated_levels(
+    weight: torch.Tensor,
+    hessian: torch.Tensor,
+    step: torch.Tensor,
+    lowest: torch.Tensor,
+    bits: int,
+) -> torch.Tensor:
+    """Return levels, int32 [O, n]: rounded one by one, each error made up for by those to come.
+
+    weight: [O, n]; hessian: float64 [n, n], positive semidefinite; step and lowest: [O]. GPTQ
+    (Frantar et al., 2022), Eqs. 2-3 by way of a Cholesky factor, the inputs of most energy first.
+    """
+    count = len(hessian)
+    damping = DAMPING * hessian.diagonal().mean()
+    # What is never there may be anything: it makes up for nothing.
+    damped = hessian + torch.eye(count, dtype=torch.float64) * (damping if damping > 0 else 1.0)
+    order = torch.argsort(damped.diagonal(), descending=True, stable=True)
+    damped = damped[order][:, order]
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    factor = torch.linalg.cholesky(inverse, upper=True)
+    left = weight.to(torch.float64)[:, order]
+    size, limits = step.to(torch.float64), _limits(lowest, bits)
+    levels = torch.empty_like(left)
+    for i in range(count):
+        levels[:, i] = torch.round(left[:, i] / size).clamp(*limits)
+        error = (left[:, i] - levels[:, i] * size) / factor[i, i]
+        left[:, i:] -= error[:, None] * factor[i, i:]
+    back = torch.empty_like(levels)
+    back[:, order] = levels
+    return back.to(torch.int32)
+
+
+def _limits(lowest: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return lowest, lowest + (1 << bits) - 1
