@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import photograph, tiny_edsr
 
-from ptqsr import models
+from ptqsr import models, native
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -41,3 +41,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def gpu() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    if native.cuda() is None:
+        pytest.skip("this build has no CUDA kernels")

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from ptqsr import native
 from ptqsr.ops.cuda.kernel import KERNELS
 
 from .moving import Mover
@@ -103,11 +102,3 @@ def kernels(request: pytest.FixtureRequest) -> Emulated | OnGpu:
         return request.getfixturevalue("emulated")
     request.getfixturevalue("gpu")
     return OnGpu()
-
-
-@pytest.fixture
-def gpu() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU here")
-    if native.cuda() is None:
-        pytest.skip("this build has no CUDA kernels")

@@ -178,14 +178,6 @@ def test_devices_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- on a GPU
 
 
-@pytest.fixture
-def gpu() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU here")
-    if native.cuda() is None:
-        pytest.skip("this build has no CUDA kernels")
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", ["dfsq4", "minmax8", "minmax4"])
 @EVERY
