@@ -83,17 +83,13 @@ def measure_on_gpu(
         )
     found = {timing.name: timing for timing in timings}
     return [
-        Record(
-            candidate=name,
-            height=task.height,
-            width=task.width,
-            batch=task.batch,
-            threads=task.threads,
+        Record.of(
+            task,
+            name,
             timing=found.get(name),
             unavailable=why.get(name),
             peak_bytes=loaded[name].peak_bytes if name in loaded and with_memory else None,
             memory_unavailable=why.get(name, None if with_memory else "not asked for"),
-            device=task.device,
             agreement_db=loaded[name].agreement_db if name in loaded else None,
         )
         for name in names

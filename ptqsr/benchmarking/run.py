@@ -61,6 +61,12 @@ class Record:
     device: str = "cpu"
     agreement_db: float | None = None
 
+    @classmethod
+    def of(cls, task: Task, candidate: str, **figures: Any) -> Record:
+        """Return the record of a candidate on a task, with all members that the task has not."""
+        of_task = ("height", "width", "batch", "threads", "device")
+        return cls(candidate, **{name: getattr(task, name) for name in of_task}, **figures)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -135,12 +141,9 @@ def _measure(
                 why_no_peak[name] = str(reason)
             progress(f"{shape}: memory", done, len(found))
     return [
-        Record(
-            candidate=name,
-            height=task.height,
-            width=task.width,
-            batch=task.batch,
-            threads=task.threads,
+        Record.of(
+            task,
+            name,
             timing=found.get(name),
             unavailable=why.get(name),
             peak_bytes=peaks.get(name),
