@@ -28,6 +28,10 @@ def train(
     weights: Annotated[
         str | None, typer.Option(help="What to start from: bundled, official, or a weight file.")
     ] = None,
+    transfer: Annotated[
+        Path | None,
+        typer.Option(help="Start from what fits of these weights, of another scale for instance."),
+    ] = None,
     steps: Annotated[int, typer.Option(help="In all, resumed ones too.")] = DEFAULT.steps,
     batch_size: Annotated[int, typer.Option(help="Crops a step.")] = DEFAULT.batch_size,
     patch_size: Annotated[int, typer.Option(help="In input pixels.")] = DEFAULT.patch_size,
@@ -65,9 +69,16 @@ def train(
     check_json(json_file)
     if (output / "state.pt").exists() and not resume:
         raise PtqsrError(f"{output}: holds a run already; go on with --resume or name another")
+    if transfer and weights:
+        raise PtqsrError("--transfer and --weights exclude each other; give one of them")
     torch.manual_seed(seed)
+    network = models.build(model, scale=scale, weights=weights, **hyperparameters(settings))
+    if transfer and not resume:
+        fresh = models.transfer(network, transfer)
+        left = ", ".join(fresh) or "nothing"
+        stderr.print(f"Not in {transfer}, so from scratch: {left}", soft_wrap=True)
     trainer = Trainer(
-        models.build(model, scale=scale, weights=weights, **hyperparameters(settings)),
+        network,
         list_images(images),
         config,
         output,

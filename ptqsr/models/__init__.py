@@ -25,7 +25,7 @@ from ptqsr.models.base import (
 from ptqsr.models.observing import observing
 from ptqsr.models.official import SOURCES as OFFICIAL
 from ptqsr.models.registry import ARCHITECTURES, check, create, detect
-from ptqsr.models.weights import fill, read_state_dict
+from ptqsr.models.weights import fill, read_state_dict, transfer
 from ptqsr.models.wrapped import WrappedNetwork
 
 DEFAULT_SCALE = 4
@@ -45,6 +45,7 @@ __all__ = [
     "matches",
     "observing",
     "sketch",
+    "transfer",
     "wrap",
 ]
 

@@ -161,5 +161,25 @@ def fill(
     network.load_state_dict(state, strict=False)
 
 
+def transfer(network: SRNetwork, path: str | Path) -> list[str]:
+    """Take from a file the tensors of the network's names and shapes; return what stays as it was.
+
+    So a network starts from one of another scale (Lim et al., 2017, section 3.2). Raises
+    PtqsrError where the file has none of them.
+    """
+    state = network.adapt(read_state_dict(path))
+    expected = {
+        name: tensor.shape
+        for name, tensor in network.state_dict().items()
+        if not matches(name, network.constants)
+    }
+    fitting = {name: t for name, t in state.items() if expected.get(name) == t.shape}
+    if not fitting:
+        kind = f"{type(network).__name__} ({_describe(network.hyperparameters)})"
+        raise PtqsrError(f"{path}: none of its tensors fits {kind}")
+    network.load_state_dict(fitting, strict=False)
+    return [name for name in expected if name not in fitting]
+
+
 def _describe(hyperparameters: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in hyperparameters.items())

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import write_photograph
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import ptqsr
 from ptqsr import checkpoint as checkpoints
@@ -179,6 +179,22 @@ def test_train_then_go_on(run: Run, pictures: Path, out: Path, weights: Path) ->
     assert evaluated.exit_code == 0
     log = (out / "run" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == [2, 4]
+
+
+def test_train_from_another_scale(run: Run, pictures: Path, out: Path, weights: Path) -> None:
+    small = ("--set", "blocks=2", "--set", "width=16", "--steps", 1, "--warmup", 0, "--ema", 0)
+    small += ("--batch-size", 1, "--patch-size", 8, "--validation-images", 0)
+    job = ("train", "--scale", 3, *small, "--learning-rate", 1e-12, "--images", pictures)
+    result = run(*job, "-o", out / "run", "--transfer", weights)
+    assert result.exit_code == 0, result.output
+    assert "from scratch: tail.0.0.weight, tail.0.0.bias\n" in result.stderr
+    given, made = load_file(weights), load_file(out / "run" / "weights.safetensors")
+    assert torch.allclose(made["body.0.body.0.weight"], given["body.0.body.0.weight"], atol=1e-6)
+    result = run(*job, "-o", out / "b", "--transfer", weights, "--weights", weights)
+    assert result.exit_code == 2 and "--transfer" in result.stderr
+    save_file({"other": torch.zeros(3)}, out / "other.safetensors")
+    result = run(*job, "-o", out / "c", "--transfer", out / "other.safetensors")
+    assert result.exit_code == 2 and "none of its tensors fits" in result.stderr
 
 
 def test_models(run: Run) -> None:
