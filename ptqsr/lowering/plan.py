@@ -87,7 +87,7 @@ class Normalise:
 
 @dataclass(frozen=True, eq=False)
 class Encode:
-    """From a float tensor to codes that several convolutions read. `normalised`: for subsets."""
+    """From a float tensor to codes that convolutions read. `normalised`: for subsets."""
 
     name: str
     tensor: str

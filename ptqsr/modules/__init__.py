@@ -1,7 +1,7 @@
 """Quantized convolutions, and the surgery that puts them into a network."""
 
 from ptqsr.modules.deployed import QuantConv2d
-from ptqsr.modules.fake import FakeQuantConv2d
+from ptqsr.modules.fake import FakeQuantConv2d, geometry
 from ptqsr.modules.integer import Codes, IntegerConv, SubsetCodes, UniformCodes, integer_conv
 from ptqsr.modules.surgery import in_body, quantizable, replace
 
@@ -12,6 +12,7 @@ __all__ = [
     "QuantConv2d",
     "SubsetCodes",
     "UniformCodes",
+    "geometry",
     "in_body",
     "integer_conv",
     "quantizable",

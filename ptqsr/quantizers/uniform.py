@@ -23,19 +23,38 @@ def grid(low: torch.Tensor, high: torch.Tensor, bits: int) -> tuple[torch.Tensor
     return step, torch.round(low / step).to(torch.int32)
 
 
-class UniformQuantizer(ActivationQuantizer):
-    """Asymmetric and per tensor: x^ = step * clamp(round(x / step), lowest, lowest + 2^bits - 1).
+def quantized(
+    x: torch.Tensor,
+    step: torch.Tensor,
+    lowest: torch.Tensor,
+    bits: int,
+    highest: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    """Return step * clamp(round(x / step), lowest, highest); highest: lowest + 2^bits - 1 if None.
 
-    The range is fixed at calibration. `step`: float32 scalar; `lowest`: int32 scalar.
+    highest, where given, is no larger than that.
+    """
+    y = ops.uniform_fake_quant(x, step, lowest, bits)
+    return y if highest is None else y.clamp(max=(highest * step).to(y.dtype))
+
+
+class UniformQuantizer(ActivationQuantizer):
+    """Asymmetric and per tensor: x^ = step * clamp(round(x / step), lowest, lowest + levels - 1).
+
+    The range is fixed at calibration. `step`: float32 scalar; `lowest`: int32 scalar; `levels`:
+    2^bits, or fewer: 2^bits - 1 are as many on either side of 0.
     """
 
     kind = "uniform"
     step: torch.Tensor
     lowest: torch.Tensor
 
-    def __init__(self, step: torch.Tensor, lowest: torch.Tensor, *, bits: int) -> None:
+    def __init__(
+        self, step: torch.Tensor, lowest: torch.Tensor, *, bits: int, levels: int | None = None
+    ) -> None:
         super().__init__()
         self.bits = bits
+        self.levels = 1 << bits if levels is None else levels
         self.register_buffer("step", step)
         self.register_buffer("lowest", lowest)
 
@@ -45,7 +64,9 @@ class UniformQuantizer(ActivationQuantizer):
         return cls(step, lowest, bits=bits)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return ops.uniform_fake_quant(x, self.step, self.lowest, self.bits)
+        all_levels = self.levels == 1 << self.bits
+        highest = None if all_levels else self.lowest + (self.levels - 1)
+        return quantized(x, self.step, self.lowest, self.bits, highest)
 
     def check(self, channels: int) -> None:
         if (self.step.dtype, self.step.shape) != (torch.float32, ()):
@@ -56,15 +77,19 @@ class UniformQuantizer(ActivationQuantizer):
             raise ValueError(f"{self.bits} bits")
         if not (self.step > 0 and self.step.isfinite() and -(1 << self.bits) < self.lowest <= 0):
             raise ValueError(f"step {self.step} and lowest level {self.lowest}")
+        if not isinstance(self.levels, int) or not 2 <= self.levels <= 1 << self.bits:
+            raise ValueError(f"{self.levels} levels of {self.bits} bits")
 
     def settings(self) -> dict[str, Any]:
-        return {"bits": self.bits}
+        fewer = self.levels < 1 << self.bits
+        return {"bits": self.bits, **({"levels": self.levels} if fewer else {})}
 
     @classmethod
     def restore(
         cls, settings: dict[str, Any], tensors: dict[str, torch.Tensor]
     ) -> UniformQuantizer:
-        return cls(tensors["step"], tensors["lowest"], bits=settings["bits"])
+        levels = settings.get("levels")
+        return cls(tensors["step"], tensors["lowest"], bits=settings["bits"], levels=levels)
 
 
 @dataclass(frozen=True)

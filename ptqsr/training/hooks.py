@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import nn
+
+from ptqsr.files import replacing
+from ptqsr.models import SRNetwork
+
+
+class Batches(Protocol):
+    """Inputs of a step, as `begin` gets them."""
+
+    def __call__(self, step: int) -> torch.Tensor: ...
 
 
 class TrainingHook:
     """A training method: each part has a plain default, and a method overrides what it changes.
 
-    The loop calls, per step: `loss`, backward, `edit_gradients`, clipping, the optimiser. The
-    default is ordinary training by the mean absolute error.
+    The loop calls, once: `begin`, and before the first step `initialise`; per step: `loss`,
+    `backward`, `edit_gradients`, clipping, the optimiser; wherever it saves: `deliver`. The default
+    is ordinary training by the mean absolute error.
     """
+
+    def begin(self, network: SRNetwork, lr: torch.Tensor) -> SRNetwork:
+        """Return the network that is trained, made of the given one, in place or anew.
+
+        `lr`: the inputs of the first step, all processes', float32 [N, C, P, P] in [0, 1], on the
+        network's device.
+        """
+        return network
+
+    def initialise(self, network: nn.Module, batches: Batches) -> None:
+        """Give the parameters their first values; not called where training is resumed."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a resumed run must have in common with the one it goes on with, as JSON."""
+        return {"method": type(self).__name__}
 
     def parameter_groups(self, network: nn.Module) -> list[dict[str, Any]]:
         """Return Adam's groups; `lr_scale` in a group multiplies the scheduled learning rate."""
@@ -30,8 +57,19 @@ class TrainingHook:
         """
         return F.l1_loss(network(lr).float(), hr) * 255, {}
 
-    def edit_gradients(self, network: nn.Module, step: int) -> None:
-        """Change `.grad` in place, before clipping."""
+    def backward(self, network: nn.Module, loss: torch.Tensor) -> None:
+        """Add the gradients of the loss to `.grad`."""
+        loss.backward()
+
+    def edit_gradients(self, network: nn.Module, step: int) -> dict[str, float] | None:
+        """Change `.grad` in place, before clipping; return further figures to log, if any."""
+        return None
+
+    def deliver(self, average: SRNetwork, run: Path) -> None:
+        """Write what the run is for, as far as it has come: the averaged network's weights."""
+        tensors = {k: v.contiguous().cpu() for k, v in average.state_dict().items()}
+        with replacing(run / "weights.safetensors") as temporary:
+            save_file(tensors, temporary)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the method must keep to resume (tensors, numbers, strings)."""

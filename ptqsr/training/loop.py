@@ -7,13 +7,14 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import deepcopy
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from ptqsr.errors import PtqsrError, one_line
@@ -21,7 +22,7 @@ from ptqsr.evaluation import evaluate
 from ptqsr.files import replacing
 from ptqsr.images import unit_luma
 from ptqsr.models import SRNetwork
-from ptqsr.training import precision
+from ptqsr.training import precision, processes
 from ptqsr.training.config import TrainConfig
 from ptqsr.training.data import CropSampler, read_pair, split
 from ptqsr.training.hooks import TrainingHook
@@ -34,8 +35,10 @@ MAY_CHANGE = ("steps", "validate_every", "device", "precision")
 class Trainer:
     """Trains a network on a folder's pictures and leaves in `run`:
 
-    `weights.safetensors` (averaged weights, float32), `state.pt` (to resume) and `log.jsonl`
-    (a line for every 100 steps and every validation). `network` is changed in place.
+    what the hook delivers (`weights.safetensors`: averaged weights, float32), `state.pt` (to
+    resume) and `log.jsonl` (a line for every 100 steps and every validation). `network` is changed
+    in place. Of several processes (`torchrun`) each takes its share of every batch, and the first
+    alone validates and writes.
     """
 
     def __init__(
@@ -65,7 +68,14 @@ class Trainer:
         self.validation = [pair for pair in pairs if pair is not None]
         # channels_last is the layout that convolutions take without reordering, on both devices.
         network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = network.train()
+        if config.batch_size % processes.count():
+            raise PtqsrError(
+                f"batch_size is {config.batch_size}; {processes.count()} processes cannot share it "
+                "equally"
+            )
+        self.colours = network.colours
+        self.network = self.hook.begin(network, self._inputs(0)).train()
+        self.parallel = processes.parallel(_Loss(self.network, self.hook), self.device)
         self.average = deepcopy(self.network).eval().requires_grad_(False)
         self.optimiser = torch.optim.Adam(
             self.hook.parameter_groups(self.network), lr=config.learning_rate
@@ -88,7 +98,8 @@ class Trainer:
         if not isinstance(state, dict) or "identity" not in state:
             raise PtqsrError(f"{path}: holds no training state; name the folder of a run")
         ours = self._identity()
-        theirs = {**state["identity"], **{name: ours[name] for name in MAY_CHANGE}}
+        defaults = TrainConfig().to_json()  # of options that the state's ptqsr did not have
+        theirs = {**defaults, **state["identity"], **{name: ours[name] for name in MAY_CHANGE}}
         for name in ours:
             if ours[name] != theirs.get(name):
                 raise PtqsrError(
@@ -106,9 +117,15 @@ class Trainer:
         """Run all steps that are left; `progress` gets every record of the log."""
         self.run.mkdir(parents=True, exist_ok=True)
         began, loss_sum, since = time.monotonic() - self.seconds, 0.0, self.step
+        first = processes.rank() == 0
+        if self.step == 0:
+            self.hook.initialise(self.network, self._inputs)
+            self.average.load_state_dict(self.network.state_dict())
         # Steps of a run that was stopped before its first state are run, and logged, anew.
         mode = "a" if self.step else "w"
-        with open(self.run / "log.jsonl", mode, encoding="utf-8") as log:
+        with (
+            open(self.run / "log.jsonl", mode, encoding="utf-8") if first else nullcontext()
+        ) as log:
             while self.step < self.config.steps:
                 loss, record = self._one_step()
                 loss_sum += loss
@@ -126,6 +143,8 @@ class Trainer:
                     **record,
                 }
                 loss_sum, since = 0.0, self.step
+                if log is None:
+                    continue
                 if validate and self.validation:
                     record["validation_psnr"] = evaluate(self.average, self.validation).psnr
                 log.write(_json_line(record))
@@ -138,27 +157,28 @@ class Trainer:
         rate = self.config.learning_rate_at(self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
-        lr, hr = (
-            crop.to(self.device).float().div_(255).contiguous(memory_format=torch.channels_last)
-            for crop in self.sampler.batch(self.step)
-        )
-        if self.network.colours == "y":
-            lr, hr = (unit_luma(crop) for crop in (lr, hr))
+        lr, hr = (self._floats(processes.share(crop)) for crop in self.sampler.batch(self.step))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            loss, figures = self.hook.loss(self.network, lr, hr, self.step)
+            loss, figures = self.parallel(lr, hr, self.step)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.hook.edit_gradients(self.network, self.step)
+        self.hook.backward(self.network, loss)
+        figures = {**figures, **(self.hook.edit_gradients(self.network, self.step) or {})}
         norm = clip_grad_norm_(self._trained(), self.config.clip)
         if not torch.isfinite(norm):
             raise PtqsrError(f"training diverged at step {self.step}; lower --learning-rate")
         self.optimiser.step()
         self._update_average()
-        return float(loss.detach()), {
-            "learning_rate": rate,
-            "gradient_norm": float(norm),
-            **figures,
-        }
+        figures = processes.mean_figures({"loss": float(loss.detach()), **figures}, self.device)
+        value = figures.pop("loss")
+        return value, {"learning_rate": rate, "gradient_norm": float(norm), **figures}
+
+    def _floats(self, crops: torch.Tensor) -> torch.Tensor:
+        """Return what the network takes of 8-bit pictures."""
+        x = crops.to(self.device).float().div_(255).contiguous(memory_format=torch.channels_last)
+        return unit_luma(x) if self.colours == "y" else x
+
+    def _inputs(self, step: int) -> torch.Tensor:
+        return self._floats(self.sampler.batch(step)[0])
 
     def _trained(self) -> list[torch.Tensor]:
         """Return the parameters that the optimiser changes: a method may have some of its own."""
@@ -168,17 +188,15 @@ class Trainer:
     def _update_average(self) -> None:
         # Early on, a short memory: the average must not remember the random initialisation.
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        new = self.network.state_dict()
-        for name, ours in self.average.state_dict().items():
+        # Not by names: a quantizer that several layers share has several.
+        for ours, new in zip(_tensors(self.average), _tensors(self.network), strict=True):
             if ours.is_floating_point():
-                ours.lerp_(new[name], 1 - decay)
+                ours.lerp_(new, 1 - decay)
             else:
-                ours.copy_(new[name])  # counters
+                ours.copy_(new)  # counters
 
     def _save(self) -> None:
-        tensors = {k: v.contiguous().cpu() for k, v in self.average.state_dict().items()}
-        with replacing(self.run / "weights.safetensors") as temporary:
-            save_file(tensors, temporary)
+        self.hook.deliver(self.average, self.run)
         state = {
             "identity": self._identity(),
             "step": self.step,
@@ -197,7 +215,7 @@ class Trainer:
     def _identity(self) -> dict[str, Any]:
         """Return all that a state must agree in with the run that goes on from it."""
         architecture = {"architecture": self.network.architecture, **self.network.hyperparameters}
-        data = {"pictures": self.pictures, "method": type(self.hook).__name__}
+        data = {"pictures": self.pictures, **self.hook.identity()}
         return {"version": STATE_VERSION, **architecture, **data, **self.config.to_json()}
 
     def _cut_log(self) -> None:
@@ -215,6 +233,23 @@ class Trainer:
             kept.append(line + "\n")
         with replacing(path) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
+
+
+class _Loss(nn.Module):
+    """A step up to its loss, in the form of a module that processes can share."""
+
+    def __init__(self, network: SRNetwork, hook: TrainingHook) -> None:
+        super().__init__()
+        self.network, self.hook = network, hook
+
+    def forward(
+        self, lr: torch.Tensor, hr: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        return self.hook.loss(self.network, lr, hr, step)
+
+
+def _tensors(network: nn.Module) -> list[torch.Tensor]:
+    return [*network.parameters(), *network.buffers()]
 
 
 def _device(name: str) -> torch.device:

@@ -1,0 +1,80 @@
+"""PAMS (Li et al., ECCV 2020), and the quantizers that its Table 2 compares with."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from ptqsr.training.methods.base import QuantizationAware
+from ptqsr.training.trainable import (
+    MaxScaleQuantizer,
+    MaxWeights,
+    MinMaxWeights,
+    MovingRangeQuantizer,
+    TanhWeights,
+    TrainableQuantizer,
+    WeightGrid,
+    quantizers_of,
+)
+
+# Of PACT's L2 penalty on alpha.
+ALPHA_DECAY = 1e-4
+
+
+class PAMS(QuantizationAware):
+    """Learnable max scale, structured knowledge transfer."""
+
+    name = "pams"
+
+    def activation(self, number: int, channels: int) -> TrainableQuantizer:
+        return MaxScaleQuantizer(self.options.quantization.act_bits)
+
+    def weight(self, conv: nn.Conv2d) -> WeightGrid:
+        return MaxWeights(self.options.quantization.weight_bits)
+
+
+class DoReFa(PAMS):
+    """Zhou et al. 2016: weights through tanh; the range of activations stays as it began."""
+
+    name = "dorefa"
+    skt_weight: ClassVar[float] = 0.0
+
+    def activation(self, number: int, channels: int) -> TrainableQuantizer:
+        return MaxScaleQuantizer(self.options.quantization.act_bits, trained=False)
+
+    def weight(self, conv: nn.Conv2d) -> WeightGrid:
+        return TanhWeights(self.options.quantization.weight_bits)
+
+
+class PACT(DoReFa):
+    """Choi et al. 2018: a learnable end of the range, which values above it move, and a penalty."""
+
+    name = "pact"
+
+    def activation(self, number: int, channels: int) -> TrainableQuantizer:
+        return MaxScaleQuantizer(self.options.quantization.act_bits, both_sides=False)
+
+    def loss(
+        self, network: nn.Module, lr: torch.Tensor, hr: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        loss, figures = super().loss(network, lr, hr, step)
+        scales: list[torch.Tensor] = [
+            q.alpha for q in quantizers_of(network) if isinstance(q, MaxScaleQuantizer)
+        ]
+        penalty = torch.stack(scales).square().sum()
+        return loss + ALPHA_DECAY * penalty, {**figures, "alpha_squared": float(penalty.detach())}
+
+
+class TFLite(QuantizationAware):
+    """Jacob et al. 2018: asymmetric; ranges of activations are moving averages."""
+
+    name = "tflite"
+    skt_weight: ClassVar[float] = 0.0
+
+    def activation(self, number: int, channels: int) -> TrainableQuantizer:
+        return MovingRangeQuantizer(self.options.quantization.act_bits)
+
+    def weight(self, conv: nn.Conv2d) -> WeightGrid:
+        return MinMaxWeights(self.options.quantization.weight_bits)

@@ -1,0 +1,42 @@
+"""Convolutions and quantizers with parameters, and how they become those of a finished network."""
+
+from ptqsr.training.trainable.activations import (
+    ClippedQuantizer,
+    MaxScaleQuantizer,
+    MovingRangeQuantizer,
+    TrainableQuantizer,
+)
+from ptqsr.training.trainable.functions import quantize_within, rounded
+from ptqsr.training.trainable.layer import (
+    TrainableConv2d,
+    freeze,
+    layers_of,
+    make_trainable,
+    quantizers_of,
+)
+from ptqsr.training.trainable.weights import (
+    MaxWeights,
+    MinMaxWeights,
+    PercentileWeights,
+    TanhWeights,
+    WeightGrid,
+)
+
+__all__ = [
+    "ClippedQuantizer",
+    "MaxScaleQuantizer",
+    "MaxWeights",
+    "MinMaxWeights",
+    "MovingRangeQuantizer",
+    "PercentileWeights",
+    "TanhWeights",
+    "TrainableConv2d",
+    "TrainableQuantizer",
+    "WeightGrid",
+    "freeze",
+    "layers_of",
+    "make_trainable",
+    "quantize_within",
+    "quantizers_of",
+    "rounded",
+]

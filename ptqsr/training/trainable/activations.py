@@ -1,0 +1,199 @@
+"""What is trained in front of convolutions: quantizers whose ranges are parameters."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ptqsr.quantizers import OffsetQuantizer, Offsets, UniformQuantizer, displaced, grid
+from ptqsr.training.processes import mean_over_processes
+from ptqsr.training.trainable.functions import quantize_within
+from ptqsr.training.trainable.weights import percentiles
+
+# No range is narrower: there must be something to divide by.
+NARROWEST = 1e-6
+
+
+class TrainableQuantizer(nn.Module):
+    """Maps float32 [N, C, H, W] to what its codes stand for; `frozen` does exactly the same.
+
+    Before training it is shown, in order, what the float network's layer reads: `observe`.
+    """
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+
+    def observe(self, x: torch.Tensor) -> None:
+        """Take in a batch, float32 [N, C, H, W], for the first values of the parameters."""
+        raise NotImplementedError
+
+    def frozen(self) -> UniformQuantizer:
+        """Return the quantizer of a finished network, with memory of its own."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return f"{self.bits} bits"
+
+
+class MaxScaleQuantizer(TrainableQuantizer):
+    """PAMS: x^ = round(clamp(x, -alpha, alpha) n / alpha) alpha / n, n = 2^(bits-1) - 1 (Eq. 2).
+
+    `alpha`: float32 scalar, learnable, from the moving average (Eq. 4, `beta` 0 at the first step)
+    of the batch's mean of each sample's max |x|. `trained`: DoReFa's range stays as it began;
+    `both_sides`: PACT's is moved by values above alpha alone, not by those below -alpha.
+    """
+
+    alpha: nn.Parameter
+    nonnegative: torch.Tensor
+
+    def __init__(
+        self, bits: int, *, beta: float = 0.9997, trained: bool = True, both_sides: bool = True
+    ) -> None:
+        super().__init__(bits)
+        self.beta, self.both_sides = beta, both_sides
+        self.alpha = nn.Parameter(torch.ones(()), requires_grad=trained)
+        # A lowest level of -n - 1, which nothing reaches, makes the number of levels a power of 2,
+        # as convolutions in integers like it.
+        self.register_buffer("nonnegative", torch.ones((), dtype=torch.bool))
+        self.observed = 0
+
+    @torch.no_grad()
+    def observe(self, x: torch.Tensor) -> None:
+        largest = x.abs().amax((1, 2, 3)).mean()
+        self.alpha.copy_(self.alpha.lerp(largest, 1 - self.beta) if self.observed else largest)
+        self.nonnegative &= x.amin() >= 0
+        self.observed += 1
+
+    @property
+    def highest(self) -> int:
+        """n, the highest level."""
+        return (1 << (self.bits - 1)) - 1
+
+    def _grid(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return step and lowest level."""
+        step = self.alpha.detach().clamp(min=NARROWEST) / self.highest
+        return step, -self.highest - self.nonnegative.to(torch.int32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        step, lowest = self._grid()
+        high = self.alpha.clamp(min=NARROWEST)
+        low = -(high if self.both_sides else high.detach())
+        return quantize_within(x, low, high, step, lowest, bits=self.bits, highest=self.highest)
+
+    def frozen(self) -> UniformQuantizer:
+        step, lowest = self._grid()
+        levels = self.highest - int(lowest) + 1
+        return UniformQuantizer(step, lowest, bits=self.bits, levels=levels)
+
+
+class MovingRangeQuantizer(TrainableQuantizer):
+    """TF-Lite: asymmetric, over moving averages of the batches' ranges, followed while training.
+
+    `low`, `high`: float32 scalars, averages of the mean over samples of their min and max.
+    """
+
+    low: torch.Tensor
+    high: torch.Tensor
+
+    def __init__(self, bits: int, *, beta: float = 0.9997) -> None:
+        super().__init__(bits)
+        self.beta = beta
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.zeros(()))
+        self.observed = 0
+
+    @torch.no_grad()
+    def observe(self, x: torch.Tensor) -> None:
+        self._follow(*_mean_range(x), 1 - self.beta if self.observed else 1.0)
+        self.observed += 1
+
+    def _follow(self, low: torch.Tensor, high: torch.Tensor, weight: float) -> None:
+        self.low.lerp_(low, weight)
+        self.high.lerp_(high, weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            low, high = mean_over_processes(torch.stack(_mean_range(x.detach().float())))
+            self._follow(low, high, 1 - self.beta)
+        step, lowest = grid(self.low, self.high, self.bits)
+        low, high = self.low.clamp(max=0), self.high.clamp(min=0)
+        return quantize_within(x, low, high, step, lowest, bits=self.bits)
+
+    def frozen(self) -> UniformQuantizer:
+        return UniformQuantizer(*grid(self.low, self.high, self.bits), bits=self.bits)
+
+
+def _mean_range(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return x.amin((1, 2, 3)).mean(), x.amax((1, 2, 3)).mean()
+
+
+class ClippedQuantizer(TrainableQuantizer):
+    """ODM: asymmetric, both ends learnable (Eq. 1), channels shifted or scaled first (Eqs. 7-8).
+
+    `low`, `high`: float32 scalars, from percentiles (`tail` per cent of either side) averaged over
+    batches. The range includes 0, which is a level, as in all uniform quantizers here. `shift`,
+    `gain`: float32 [C], from 0 and 1, quantized to 4 bits on the way; or None.
+    `keep`: whether what is quantized is kept in `seen`, for the variance regularisation.
+    """
+
+    low: nn.Parameter
+    high: nn.Parameter
+
+    def __init__(
+        self, bits: int, channels: int, *, shifts: bool, scales: bool, tail: float = 1.0
+    ) -> None:
+        super().__init__(bits)
+        self.tail = tail
+        self.low = nn.Parameter(torch.zeros(()))
+        self.high = nn.Parameter(torch.zeros(()))
+        self.shift = nn.Parameter(torch.zeros(channels)) if shifts else None
+        self.gain = nn.Parameter(torch.ones(channels)) if scales else None
+        self.observed = 0
+        self.keep = False
+        self.seen: list[torch.Tensor] = []
+
+    @torch.no_grad()
+    def observe(self, x: torch.Tensor) -> None:
+        self.observed += 1
+        for end, value in zip((self.low, self.high), percentiles(x, self.tail), strict=True):
+            end.data += (value - end) / self.observed
+
+    def offsets(self) -> list[nn.Parameter]:
+        return [part for part in (self.shift, self.gain) if part is not None]
+
+    def displaced(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what is quantized, X* (Eqs. 7-8)."""
+        return displaced(x, _in_bits(self.shift), _in_bits(self.gain))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.displaced(x)
+        if self.keep and self.training:
+            self.seen.append(x)
+        low, high = self.low.clamp(max=0), self.high.clamp(min=0)
+        step, lowest = grid(low.detach(), high.detach(), self.bits)
+        return quantize_within(x, low, high, step, lowest, bits=self.bits)
+
+    @torch.no_grad()
+    def frozen(self) -> UniformQuantizer:
+        step, lowest = grid(self.low, self.high, self.bits)
+        if not self.offsets():
+            return UniformQuantizer(step, lowest, bits=self.bits)
+        shift, gain = (p if p is None else Offsets.from_float(p) for p in (self.shift, self.gain))
+        return OffsetQuantizer(step, lowest, bits=self.bits, shift=shift, gain=gain)
+
+
+class _InBits(torch.autograd.Function):
+    """Offsets as their bits hold them, with the gradient straight through."""
+
+    @staticmethod
+    def forward(ctx: object, values: torch.Tensor) -> torch.Tensor:
+        return Offsets.from_float(values).values()
+
+    @staticmethod
+    def backward(ctx: object, *gradients: torch.Tensor) -> torch.Tensor:
+        return gradients[0].flatten()
+
+
+def _in_bits(offsets: nn.Parameter | None) -> torch.Tensor | None:
+    return None if offsets is None else _InBits.apply(offsets)  # type: ignore[no-any-return]

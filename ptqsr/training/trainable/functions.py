@@ -1,0 +1,71 @@
+"""What quantization passes back: the gradients of its relaxed form, where rounding is identity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ptqsr.quantizers import quantized
+
+
+class _Ranged(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        low: torch.Tensor,
+        high: torch.Tensor,
+        step: torch.Tensor,
+        lowest: torch.Tensor,
+        bits: int,
+        highest: int | None,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, low, high)
+        return quantized(x, step, lowest, bits, highest)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (gradient,) = gradients
+        x, low, high = ctx.saved_tensors
+        # Where 0 is an end of the range, zeros (half of what ReLU gives) are inside.
+        below, above = (x <= low) & (x < 0), (x >= high) & (x > 0)
+        zero = gradient.new_zeros(())
+        to_low = torch.where(below, gradient, zero).sum() if ctx.needs_input_grad[1] else None
+        to_high = torch.where(above, gradient, zero).sum() if ctx.needs_input_grad[2] else None
+        to_x = torch.where(below | above, zero, gradient).to(x.dtype)
+        return to_x, to_low, to_high, None, None, None, None
+
+
+def quantize_within(
+    x: torch.Tensor,
+    low: torch.Tensor,
+    high: torch.Tensor,
+    step: torch.Tensor,
+    lowest: torch.Tensor,
+    *,
+    bits: int,
+    highest: int | None = None,
+) -> torch.Tensor:
+    """Return what UniformQuantizer makes of x, with gradients for x and the ends of its range.
+
+    low <= 0 <= high: float32 scalars. The gradients are those of clamp(x, low, high): 1 for x
+    inside and 0 outside, 1 for `low` where x is at or below it, 1 for `high` where x is at or above
+    (PAMS, Eq. 3, with low = -alpha and high = alpha).
+    """
+    return _Ranged.apply(x, low, high, step, lowest, bits, highest)  # type: ignore[no-any-return]
+
+
+class _Rounded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.round(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return gradients[0]
+
+
+def rounded(x: torch.Tensor) -> torch.Tensor:
+    """Return round(x), half to even; its gradient is 1 (the straight-through estimator)."""
+    return _Rounded.apply(x)  # type: ignore[no-any-return]

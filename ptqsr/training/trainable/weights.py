@@ -1,0 +1,115 @@
+"""How trained weights become integers: which numbers they stand for, with gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ptqsr.quantizers import QuantizedWeight, grid
+from ptqsr.training.trainable.functions import rounded
+
+
+class WeightGrid(nn.Module):
+    """Sends a float weight to levels * step, per tensor: the same step for every output channel."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+
+    def positions(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return (u, step, lowest): where the weight lies among the levels, not yet rounded.
+
+        u: of the weight's shape, differentiable; step: float32 scalar; lowest level: int32 scalar.
+        """
+        raise NotImplementedError
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """Return w^ = step * clamp(round(u), lowest, lowest + 2^bits - 1), of the weight's shape.
+
+        The gradient goes straight through rounding, and is 0 for what is clamped.
+        """
+        u, step, lowest = self.positions(weight)
+        return rounded(self._clamped(u, lowest)) * step
+
+    @torch.no_grad()
+    def frozen(self, weight: torch.Tensor) -> QuantizedWeight:
+        """Return the integers that `forward` computes with."""
+        u, step, lowest = self.positions(weight)
+        levels = rounded(self._clamped(u, lowest))
+        kernels = len(weight)
+        return QuantizedWeight.from_levels(
+            levels, step.repeat(kernels), lowest.repeat(kernels), self.bits
+        )
+
+    def _clamped(self, u: torch.Tensor, lowest: torch.Tensor) -> torch.Tensor:
+        return u.clamp(lowest, lowest + ((1 << self.bits) - 1))
+
+    def extra_repr(self) -> str:
+        return f"{self.bits} bits"
+
+
+class MaxWeights(WeightGrid):
+    """PAMS: symmetric, over [-a, a] with a = max |w|, in 2^bits - 1 levels."""
+
+    def positions(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        step, lowest = symmetric(weight.detach().abs().amax(), self.bits)
+        return weight / step, step, lowest
+
+
+class TanhWeights(WeightGrid):
+    """DoReFa: of tanh(w) / max |tanh(w)|, on the levels of MaxWeights.
+
+    The largest weight stays what it is, where DoReFa makes it 1: a network without batch
+    normalisation would not forgive another scale.
+    """
+
+    def positions(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        step, lowest = symmetric(weight.detach().abs().amax(), self.bits)
+        bent = torch.tanh(weight)
+        largest = bent.detach().abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
+        return bent / largest * ((1 << (self.bits - 1)) - 1), step, lowest
+
+
+class MinMaxWeights(WeightGrid):
+    """TF-Lite: asymmetric, over [min, max] and 0, in 2^bits levels."""
+
+    def positions(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        step, lowest = grid(weight.detach().amin(), weight.detach().amax(), self.bits)
+        return weight / step, step, lowest
+
+
+class PercentileWeights(WeightGrid):
+    """ODM: asymmetric, over percentiles of the weights that training began with, in 2^bits levels.
+
+    `tail`: of either side, in per cent.
+    """
+
+    low: torch.Tensor
+    high: torch.Tensor
+
+    def __init__(self, bits: int, weight: torch.Tensor, tail: float = 1.0) -> None:
+        super().__init__(bits)
+        low, high = percentiles(weight.detach(), tail)
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+
+    def positions(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        step, lowest = grid(self.low, self.high, self.bits)
+        return weight / step, step, lowest
+
+
+def symmetric(largest: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (step, lowest level): largest / n, n = 2^(bits-1) - 1, and -n - 1.
+
+    The lowest level is there for the sake of the codes; nothing reaches it.
+    """
+    step = largest / ((1 << (bits - 1)) - 1)
+    step = torch.where(step > 0, step, torch.ones_like(step))
+    return step, torch.full_like(step, -(1 << (bits - 1)), dtype=torch.int32)
+
+
+def percentiles(values: torch.Tensor, tail: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the values, float32 scalars, below and above which `tail` per cent lie."""
+    flat = values.flatten().to(torch.float32)
+    count = max(1, round(flat.numel() * tail / 100))
+    return flat.kthvalue(count).values, flat.kthvalue(flat.numel() + 1 - count).values
