@@ -17,7 +17,7 @@ from ptqsr.deployment.store import Store
 from ptqsr.errors import PtqsrError
 from ptqsr.lowering import DropIn, Float, Plan, lower, trace
 from ptqsr.models import SRNetwork, check_network
-from ptqsr.modules import FakeQuantConv2d, QuantConv2d, integer_conv, replace
+from ptqsr.modules import FakeQuantConv2d, QuantConv2d, integer_conv, placed, replace
 from ptqsr.ops.cuda.usable import gpu_problem
 
 METHODS = ("forward", "features", "reconstruct")
@@ -201,6 +201,11 @@ def _deployable(network: SRNetwork) -> SRNetwork:
         raise PtqsrError("the network is deployed already")
     if not any(isinstance(layer, FakeQuantConv2d) for layer in network.modules()):
         raise PtqsrError("the network is not quantized; calibrate it first")
+    if any(True for _ in placed(network)):
+        raise PtqsrError(
+            "its quantizers stand where the paper has them, in shortcuts too, which has no integer "
+            "form; fine-tune with --placement deployable"
+        )
     return copy.deepcopy(network).eval().requires_grad_(False).to("cpu")
 
 

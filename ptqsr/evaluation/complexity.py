@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ptqsr.models import SRNetwork, evaluating, matches, sketch
-from ptqsr.modules import FakeQuantConv2d, in_body
+from ptqsr.modules import FakeQuantConv2d, in_body, placed
 from ptqsr.quantizers import ActivationQuantizer
 
 FLOAT_BITS = 32
@@ -144,5 +144,8 @@ def _bits(network: nn.Module) -> Iterator[int]:
         # A step in float32 and a zero point in 16 bits for every output channel.
         yield layer.weight.numel() * layer.weight_bits + layer.out_channels * (FLOAT_BITS + 16)
         quantizers |= dict.fromkeys(layer.quantizer.parts)
+    for _, _, elsewhere in placed(network):
+        assert isinstance(elsewhere, ActivationQuantizer)
+        quantizers[elsewhere] = None
     for quantizer in quantizers:
         yield quantizer.storage_bits()

@@ -3,6 +3,7 @@
 from ptqsr.modules.deployed import QuantConv2d
 from ptqsr.modules.fake import FakeQuantConv2d, geometry
 from ptqsr.modules.integer import Codes, IntegerConv, SubsetCodes, UniformCodes, integer_conv
+from ptqsr.modules.placed import place, placed
 from ptqsr.modules.surgery import in_body, quantizable, replace
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "geometry",
     "in_body",
     "integer_conv",
+    "place",
+    "placed",
     "quantizable",
     "replace",
 ]

@@ -23,6 +23,7 @@ from ptqsr.training.trainable import (
     TrainableQuantizer,
     WeightGrid,
     freeze,
+    layers_of,
     make_trainable,
     quantizers_of,
 )
@@ -81,15 +82,15 @@ class QuantizationAware(TrainingHook):
         """Learn from the inputs of the first step what the quantizers are to have."""
 
     def initialise(self, network: nn.Module, batches: Batches) -> None:
-        layers = {name: network.get_submodule(name) for name in self.read_by}
-        quantizers = {self.read_by[name]: layer.quantizer for name, layer in layers.items()}
+        layers = layers_of(network)
+        own = {self.read_by[n]: layer.quantizer for n, layer in layers.items() if not layer.given}
         inputs = (batches(step) for step in range(self.options.init_batches))
         collect(
             self.teacher,
             self.observed,  # type: ignore[arg-type]
-            self.parts,
+            {number: self.parts[number] for number in own},
             inputs,
-            lambda number, _: _Shown(quantizers[number]),  # type: ignore[arg-type]
+            lambda number, _: _Shown(own[number]),
         )
 
     def parameter_groups(self, network: nn.Module) -> list[dict[str, Any]]:
@@ -123,7 +124,9 @@ class QuantizationAware(TrainingHook):
         digest = hashlib.sha256()
         for name, tensor in sorted(self.teacher.state_dict().items()):
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return {**self.options.to_json(), "weights": f"of digest {digest.hexdigest()[:16]}"}
+        options = self.options.to_json()
+        del options["init_batches"]  # they are over
+        return {**options, "weights": f"of digest {digest.hexdigest()[:16]}"}
 
     def frozen(self, network: SRNetwork) -> SRNetwork:
         """Return what a trainable network has become."""

@@ -7,7 +7,11 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from ptqsr.models import SRNetwork
+from ptqsr.training.hooks import Batches
 from ptqsr.training.methods.base import QuantizationAware
+from ptqsr.training.methods.blocks import observe_blocks, place_in_blocks
+from ptqsr.training.methods.options import PLACEMENTS
 from ptqsr.training.trainable import (
     MaxScaleQuantizer,
     MaxWeights,
@@ -27,6 +31,19 @@ class PAMS(QuantizationAware):
     """Learnable max scale, structured knowledge transfer."""
 
     name = "pams"
+    placements = PLACEMENTS
+
+    def begin(self, network: SRNetwork, lr: torch.Tensor) -> SRNetwork:
+        network = super().begin(network, lr)
+        if self.options.placement == "paper":
+            place_in_blocks(network, self.teacher, lr[:1], lambda: self.activation(-1, 0))
+        return network
+
+    def initialise(self, network: nn.Module, batches: Batches) -> None:
+        super().initialise(network, batches)
+        if self.options.placement == "paper":
+            inputs = (batches(step) for step in range(self.options.init_batches))
+            observe_blocks(self.teacher, network, inputs)
 
     def activation(self, number: int, channels: int) -> TrainableQuantizer:
         return MaxScaleQuantizer(self.options.quantization.act_bits)

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from ptqsr.models import SRNetwork
-from ptqsr.modules import FakeQuantConv2d, geometry, replace
-from ptqsr.quantizers import UniformQuantizer
+from ptqsr.modules import FakeQuantConv2d, geometry, place, placed, replace
 from ptqsr.training.trainable.activations import TrainableQuantizer
 from ptqsr.training.trainable.weights import WeightGrid
 
@@ -28,10 +27,16 @@ class TrainableConv2d(nn.Conv2d):
         super().__init__(**geometry(conv), device="meta")
         self.weight, self.bias = conv.weight, conv.bias
         self.quantizer, self.weight_grid = quantizer, weight_grid
+        self.given = False  # whether the input comes quantized already
         self.train(conv.training)
 
+    def read_quantized(self, quantizer: TrainableQuantizer) -> None:
+        """Take the input as it is: `quantizer` has been over it."""
+        self.quantizer, self.given = quantizer, True
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return self._conv_forward(self.quantizer(input), self.weight_grid(self.weight), self.bias)
+        x = input if self.given else self.quantizer(input)
+        return self._conv_forward(x, self.weight_grid(self.weight), self.bias)
 
 
 def layers_of(network: nn.Module) -> dict[str, TrainableConv2d]:
@@ -67,12 +72,14 @@ def freeze(network: SRNetwork) -> SRNetwork:
     are the same numbers. The trainable network stays as it is.
     """
     frozen = copy.deepcopy(network)
-    made: dict[TrainableQuantizer, UniformQuantizer] = {}
-    swaps: dict[nn.Module, nn.Module] = {}
-    for layer in layers_of(frozen).values():
-        if layer.quantizer not in made:
-            made[layer.quantizer] = layer.quantizer.frozen()
-        quantizer = made[layer.quantizer]
-        swaps[layer] = FakeQuantConv2d(layer, quantizer, layer.weight_grid.frozen(layer.weight))
+    made = {quantizer: quantizer.frozen() for quantizer in quantizers_of(frozen)}
+    elsewhere = list(placed(frozen))
+    swaps: dict[nn.Module, nn.Module] = {
+        layer: FakeQuantConv2d(layer, made[layer.quantizer], layer.weight_grid.frozen(layer.weight))
+        for layer in layers_of(frozen).values()
+    }
     replace(frozen, swaps)
+    for name, where, quantizer in elsewhere:
+        assert isinstance(quantizer, TrainableQuantizer)
+        place(frozen.get_submodule(name), where, made[quantizer])
     return frozen.eval().requires_grad_(False)
