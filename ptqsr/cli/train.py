@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
-from rich.table import Table
 
 from ptqsr import models
 from ptqsr.cli.networks import Settings, hyperparameters
-from ptqsr.cli.output import JsonFile, check_json, progress_bar, report, stderr
+from ptqsr.cli.output import JsonFile, check_json, stderr
+from ptqsr.cli.running import carry_out
 from ptqsr.errors import PtqsrError
 from ptqsr.images import list_images
 from ptqsr.training import TrainConfig, Trainer
@@ -85,34 +85,5 @@ def train(
     )
     if resume:
         trainer.resume()
-    small = len(trainer.sampler.too_small)
-    stderr.print(
-        f"{len(trainer.sampler.pairs)} pictures to train on"
-        + (f" ({small} smaller than a patch left out)" if small else "")
-        + f", {len(trainer.validation)} to validate on; arithmetic: {trainer.precision}",
-        soft_wrap=True,
-    )
-    figures: dict[str, Any] = {
-        "weights": str(output / "weights.safetensors"),
-        "pictures": len(trainer.sampler.pairs),
-        "step": trainer.step,
-    }
-    with progress_bar() as show:
-
-        def note(record: dict[str, Any]) -> None:
-            figures.update(record)
-            show("steps", record["step"], steps)
-            if "validation_psnr" in record:
-                stderr.print(
-                    f"step {record['step']}: loss {record['loss']:.3f} grey levels, validation "
-                    f"{record['validation_psnr']:.3f} dB, {record['seconds']:.0f} s"
-                )
-
-        show("steps", trainer.step, steps)
-        trainer.train(note)
-    table = Table(title=f"{model} x{scale}", show_header=False)
-    for name, value in figures.items():
-        table.add_row(
-            name.replace("_", " "), f"{value:.6g}" if isinstance(value, float) else f"{value}"
-        )
-    report(table, figures, json_file)
+    figures = {"weights": str(output / "weights.safetensors")}
+    carry_out(trainer, f"{model} x{scale}", figures, json_file)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from ptqsr.images import unit_luma
 from ptqsr.models import SRNetwork
 from ptqsr.training import precision, processes
 from ptqsr.training.config import TrainConfig
-from ptqsr.training.data import CropSampler, read_pair, split
+from ptqsr.training.data import TrainingPictures
 from ptqsr.training.hooks import TrainingHook
 
 STATE_VERSION = 1
@@ -44,7 +43,7 @@ class Trainer:
     def __init__(
         self,
         network: SRNetwork,
-        pictures: list[Path],
+        pictures: list[Path] | TrainingPictures,
         config: TrainConfig,
         run: Path,
         hook: TrainingHook | None = None,
@@ -54,18 +53,10 @@ class Trainer:
         self.bf16, self.precision = precision.choose(config.precision, self.device)
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        names = "\n".join(path.name for path in pictures)
-        self.pictures = f"{len(pictures)} with names of digest {sha256(names.encode()).hexdigest()}"
-        training, held_out = split(pictures, config.validation_images)
-        self.sampler = CropSampler(
-            training,
-            scale=network.scale,
-            patch_size=config.patch_size,
-            batch_size=config.batch_size,
-            seed=config.seed,
-        )
-        pairs = (read_pair(path, network.scale, config.patch_size) for path in held_out)
-        self.validation = [pair for pair in pairs if pair is not None]
+        if not isinstance(pictures, TrainingPictures):
+            pictures = TrainingPictures(pictures, config, network.scale)
+        self.pictures = pictures.identity
+        self.sampler, self.validation = pictures.sampler, pictures.validation
         # channels_last is the layout that convolutions take without reordering, on both devices.
         network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.batch_size % processes.count():
@@ -106,8 +97,15 @@ class Trainer:
                     f"{path}: was made with {name} = {theirs.get(name)}, not {ours[name]}; "
                     "use the same options, or train into another folder"
                 )
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
+        try:
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+        except RuntimeError as error:
+            # A method may look at the pictures to decide what it trains.
+            raise PtqsrError(
+                f"{path}: holds other tensors than this run's network ({one_line(error)}); "
+                "go on where it was begun, with the same weights"
+            ) from None
         self.optimiser.load_state_dict(state["optimiser"])
         self.hook.load_state_dict(state["hook"])
         self.step, self.seconds = state["step"], state["seconds"]

@@ -6,13 +6,14 @@ Every process takes its share of each batch. Where there is one process nothing 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from ptqsr.errors import PtqsrError
@@ -62,13 +63,34 @@ def parallel(step: nn.Module, device: torch.device) -> nn.Module:
             "train it in one process"
         )
     numbers = [device.index or 0] if device.type == "cuda" else None
-    # Buffers are changed alike everywhere.
-    return DistributedDataParallel(step, device_ids=numbers, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        # The option's new name is not in all versions that we run with.
+        warnings.simplefilter("ignore", FutureWarning)
+        # Buffers are changed alike everywhere.
+        return DistributedDataParallel(step, device_ids=numbers, broadcast_buffers=False)
+
+
+class _Sum(torch.autograd.Function):
+    """Every process's gradient is the sum of all: each has a part in everybody's result."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return _summed(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return _summed(gradients[0])
+
+
+def _summed(x: torch.Tensor) -> torch.Tensor:
+    x = x.contiguous().clone()
+    dist.all_reduce(x)
+    return x
 
 
 def sum_over_processes(x: torch.Tensor) -> torch.Tensor:
     """Return the sum of all processes' x, differentiable."""
-    return x if count() == 1 else all_reduce(x)  # type: ignore[no-any-return]
+    return x if count() == 1 else _Sum.apply(x)  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
@@ -76,9 +98,7 @@ def mean_over_processes(x: torch.Tensor) -> torch.Tensor:
     """Return the mean of all processes' x."""
     if count() == 1:
         return x
-    x = x.clone()
-    dist.all_reduce(x)
-    return x / count()
+    return _summed(x) / count()
 
 
 def mean_figures(figures: dict[str, float], device: torch.device) -> dict[str, float]:
@@ -87,3 +107,12 @@ def mean_figures(figures: dict[str, float], device: torch.device) -> dict[str, f
         return figures
     values = torch.tensor(list(figures.values()), dtype=torch.float64, device=device)
     return dict(zip(figures, mean_over_processes(values).tolist(), strict=True))
+
+
+def of_first(value: float, device: torch.device) -> float:
+    """Return the first process's value."""
+    if count() == 1:
+        return value
+    shared = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.broadcast(shared, 0)
+    return float(shared)
