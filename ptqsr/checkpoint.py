@@ -28,9 +28,14 @@ from ptqsr.files import replacing
 from ptqsr.models import SRNetwork, check_network
 from ptqsr.models.registry import create
 from ptqsr.modules import FakeQuantConv2d, place, placed, replace
-from ptqsr.modules.placed import PLACES
 from ptqsr.packing import pack, unpack
-from ptqsr.quantizers import KINDS, ActivationQuantizer, QuantizedWeight, join
+from ptqsr.quantizers import (
+    KINDS,
+    ActivationQuantizer,
+    QuantizedWeight,
+    UniformQuantizer,
+    join,
+)
 
 FORMAT = "ptqsr"
 VERSION = 2
@@ -216,8 +221,9 @@ def _build(
         swaps[convs[name]] = FakeQuantConv2d(convs[name], joined[keys], weights[name])
     replace(network, swaps)
     for name, where, key in manifest.get("placed", ()):
-        if where not in PLACES:
-            raise ValueError(f"a quantizer in the place {where!r}")
+        if type(quantizers[key]) is not UniformQuantizer:
+            raise ValueError(f"{name}: a quantizer of kind {quantizers[key].kind} stands there")
+        quantizers[key].check(0)  # of whatever channels
         place(network.get_submodule(name), where, quantizers[key])
     wanted = _float_part(network, _quantized(network))
     network.load_state_dict({name: tensors[name] for name in wanted}, strict=False)

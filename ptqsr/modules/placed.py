@@ -8,11 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from ptqsr.quantizers import ActivationQuantizer
+
 PLACES = ("input", "output")
+# What they hold they run, or never run themselves.
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def place(module: nn.Module, where: str, quantizer: nn.Module) -> None:
     """Quantize what a module is given ("input") or gives ("output"), instead of what did before."""
+    if where not in PLACES or isinstance(module, (*CONTAINERS, ActivationQuantizer)):
+        raise ValueError(f"no place for a quantizer: {where!r} of a {type(module).__name__}")
     name = f"{where}_quantizer"
     if not hasattr(module, name):
         # Functions, not closures: a copy of the module finds the copy of the quantizer.

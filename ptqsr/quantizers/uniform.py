@@ -54,7 +54,7 @@ class UniformQuantizer(ActivationQuantizer):
     ) -> None:
         super().__init__()
         self.bits = bits
-        self.levels = 1 << bits if levels is None else levels
+        self.fewer = levels  # None: as many as the bits give
         self.register_buffer("step", step)
         self.register_buffer("lowest", lowest)
 
@@ -63,9 +63,12 @@ class UniformQuantizer(ActivationQuantizer):
         step, lowest = grid(torch.tensor(low), torch.tensor(high), bits)
         return cls(step, lowest, bits=bits)
 
+    @property
+    def levels(self) -> int:
+        return 1 << self.bits if self.fewer is None else self.fewer
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        all_levels = self.levels == 1 << self.bits
-        highest = None if all_levels else self.lowest + (self.levels - 1)
+        highest = None if self.levels == 1 << self.bits else self.lowest + (self.levels - 1)
         return quantized(x, self.step, self.lowest, self.bits, highest)
 
     def check(self, channels: int) -> None:
@@ -81,8 +84,8 @@ class UniformQuantizer(ActivationQuantizer):
             raise ValueError(f"{self.levels} levels of {self.bits} bits")
 
     def settings(self) -> dict[str, Any]:
-        fewer = self.levels < 1 << self.bits
-        return {"bits": self.bits, **({"levels": self.levels} if fewer else {})}
+        every = self.levels == 1 << self.bits
+        return {"bits": self.bits, **({} if every else {"levels": self.levels})}
 
     @classmethod
     def restore(

@@ -23,7 +23,8 @@ from ptqsr.errors import PtqsrError
 def joined(device: str) -> Iterator[str]:
     """Join the processes that `torchrun` started, if it did; give this process's device.
 
-    "cuda" becomes the GPU of its number on this machine.
+    "cuda" becomes the GPU of its number on this machine. Processes that have joined before stay
+    joined.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield device
@@ -33,6 +34,9 @@ def joined(device: str) -> Iterator[str]:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         if int(os.environ.get("LOCAL_RANK", "0")) >= torch.cuda.device_count():
             raise PtqsrError(f"device {device}: PyTorch finds no such GPU; start fewer processes")
+    if dist.is_initialized():
+        yield device
+        return
     dist.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield device

@@ -196,10 +196,11 @@ def test_the_shortcut_is_quantized_in_the_paper_alone(pictures: list[Path], tmp_
             if layer.bias is not None:
                 layer.bias.zero_()
             layer.weight.zero_()  # what is left of a block is its shortcut
-        seen: list[torch.Tensor] = []
-        with observing({"": frozen.get_submodule("body.2")}, lambda _, x: seen.append(x)):
+        inner: list[torch.Tensor] = []
+        layers = {"": frozen.get_submodule("body.2")}
+        with observing(layers, lambda _, x, inner=inner: inner.append(x)):  # type: ignore[misc]
             frozen(picture(frozen))
-        count = len(seen[0].unique())
+        count = len(inner[0].unique())
         assert count > 100 if placement == "deployable" else 1 < count <= 15
 
 
