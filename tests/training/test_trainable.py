@@ -85,7 +85,7 @@ def test_moving_average_of_the_max_scale() -> None:
     batches = [torch.tensor([[1.0, -4.0], [2.0, 0.0]]), torch.tensor([[8.0, 1.0], [-2.0, 0.0]])]
     for batch in batches:
         quantizer.observe(batch.view(2, 1, 1, 2))
-    assert float(quantizer.alpha) == 0.75 * 3 + 0.25 * 5
+    assert float(quantizer.alpha.detach()) == 0.75 * 3 + 0.25 * 5
     assert not quantizer.nonnegative
 
 
