@@ -47,4 +47,5 @@ def mismatch(x: torch.Tensor) -> tuple[float, float]:
     """
     x = x.detach().float()
     means, deviations = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False).sqrt()
-    return tuple(float(v.var(unbiased=False).sqrt()) for v in (means, deviations))  # type: ignore
+    apart = [float(v.var(unbiased=False).sqrt()) for v in (means, deviations)]
+    return apart[0], apart[1]

@@ -95,7 +95,7 @@ def test_a_channel_that_is_never_negative_has_a_power_of_2_of_levels() -> None:
     quantizer.observe(x)
     frozen = quantizer.frozen()
     assert (frozen.levels, int(frozen.lowest)) == (16, -8)
-    assert torch.equal(frozen(x), scale(float(quantizer.alpha))(x))
+    assert torch.equal(frozen(x), scale(quantizer.alpha.item())(x))
 
 
 def test_alpha_that_training_drives_below_0() -> None:

@@ -305,9 +305,23 @@ def test_schedule() -> None:
     assert TrainConfig(steps=1, warmup=0).learning_rate_at(0) == TrainConfig().learning_rate
 
 
+@pytest.mark.parametrize("steps", [30, 3000, 31])
+def test_schedule_of_halves(steps: int) -> None:
+    """As the papers': 30 epochs halved every 10, whatever an epoch is."""
+    config = TrainConfig(steps=steps, warmup=0, phases=3, learning_rate=1e-4)
+    rates = [config.learning_rate_at(step) for step in range(steps)]
+    assert set(rates) == {1e-4, 5e-5, 2.5e-5} and rates == sorted(rates, reverse=True)
+    assert all(abs(rates.count(rate) - steps / 3) < 1 for rate in set(rates))
+    assert config.learning_rate_at(10 * steps) == 2.5e-5
+    warm = replace(config, warmup=10)
+    assert warm.learning_rate_at(4) == pytest.approx(5e-5)
+    assert warm.learning_rate_at(10) == rates[10]
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("phases", -1),
         ("steps", 0),
         ("batch_size", 0),
         ("patch_size", 7),

@@ -1,11 +1,11 @@
 """Convolutions and quantizers with parameters, and how they become those of a finished network."""
 
 from ptqsr.training.trainable.activations import (
-    ClippedQuantizer,
     MaxScaleQuantizer,
     MovingRangeQuantizer,
     TrainableQuantizer,
 )
+from ptqsr.training.trainable.clipped import ClippedQuantizer
 from ptqsr.training.trainable.functions import quantize_within, rounded
 from ptqsr.training.trainable.layer import (
     TrainableConv2d,
