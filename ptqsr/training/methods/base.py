@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -121,12 +122,17 @@ class QuantizationAware(TrainingHook):
         return loss, figures
 
     def identity(self) -> dict[str, Any]:
+        options = self.options.to_json()
+        del options["init_batches"]  # they are over
+        return {**options, "weights": f"of digest {self.digest}"}
+
+    @cached_property
+    def digest(self) -> str:
+        """That of the float network's weights."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.teacher.state_dict().items()):
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        options = self.options.to_json()
-        del options["init_batches"]  # they are over
-        return {**options, "weights": f"of digest {digest.hexdigest()[:16]}"}
+        return digest.hexdigest()[:16]
 
     def frozen(self, network: SRNetwork) -> SRNetwork:
         """Return what a trainable network has become."""
