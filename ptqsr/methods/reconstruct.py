@@ -28,10 +28,16 @@ BATCH = 2  # whole crops an iteration
 CHECK_EVERY = 50  # iterations
 # AdaRound's schedule: nothing is pushed to 0 or 1 during the warm-up, then beta falls.
 WARM_UP, BETAS = 0.2, (20.0, 2.0)
+# Of the regulariser's mean, next to an error in units of that of rounding to nearest.
 LAMBDA = 30.0
-CONST = True
 # Steps and biases are learned in relative units: see SoftConv2d and LearnedStep.
-RATES = {"rounding": 1e-2, "weight steps": 1e-3, "biases": 1e-3, "activation steps": 1e-3}
+RATES = {
+    "adaround": 2e-2,
+    "nearest": 1e-2,
+    "weight steps": 1e-3,
+    "biases": 1e-3,
+    "activation steps": 1e-3,
+}
 
 log = logging.getLogger("ptqsr")
 
@@ -168,7 +174,6 @@ class _Learning:
             [{"params": some, "lr": RATES[kind]} for kind, some in self.parameters.items()],
             fused=True,
         )
-        self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.draws = torch.Generator().manual_seed(options.seed)
         self.masks = torch.Generator(training.device).manual_seed(options.seed)
 
@@ -202,11 +207,10 @@ class _Learning:
         """Take one step; errors are in units of `scale`."""
         options, block = self.options, self.block
         done = iteration / options.iterations
-        for group, rate, kind in zip(
-            self.optimizer.param_groups, self.rates, self.parameters, strict=True
-        ):
-            constant = CONST and kind == "rounding"
-            group["lr"] = rate if constant else rate * 0.5 * (1 + math.cos(math.pi * done))
+        falling = 0.5 * (1 + math.cos(math.pi * done))
+        for group, kind in zip(self.optimizer.param_groups, self.parameters, strict=True):
+            # AdaRound has to harden to the end.
+            group["lr"] = RATES[kind] * (1 if kind == SoftRounding.kind else falling)
         self.optimizer.zero_grad()
         block.soften()
         block.drop(self._kept_float if options.drop else None)

@@ -34,6 +34,7 @@ Progress = Callable[[str, int, int], None]
 log = logging.getLogger("ptqsr")
 
 
+@torch.inference_mode(False)  # the result is changed in place, and may be trained
 def calibrate(
     model: SRNetwork,
     images: Image | Iterable[Image],
@@ -48,6 +49,8 @@ def calibrate(
     are gone through once, or twice where the method chooses points or percentiles, on the device
     that the network is on. Raises PtqsrError where an input, a weight or an activation is not
     usable, and names it.
+
+    Where blocks were reconstructed, `reconstruction` of what is returned says what became of each.
     """
     config = config or Config()
     check_network(model)

@@ -52,7 +52,7 @@ class SoftConv2d(nn.Module):
             quantized = torch.where(self.drop(x), x, quantized)
         y = self.layer._conv_forward(quantized, self.weight, self.bias)
         if self.spread is None:
-            self.spread = y.detach().std()
+            self.spread = y.detach().std(correction=0)
         return y
 
     def soften(self) -> None:
@@ -111,7 +111,7 @@ class SoftBlock:
         affine: bool,
         learned_steps: Sequence[str],
     ) -> None:
-        self.network = network
+        self.network, self.rounding = network, rounding
         original = network.get_submodule(name)
         self.module = copy.deepcopy(original).requires_grad_(False)
         self.steps: dict[UniformQuantizer, LearnedStep] = {}
@@ -140,7 +140,7 @@ class SoftBlock:
         """Return what is learned, by kind."""
         convs = self.convs.values()
         found = {
-            "rounding": [conv.rounding.v for conv in convs],
+            self.rounding.kind: [conv.rounding.v for conv in convs],
             "weight steps": [conv.log_gain for conv in convs],
             "biases": [conv.shift for conv in convs],
             "activation steps": [step.log_gain for step in self.steps.values()],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -12,6 +14,7 @@ STRETCH, SHIFT = 1.2, -0.1
 class Rounding(nn.Module):
     """Levels, float32 [O, I/groups, K, K], that are learned."""
 
+    kind: ClassVar[str]
     v: nn.Parameter
 
     def soft(self) -> torch.Tensor:
@@ -30,9 +33,8 @@ class SoftRounding(Rounding):
     [O]; levels are lowest .. lowest + 2^bits - 1, and what is beyond is moved to the nearest.
     """
 
+    kind = "adaround"
     floor: torch.Tensor
-    low: torch.Tensor
-    high: torch.Tensor
 
     def __init__(self, latent: torch.Tensor, lowest: torch.Tensor, bits: int) -> None:
         super().__init__()
@@ -42,8 +44,6 @@ class SoftRounding(Rounding):
         latent = torch.minimum(torch.maximum(latent.to(torch.float32), low), high)
         floor = torch.minimum(latent.floor(), high - 1)
         self.register_buffer("floor", floor)
-        self.register_buffer("low", low)
-        self.register_buffer("high", high)
         self.v = nn.Parameter(inverse_rectified_sigmoid(latent - floor))
 
     def soft(self) -> torch.Tensor:
@@ -64,6 +64,7 @@ class NearestRounding(Rounding):
     move on to any level. The arguments are SoftRounding's.
     """
 
+    kind = "nearest"
     low: torch.Tensor
     high: torch.Tensor
 
