@@ -32,7 +32,7 @@ WARM_UP, BETAS = 0.2, (20.0, 2.0)
 LAMBDA = 30.0
 # Steps and biases are learned in relative units: see SoftConv2d and LearnedStep.
 RATES = {
-    "adaround": 2e-2,
+    "adaround": 3e-2,
     "nearest": 1e-2,
     "weight steps": 1e-3,
     "biases": 1e-3,
