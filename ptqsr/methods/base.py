@@ -9,7 +9,7 @@ import torch
 
 from ptqsr.calibration import ChannelRanges, Part, Statistics
 from ptqsr.config import Config, Rule
-from ptqsr.methods.reconstruct import Options
+from ptqsr.methods.records import Options
 from ptqsr.models import SRNetwork
 from ptqsr.quantizers import ActivationQuantizer
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ptqsr.calibration import ChannelRanges, Part, Statistics, ValueHistogram
-from ptqsr.methods.reconstruct import Options
+from ptqsr.methods.records import Options
 from ptqsr.methods.uniform import MinMax
 from ptqsr.models import SRNetwork
 from ptqsr.modules import FakeQuantConv2d

@@ -11,7 +11,7 @@ from ptqsr.calibration import ChannelRanges, NormalisedHistogram, Part, Statisti
 from ptqsr.config import Config, Rule
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
-from ptqsr.methods.reconstruct import Options
+from ptqsr.methods.records import Options
 from ptqsr.models import SRNetwork
 from ptqsr.modules import FakeQuantConv2d
 from ptqsr.points import SELECTORS, UniversalSet, select_channels

@@ -94,10 +94,9 @@ class SoftConv2d(nn.Module):
 class SoftBlock:
     """A copy of one of a network's blocks, its quantized convolutions in their soft form.
 
-    `latents`: the weights in steps before rounding, by layer. `rounding` makes what is learned of
-    one, its lowest levels and bits. `affine`: learn kernels' steps and
-    biases. `learned_steps`: the layers whose activation's step is learned; layers of one quantizer
-    share what becomes of it.
+    `latents`: the weights in steps before rounding, by layer; `rounding`: what is learned of them.
+    `affine`: kernels' steps and biases are learned too. `learned_steps`: the layers whose
+    activation's step is learned; layers of one quantizer share what becomes of it.
     """
 
     def __init__(
@@ -112,12 +111,11 @@ class SoftBlock:
         learned_steps: Sequence[str],
     ) -> None:
         self.network, self.rounding = network, rounding
-        original = network.get_submodule(name)
-        self.module = copy.deepcopy(original).requires_grad_(False)
+        self.module = copy.deepcopy(network.get_submodule(name)).requires_grad_(False)
         self.steps: dict[UniformQuantizer, LearnedStep] = {}
         self.convs: dict[str, SoftConv2d] = {}
         for layer in layers:
-            own = self.module if layer == name else self.module.get_submodule(_inside(name, layer))
+            own = self.module.get_submodule(layer.removeprefix(name).removeprefix("."))
             theirs = network.get_submodule(layer)
             assert isinstance(own, FakeQuantConv2d) and isinstance(theirs, FakeQuantConv2d)
             quantizer = theirs.quantizer
@@ -190,10 +188,6 @@ class SoftBlock:
                 layer.bias.copy_(conv.bias)
         for quantizer, learned in self.steps.items():
             quantizer.step.copy_(learned.step)
-
-
-def _inside(block: str, layer: str) -> str:
-    return layer.removeprefix(f"{block}.")
 
 
 def _detached(bias: torch.Tensor | None) -> torch.Tensor | None:

@@ -16,7 +16,7 @@ import ptqsr
 from ptqsr import Config, models
 from ptqsr.calibration import ValueHistogram
 from ptqsr.errors import PtqsrError
-from ptqsr.methods import reconstruct as loop
+from ptqsr.methods import learning
 from ptqsr.methods.brecq import best_range
 from ptqsr.modules import FakeQuantConv2d
 from ptqsr.quantizers import UniformQuantizer
@@ -75,7 +75,7 @@ def test_the_same_bits_on_any_number_of_threads(method: str) -> None:
 
 def test_what_harms_held_out_pictures_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     plus = ptqsr.calibrate(tiny_edsr(), PICTURES, Config(method="dfsq+", bits=3))
-    monkeypatch.setattr(loop, "RATES", dict.fromkeys(loop.RATES, 5.0))
+    monkeypatch.setattr(learning, "RATES", dict.fromkeys(learning.RATES, 5.0))
     found = ptqsr.calibrate(tiny_edsr(), PICTURES, config("dfsq+", 60))
     assert all(record["kept"] == 0 for record in found.reconstruction)
     assert all(record["end"] == record["start"] for record in found.reconstruction)
@@ -86,7 +86,7 @@ def test_what_harms_held_out_pictures_is_not_kept(monkeypatch: pytest.MonkeyPatc
 def test_a_block_that_got_worse_is_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(loop, "RATES", dict.fromkeys(loop.RATES, 5.0))
+    monkeypatch.setattr(learning, "RATES", dict.fromkeys(learning.RATES, 5.0))
     with caplog.at_level(logging.WARNING, logger="ptqsr"):
         ptqsr.calibrate(tiny_edsr(), PICTURES, config("brecq", 5))
     assert "block body.0: its error on held-out pictures is" in caplog.text
