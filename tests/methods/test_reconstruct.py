@@ -21,7 +21,7 @@ from ptqsr.methods.brecq import best_range
 from ptqsr.modules import FakeQuantConv2d
 from ptqsr.quantizers import UniformQuantizer
 
-PICTURES = [photograph(16, 20, seed) for seed in range(6)]
+PICTURES = [photograph(14, 16, seed) for seed in range(5)]
 
 
 def config(method: str, iterations: int, **more: object) -> Config:
@@ -34,12 +34,14 @@ def layers(network: models.SRNetwork) -> Mapping[str, FakeQuantConv2d]:
     return {n: m for n, m in network.named_modules() if isinstance(m, FakeQuantConv2d)}
 
 
-@pytest.mark.parametrize("method", ["brecq", "qdrop", "dfsq+"])
-@pytest.mark.parametrize("variant", ["edsr", "carn_m"])
+@pytest.mark.parametrize(
+    "variant, method",
+    [*(("edsr", method) for method in ("brecq", "qdrop", "dfsq+")), ("carn_m", "brecq")],
+)
 def test_blocks_get_closer_than_by_rounding_to_nearest(variant: str, method: str) -> None:
     network = lively(variant, 2)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    found = ptqsr.calibrate(network, PICTURES, config(method, 120))
+    found = ptqsr.calibrate(network, PICTURES, config(method, 110))
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     blocks = {"edsr": ["body.0", "body.1"], "carn_m": ["b1.b1", "b2.b1", "b3.b1"]}[variant]
     assert [record["block"] for record in found.reconstruction] == blocks
@@ -50,7 +52,7 @@ def test_blocks_get_closer_than_by_rounding_to_nearest(variant: str, method: str
         if method == "dfsq+":
             assert record["end"]["held_out"] <= record["start"]["held_out"]
         else:
-            assert record["nearest"] == record["start"] and record["kept"] == 120
+            assert record["nearest"] == record["start"] and record["kept"] == 110
     for layer in layers(found).values():
         layer.quantized_weight.check()
         layer.quantizer.check(layer.in_channels)
