@@ -33,6 +33,7 @@ METHODS = {
     "percentile": Config(method="percentile"),
     "DFSQ, k-means": Config(method="dfsq", selector="kmeans"),
     "DFSQ, optimal": Config(method="dfsq", selector="optimal"),
+    "dfsq+": Config(method="dfsq+"),
 }
 PATCH = 48
 AUTHORS = {
