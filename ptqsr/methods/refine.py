@@ -30,10 +30,10 @@ class Ingredients:
     """What is done; all of it by default. Left out for ablations.
 
     `target`: weights for the inputs that the quantized network gives, in place of the float ones,
-    by least squares, but in layers that run several times, whose inputs are not what they will be
-    once all calls are quantized (0.15 dB worse on CARN-M at 3 bits); `ranges`: those that lose least, else [min, max]; `compensation`: rounding
-    errors make up for each other, else to nearest; `bias`: the mean output is that of the float
-    network.
+    by least squares; not in layers that run several times, whose inputs are not yet what they will
+    be once all calls are quantized (0.15 dB worse on CARN-M at 3 bits). `ranges`: those that lose
+    least, else [min, max]. `compensation`: rounding errors make up for each other, else to nearest.
+    `bias`: the mean output is that of the float network.
     """
 
     target: bool = True
