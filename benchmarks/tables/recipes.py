@@ -11,7 +11,7 @@ from ptqsr.methods import METHODS
 
 BITS = (8, 6, 4, 3)
 # Methods that learn take minutes a row: what they are compared on.
-HARD = {"networks": ("EDSR x4 (bundled)", "IMDN x4 (authors')"), "bits": (4, 3)}
+LEARNED = ("EDSR x4 (bundled)", "IMDN x4 (authors')"), (4, 3)
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Recipe:
 RECIPES = {
     "MinMax": Recipe({"method": "minmax"}),
     "percentile": Recipe({"method": "percentile"}),
-    "BRECQ": Recipe({"method": "brecq"}, **HARD),
-    "QDrop": Recipe({"method": "qdrop"}, **HARD),
+    "BRECQ": Recipe({"method": "brecq"}, *LEARNED),
+    "QDrop": Recipe({"method": "qdrop"}, *LEARNED),
     "DFSQ, k-means": Recipe({"method": "dfsq", "selector": "kmeans"}),
     "DFSQ, optimal": Recipe({"method": "dfsq", "selector": "optimal"}),
     "dfsq+": Recipe({"method": "dfsq+"}),
-    "dfsq+, reconstructed": Recipe({"method": "dfsq+", "reconstruct": True}, **HARD),
+    "dfsq+, reconstructed": Recipe({"method": "dfsq+", "reconstruct": True}, *LEARNED),
 }
 
 

@@ -32,11 +32,15 @@ def origin() -> dict[str, str]:
     """Return what a row's figures depend on: the product's last commit (`code`), and the machine's
     processor (`cpu`), whose order of summation moves low-bit networks by thousandths of a dB.
     """
-    options = {"capture_output": True, "text": True, "check": False, "cwd": ROOT}
-    log = ["git", "log", "-1", "--format=%h", "--", "ptqsr", "csrc"]
-    status = ["git", "status", "--porcelain", "--", "ptqsr", "csrc"]
-    commit, changed = (subprocess.run(c, **options).stdout.strip() for c in (log, status))
+    commit = _git("log", "-1", "--format=%h", "--", "ptqsr", "csrc")
+    changed = _git("status", "--porcelain", "--", "ptqsr", "csrc")
     return {"code": commit + "-dirty" * bool(changed), "cpu": machine()["cpu"]}
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    return done.stdout.strip()
 
 
 def read(path: Path) -> list[Row]:

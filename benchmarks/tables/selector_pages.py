@@ -33,11 +33,11 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:.0f}"
 
 
-def excess(rows: list[Row], ours: Callable[[Row], bool], least: Callable[[Row], bool]) -> str:
-    """Return how far the losses of `ours` are above those of `least`: the tensors' range."""
-    base = {row["tensor"]: row["loss"] for row in rows if least(row)}
-    found = [100 * (row["loss"] / base[row["tensor"]] - 1) for row in rows if ours(row)]
-    return f"{min(found):+.1f} to {max(found):+.1f} %" if found else ""
+def excess(rows: list[Row], selector: str) -> str:
+    """Return how far a selector's losses are above those of `optimal`: the tensors' range."""
+    least = {row["tensor"]: row["loss"] for row in rows if row["selector"] == "optimal"}
+    ratios = [row["loss"] / least[row["tensor"]] for row in rows if row["selector"] == selector]
+    return f"{100 * min(ratios) - 100:+.1f} to {100 * max(ratios) - 100:+.1f} %" if ratios else ""
 
 
 def size_table(rows: list[Row]) -> str:
@@ -48,10 +48,7 @@ def size_table(rows: list[Row]) -> str:
     for values, bits in _distinct(rows, "size", "values", "bits"):
         here = [r for r in rows if (r["curve"], r["values"], r["bits"]) == ("size", values, bits)]
         cells = [time_cell([row for row in here if row["selector"] == name]) for name in names]
-        losses = [
-            excess(here, lambda r, n=name: r["selector"] == n, lambda r: r["selector"] == "optimal")
-            for name in names[1:]
-        ]
+        losses = [excess(here, name) for name in names[1:]]
         count = f"{math.comb(values, 1 << bits):.3g}"
         lines.append([str(values), str(bits), count, *cells, *losses])
     return markdown_table((*heads, "loss of k-means", "loss of exhaustive"), lines)

@@ -158,10 +158,10 @@ def test_ablation(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     from benchmarks.tables import ablation
 
     names = list(ablation.VARIANTS)
-    monkeypatch.setattr(ablation, "VARIANTS", {n: ablation.VARIANTS[n] for n in names[:7]})
+    monkeypatch.setattr(ablation, "VARIANTS", {n: ablation.VARIANTS[n] for n in names[:4]})
     options = ("--quick", "--bits", "3")
-    rows = interrupted(ablation, (ptqsr, "evaluate"), 14, tmp_path, monkeypatch, *options)
-    assert [row["variant"] for row in rows] == names[:7]
+    rows = interrupted(ablation, (ptqsr, "evaluate"), 8, tmp_path, monkeypatch, *options)
+    assert [row["variant"] for row in rows] == names[:4]
 
 
 def test_complexity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

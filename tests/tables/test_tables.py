@@ -37,9 +37,8 @@ def test_the_readme_has_the_figures_of_the_json() -> None:
     """Once more by other code: cell by cell, and no cell without a figure."""
     rows = json.loads((ROOT / "benchmarks/results/tables/quality.json").read_text())["figures"]
     psnr = {(r["network"], str(r["bits"]), r["method"]): r.get("Set5") for r in rows}
-    table = re.search(
-        r"<!-- table -->\n(.*?)<!-- /table -->", (ROOT / "README.md").read_text(), re.S
-    )
+    page = (ROOT / "README.md").read_text()
+    table = re.search(r"<!-- table -->\n(.*?)<!-- /table -->", page, re.DOTALL)
     assert table is not None
     head, _, *lines = ([c.strip() for c in x[1:-1].split("|")] for x in table[1].split("\n")[:-1])
     assert len(lines) >= 16
@@ -86,7 +85,7 @@ def test_verdicts() -> None:
     assert not found()
     assert len(found(MinMax=31.4)) == 3 and "MinMax +0.0000 dB" in found(MinMax=31.4)[0]
     assert not found(bits=6, MinMax=31.41) and len(found(bits=6, MinMax=31.411)) == 3
-    assert len([text for text in found(**{"DFSQ, optimal": 31.711})]) == 3
+    assert len(found(**{"DFSQ, optimal": 31.711})) == 3
     assert found(**{"dfsq+": 31.59, "DFSQ, optimal": 31.4}) == [
         "CARN-M x4 (authors'), 4 bits: dfsq+ closes at least 0.33 of the gap of DFSQ, k-means: 0.32"
     ]
