@@ -118,6 +118,16 @@ def fill(table: Results, work: Sequence[Job], sets: Sequence[str], options: Opti
             print(f"{name} | {' | '.join(map(str, key))} | {cell} | {seconds:.1f} s", flush=True)
 
 
+def merged(held: Row | None, row: Row) -> Row:
+    """Return one row of two: of one code the sets of both, else the one that has more, or the new.
+
+    A row is never of two codes.
+    """
+    if held is None or held["code"] == row["code"]:
+        return {**(held or {}), **row}
+    return row if sum(name in row for name in SETS) >= sum(name in held for name in SETS) else held
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     networks.add_arguments(parser)
@@ -135,7 +145,8 @@ def main() -> None:
     if options.check:
         raise SystemExit(check.report(table.rows))
     if options.merge is not None:
-        table.put(*(row for path in options.merge for row in read(path)))
+        for path in options.merge:
+            table.put(*(merged(table.get(*table.key(row)), row) for row in read(path)))
     else:
         fill(table, jobs(options), SETS[:2] if options.quick else SETS, options)
         table.write()

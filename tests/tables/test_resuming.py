@@ -154,6 +154,17 @@ def test_quality_side_by_side(toy: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert run(quality, tmp_path / "all.json", monkeypatch, "--merge", *files) == whole
 
 
+def test_merged_rows_are_of_one_code() -> None:
+    from benchmarks.tables.quality import merged
+
+    cell = {"psnr": 1.0, "ssim": 1.0}
+    one, other, new = {"code": "a", "Set5": cell}, {"code": "a", "Set14": cell}, {"code": "b"}
+    both = {"code": "a", "Set5": cell, "Set14": cell}
+    assert merged(None, one) == one and merged(one, other) == both
+    assert merged(both, {**new, "Set5": cell}) == both
+    assert merged(one, {**new, "Set5": cell}) == {**new, "Set5": cell}
+
+
 def test_ablation(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.tables import ablation
 
