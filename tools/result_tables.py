@@ -22,6 +22,7 @@ from benchmarks.tables import (  # noqa: E402
     complexity,
     papers,
     quality,
+    recipe,
     selector_pages,
 )
 from benchmarks.tables.results import Row, markdown_table  # noqa: E402
@@ -69,7 +70,8 @@ def pages() -> dict[str, dict[str, str]]:
         "docs/results.md": {
             "quality": of("tables/quality.json", quality.markdown),
             "dfsq": of("tables/quality.json", papers.dfsq),
-            "ablation": of("tables/ablation.json", ablation.markdown),
+            "ablation": of("tables/ablation.json", ablation.SWEEP.markdown),
+            "recipe": of("tables/recipe.json", recipe.SWEEP.markdown),
             "selectors": of("tables/selectors.json", selector_pages.markdown),
             "complexity": of("tables/complexity.json", complexity.markdown),
             "edges": of("edges.json", edges.markdown),

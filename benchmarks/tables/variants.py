@@ -12,16 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ptqsr import ops
 from ptqsr.calibration import ChannelRanges, NormalisedHistogram, Part, Statistics
 from ptqsr.methods import METHODS
 from ptqsr.methods.dfsq import DFSQ
+from ptqsr.points import select_channels
 from ptqsr.quantizers import SubsetQuantizer
 
 NAME = "dfsq, a variant"
 
+# Of a channel's largest magnitude.
+CLIPPED = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 # {0, 1, 1/2, 1/16} and the one word that differs: what dfsq-107 is made of.
 WORD, OTHER = (0, 1, 2**-1, 2**-4), (0, 2**-2, 2**-4, 2**-5)
 
@@ -31,12 +35,14 @@ class Variant:
     """`points`, `normalisation`: whose they are, a channel's or the whole tensor's; normalisation
     may be "none": values are taken as they are, and beyond [-1, 1] clipped. `mean`: subtracted in
     channels that are never negative, too. `words`: a universal set, or the name of a preset.
+    `clipped`: a part of every channel's largest magnitude is its scale, that which loses least.
     """
 
     points: str = "channel"
     normalisation: str = "channel"
     mean: bool = False
     words: str | tuple[tuple[float, ...], ...] = "dfsq-107"
+    clipped: bool = False
 
     @contextmanager
     def registered(self, folder: Path) -> Iterator[dict[str, Any]]:
@@ -45,7 +51,7 @@ class Variant:
         if not isinstance(universal_set, str):
             universal_set = str(folder / "words.json")
             Path(universal_set).write_text(json.dumps(self.words))
-        whole = self.points == self.normalisation == "channel"
+        whole = self.points == self.normalisation == "channel" and not self.clipped
         METHODS[NAME] = type(NAME, (_VariantDFSQ,), {"variant": self, "per_channel": whole})
         try:
             yield {"method": NAME, "universal_set": universal_set}
@@ -84,14 +90,15 @@ class _Quantizer(SubsetQuantizer):
     For a tensor as it is read: a concatenation's parts have no mean and scale of their own.
     """
 
-    def __init__(self, of: SubsetQuantizer, kind: str) -> None:
+    def __init__(self, of: SubsetQuantizer, kind: str, part: torch.Tensor | None = None) -> None:
         super().__init__(of.points, of.nonnegative, universal_set=of.universal_set, bits=of.bits)
         self.normalisation = kind
+        self.part = torch.ones(len(of.points)) if part is None else part
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         mean, scale = normalise(x, self.nonnegative, self.normalisation)
         d = self.universal_set.denominator
-        return ops.quantize_given(x, self.points, d, mean, scale)
+        return ops.quantize_given(x, self.points, d, mean, scale * self.part)
 
 
 class _VariantDFSQ(DFSQ):
@@ -111,8 +118,29 @@ class _VariantDFSQ(DFSQ):
             statistics.counts[:] = statistics.counts.sum(0)
         made = super().quantizer(part, ranges, statistics)
         made.nonnegative = self._without_mean(ranges)
+        if self.variant.clipped and isinstance(statistics, NormalisedHistogram):
+            return self._clipped(made, statistics)
         kind = self.variant.normalisation
         return made if kind == "channel" else _Quantizer(made, kind)
+
+    def _clipped(self, made: SubsetQuantizer, statistics: NormalisedHistogram) -> _Quantizer:
+        """Return the quantizer whose channels lose least over the parts of their maxima."""
+        weights, positions = statistics.counts.numpy(), statistics.centres.numpy()
+        least, part = np.full(len(weights), np.inf), torch.ones(len(weights))
+        for tried in CLIPPED:
+            index, loss = select_channels(
+                weights,
+                positions / tried,
+                self.universal_set,
+                self.rule.act_bits,
+                method=self.selector,
+                seed=self.config.seed,
+            )
+            better = loss * tried**2 < least
+            least = np.where(better, loss * tried**2, least)
+            part[better] = tried
+            made.points[better] = torch.from_numpy(self.universal_set.integers[index[better]]).int()
+        return _Quantizer(made, "channel", part)
 
     def _without_mean(self, ranges: ChannelRanges) -> torch.Tensor:
         """Return which channels keep mean 0."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ptqsr.models import SRNetwork, observing
+from ptqsr.models import Lockstep, SRNetwork, observing
 from ptqsr.modules import FakeQuantConv2d
 from ptqsr.quantizers import QuantizedWeight, best_grid, compensated
 from ptqsr.quantizers.uniform import grid
@@ -23,6 +24,8 @@ from ptqsr.quantizers.uniform import grid
 # Of the mean energy of the inputs: holds weights near the float ones. From 0.003 to 1 the gain on
 # IMDN and IDN was largest at 0.1.
 HELD = 0.1
+# Numbers in all pictures; of more than these one is run at a time, from the start for every layer.
+TOGETHER = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -62,28 +65,59 @@ def refine(
     weight in steps, float32, as it was just before it was rounded to nearest.
     """
     chosen = ingredients or Ingredients()
-    unrounded = {}
+    unrounded: dict[str, torch.Tensor] = {}
     calls = _calls(model, names, inputs)
-    # In the order in which they run.
-    for done, name in enumerate(calls):
-        progress(done, len(calls))
+    progress(0, len(calls))
+    for name, given, meant in _walk(network, model, calls, inputs):
         layer = network.get_submodule(name)
         assert isinstance(layer, FakeQuantConv2d)
         original = model.get_submodule(name)
         assert isinstance(original, nn.Conv2d)
         moments = _Moments(layer)
-        for x in inputs:
-            given = [x for x, _ in _seen(network, name, calls[name], x)]
-            meant = [y for _, y in _seen(model, name, calls[name], x)]
-            for here, there in zip(given, meant, strict=True):
-                moments.take(layer, here, there)
+        for here, there in zip(given, meant, strict=True):
+            moments.take(layer, here, original(there))
         recipe = replace(chosen, target=chosen.target and calls[name] == 1)
         weight, unrounded[name] = moments.rounded(original, layer.weight_bits, recipe)
         layer.set_weight(weight)
         if layer.bias is not None and chosen.bias:
             layer.bias.copy_(moments.bias(weight.dequantize()))
-    progress(len(calls), len(calls))
+        progress(len(unrounded), len(calls))
     return unrounded
+
+
+Tensors = Iterable[torch.Tensor]
+
+
+def _walk(
+    network: SRNetwork, model: SRNetwork, calls: Mapping[str, int], inputs: Tensors
+) -> Iterator[tuple[str, Tensors, Tensors]]:
+    """Yield every layer, in the order in which they run, with its inputs in both networks.
+
+    Each is to be gone through once, both in step. A layer that the caller changes is the changed
+    one for those after it.
+    """
+
+    def apart(name: str) -> tuple[str, Tensors, Tensors]:
+        found = (_inputs(of, name, calls[name], inputs) for of in (network, model))
+        return name, next(found), next(found)
+
+    if sum(x.numel() for x in inputs) > TOGETHER:
+        yield from map(apart, calls)
+        return
+    with ExitStack() as stack:
+        here, there = (
+            stack.enter_context(Lockstep(of, {n: of.get_submodule(n) for n in calls}, inputs))
+            for of in (network, model)
+        )
+        seen: set[str] = set()
+        for _ in range(sum(calls.values())):
+            (name, given), (_, meant) = here.advance(), there.advance()
+            if calls[name] == 1:
+                yield name, given, meant
+            elif name not in seen:
+                # All of its calls count, and those to come are not known yet.
+                yield apart(name)
+            seen.add(name)
 
 
 def _calls(
@@ -100,29 +134,21 @@ def _calls(
     return calls
 
 
-def _seen(
-    network: SRNetwork, name: str, calls: int, x: torch.Tensor
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Run the network until a layer has run so often; return its inputs and outputs."""
-    found: list[tuple[torch.Tensor, torch.Tensor]] = []
-    inputs: list[torch.Tensor] = []
+def _inputs(network: SRNetwork, name: str, calls: int, inputs: Tensors) -> Iterator[torch.Tensor]:
+    """Run the network until a layer was called so often, for every picture; yield its inputs."""
+    found: list[torch.Tensor] = []
 
-    def before(_: str, given: torch.Tensor) -> None:
-        inputs.append(given.clone())  # it may be changed in place later
-
-    def after(_: nn.Module, __: object, y: torch.Tensor) -> None:
-        found.append((inputs[-1], y.clone()))
+    def see(_: str, x: torch.Tensor) -> None:
+        found.append(x.clone())  # it may be changed in place later
         if len(found) == calls:
             raise _Enough
 
-    layers: Mapping[str, nn.Module] = {name: network.get_submodule(name)}
-    handle = layers[name].register_forward_hook(after)
-    try:
-        with observing(layers, before), contextlib.suppress(_Enough):
+    layer: Mapping[str, nn.Module] = {name: network.get_submodule(name)}
+    for x in inputs:
+        with observing(layer, see), contextlib.suppress(_Enough):
             network(x)
-    finally:
-        handle.remove()
-    return found
+        yield from found
+        found.clear()
 
 
 class _Moments:

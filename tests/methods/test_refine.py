@@ -136,6 +136,19 @@ def test_the_same_on_any_number_of_threads() -> None:
     assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
 
 
+@pytest.mark.parametrize("variant", ["edsr", "carn_m"])
+def test_many_pictures_give_what_few_give(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Side by side, or one by one from the start for every layer: the same bits."""
+    network = lively(variant, 2)
+    pictures = [photograph(20 + seed, 24, seed) for seed in range(3)]
+    found = []
+    for limit in (1 << 21, 0):
+        monkeypatch.setattr("ptqsr.methods.refine.TOGETHER", limit)
+        found.append(ptqsr.calibrate(network, pictures, Config(method="dfsq+", bits=4)))
+    expected = found[1].state_dict()
+    assert all(torch.equal(t, expected[name]) for name, t in found[0].state_dict().items())
+
+
 def test_other_paddings() -> None:
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),

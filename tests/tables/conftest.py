@@ -20,7 +20,7 @@ sys.path += [str(ROOT), str(ROOT / "tools")]
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> str:
     """The name of the only network that there is, a tiny one; a set is one small picture."""
-    from benchmarks.tables import ablation, networks
+    from benchmarks.tables import networks
 
     class Toy(networks.Network):
         def missing(self, weights: Path) -> None:
@@ -37,5 +37,4 @@ def toy(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> str:
 
     monkeypatch.setattr(networks, "NETWORKS", (Toy("toy", "edsr", 2),))
     monkeypatch.setattr(networks, "pairs", pairs)
-    monkeypatch.setattr(ablation, "NETWORKS", ("toy",))
     return "toy"

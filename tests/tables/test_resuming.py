@@ -6,8 +6,10 @@ import csv
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ class Counter:
 
 
 def run(
-    table: ModuleType,
+    table: Any,
     path: Path,
     monkeypatch: pytest.MonkeyPatch,
     *options: str,
@@ -39,7 +41,7 @@ def run(
     return json.loads(path.read_text())["figures"]
 
 
-def agree(path: Path, table: ModuleType) -> None:
+def agree(path: Path, table: Any) -> None:
     """CSV has every row of the JSON, and Markdown is made of them."""
     rows = json.loads(path.read_text())["figures"]
     with path.with_suffix(".csv").open(newline="") as file:
@@ -56,7 +58,7 @@ def agree(path: Path, table: ModuleType) -> None:
 
 
 def interrupted(
-    table: ModuleType,
+    table: Any,
     where: tuple[object, str],
     calls: int,
     folder: Path,
@@ -165,14 +167,26 @@ def test_merged_rows_are_of_one_code() -> None:
     assert merged(one, {**new, "Set5": cell}) == {**new, "Set5": cell}
 
 
-def test_ablation(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks.tables import ablation
-
-    names = list(ablation.VARIANTS)
-    monkeypatch.setattr(ablation, "VARIANTS", {n: ablation.VARIANTS[n] for n in names[:4]})
+@pytest.mark.parametrize("name", ["ablation", "recipe"])
+def test_sweep(name: str, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = import_module(f"benchmarks.tables.{name}").SWEEP
+    chosen = dict(list(whole.variants.items())[:4])
+    table = replace(whole, networks=(toy,), variants=chosen)
     options = ("--quick", "--bits", "3")
-    rows = interrupted(ablation, (ptqsr, "evaluate"), 8, tmp_path, monkeypatch, *options)
-    assert [row["variant"] for row in rows] == names[:4]
+    rows = interrupted(table, (ptqsr, "evaluate"), 8, tmp_path, monkeypatch, *options)
+    assert [row["variant"] for row in rows] == list(chosen)
+
+
+def test_every_ingredient_and_clipping_run(toy: str) -> None:
+    from benchmarks.tables import networks, recipe
+
+    (network,) = networks.NETWORKS
+    model, crops = network.build(Path()), network.crops(Path())
+    found = {}
+    for name, make in recipe.RECIPES.items():
+        psnr = ptqsr.evaluate(make(model, crops, 3), networks.pairs(Path(), "Set5", 2)).psnr
+        found[name] = psnr
+    assert len(set(found.values())) >= len(found) - 2  # crops: there are but two
 
 
 def test_complexity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
