@@ -1,7 +1,7 @@
 """Quantizers: parameters from statistics, and the mapping they define."""
 
 from ptqsr.quantizers.base import ActivationQuantizer, join
-from ptqsr.quantizers.rounding import best_grid, compensated_levels
+from ptqsr.quantizers.rounding import best_grid, compensated
 from ptqsr.quantizers.subset import SubsetQuantizer
 from ptqsr.quantizers.uniform import QuantizedWeight, UniformQuantizer
 
@@ -16,6 +16,6 @@ __all__ = [
     "SubsetQuantizer",
     "UniformQuantizer",
     "best_grid",
-    "compensated_levels",
+    "compensated",
     "join",
 ]
