@@ -3,7 +3,7 @@
 from ptqsr.quantizers.adaround import NearestRounding, Rounding, SoftRounding, undecided
 from ptqsr.quantizers.base import ActivationQuantizer, join
 from ptqsr.quantizers.learned import LearnedStep, StraightThrough
-from ptqsr.quantizers.rounding import best_grid, compensated_levels
+from ptqsr.quantizers.rounding import best_grid, compensated
 from ptqsr.quantizers.subset import SubsetQuantizer
 from ptqsr.quantizers.uniform import QuantizedWeight, UniformQuantizer
 
@@ -23,7 +23,7 @@ __all__ = [
     "SubsetQuantizer",
     "UniformQuantizer",
     "best_grid",
-    "compensated_levels",
+    "compensated",
     "join",
     "undecided",
 ]
