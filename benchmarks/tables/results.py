@@ -8,6 +8,7 @@ own form.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import subprocess
@@ -48,8 +49,11 @@ def origin() -> dict[str, str]:
     processor (`cpu`), whose order of summation moves low-bit networks by thousandths of a dB.
     """
     commit = _git("log", "-1", "--format=%h", "--", *CODE)
-    changed = _git("status", "--porcelain", "--", *CODE)
-    return {"code": commit + "-dirty" * bool(changed), "cpu": machine()["cpu"]}
+    changes = [_git(*command, "--", *CODE) for command in (("status", "-s"), ("diff",))]
+    if any(changes):
+        # Of one change, too, rows and calibrated networks are not of another.
+        commit += f"-dirty-{hashlib.sha256(''.join(changes).encode()).hexdigest()[:7]}"
+    return {"code": commit, "cpu": machine()["cpu"]}
 
 
 def _git(*arguments: str) -> str:
