@@ -2,7 +2,7 @@
 
     python -m benchmarks.deployed --data ../shared/data --weights ../shared/weights
 
-The networks and their calibration pictures are those of benchmarks/psnr.py. The contract: within
+The networks and their calibration pictures are those of benchmarks/tables. The contract: within
 0.02 dB with weights of up to 6 bits, 0.05 dB at 8. Exits with 1 where it is broken.
 
 At 4 bits and below, rounding alone moves a network by some 0.02 dB: a code that flips goes on to
@@ -15,14 +15,13 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
-from pathlib import Path
 from statistics import mean, variance
 from typing import Any
 
 import ptqsr
-from benchmarks.psnr import METHODS, crops, sources
+from benchmarks.tables import networks
+from benchmarks.tables.recipes import RECIPES
 from benchmarks.timer import write
-from ptqsr.evaluation import find_pairs, read_pairs
 from ptqsr.models import SRNetwork
 
 Pairs = Any  # what ptqsr.evaluate takes
@@ -51,20 +50,17 @@ def compare(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
+    networks.add_arguments(parser)
     parser.add_argument("--edges", type=int, default=None)
     parser.add_argument("--json")
     arguments = parser.parse_args()
-    pairs = list(read_pairs(find_pairs(arguments.data / "Set5", 4), 4))
-    networks = sources(arguments.data, arguments.weights)
+    pairs = networks.pairs(arguments.data, "Set5", 4)
     rows, broken = [], False
-    for name, (build, paths, count) in networks.items():
-        network, pictures = build(), crops(paths, count, 4)
+    for chosen in networks.available(arguments.weights, scales=(4,)):
+        name, network = chosen.name, chosen.build(arguments.weights)
+        pictures = chosen.crops(arguments.data)
         for method, bits in ROWS:
-            config = replace(
-                METHODS[method], bits=bits, weight_bits=bits, act_bits=bits, edges=arguments.edges
-            )
+            config = replace(RECIPES[method].config(bits), edges=arguments.edges)
             fake = ptqsr.calibrate(network, pictures, config)
             bound = 0.05 if bits == 8 else 0.02
             simulated, deployed, error = compare(fake, ptqsr.deploy(fake), pairs, bound / 2)

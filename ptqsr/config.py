@@ -35,7 +35,9 @@ class Config:
     A convolution is quantized if the network's own list names it and `exclude` does not, or if
     `include` does; both hold name patterns (fnmatch): the body. With `edges=8` all others but the
     excluded are quantized too, always to 8 bits. `universal_set`, `selector` and `seed` concern
-    DFSQ, `percentile` (of either tail, in per cent) the method of that name.
+    DFSQ, `percentile` (of either tail, in per cent) the method of that name. `reconstruct`: dfsq+
+    ends with block reconstruction; `iterations` are those of a block, there and of brecq and qdrop,
+    which `seed` concerns too.
 
     >>> Config(bits=4, weight_bits=8).act_bits
     4
@@ -54,6 +56,8 @@ class Config:
     exclude: tuple[str, ...] = ()
     seed: int = 0
     edges: int | None = None
+    reconstruct: bool = False
+    iterations: int = 1000
 
     def __post_init__(self) -> None:
         for name in ("weight_bits", "act_bits"):
@@ -71,6 +75,14 @@ class Config:
             raise PtqsrError(f"seed is {self.seed}; it must be a whole number from 0 to 2^32 - 1")
         if not isinstance(self.percentile, (int, float)) or not 0 <= self.percentile < 50:
             raise PtqsrError(f"percentile is {self.percentile}; it must be from 0 to below 50")
+        if not isinstance(self.reconstruct, bool) or (self.reconstruct and self.method != "dfsq+"):
+            raise PtqsrError(
+                f"reconstruct is {self.reconstruct!r}; it is for method dfsq+, not {self.method}"
+            )
+        if type(self.iterations) is not int or self.iterations < 1:
+            raise PtqsrError(
+                f"iterations is {self.iterations!r}; it must be a whole number of at least 1"
+            )
         for name in ("include", "exclude"):
             patterns = getattr(self, name)
             patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +46,6 @@ def test_the_t4_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: SRNe
     assert read_rgb(tmp_path / "out" / "3.png").shape == (24, 32, 3)
 
 
-def test_the_t4_page_has_the_figures_of_floors() -> None:
-    sys.path.append(str(README.parent))
-    from benchmarks.floors import GPUS, page
-
-    table = re.search(r"<!-- floors -->\n(.*?)\n<!-- /floors -->", T4.read_text(), re.DOTALL)
-    assert table is not None and GPUS[0].name == "T4"
-    assert table[1].splitlines() == page(GPUS[0])
-
-
 @pytest.mark.parametrize(
     "name", ["ptqsr.config", "ptqsr.models", "ptqsr.points.universal", "ptqsr.points.selection"]
 )
@@ -79,51 +68,3 @@ def test_pages_name_real_options(page: Path) -> None:
         help_text = CliRunner().invoke(app, [name, "--help"], terminal_width=200).output
         for option in re.findall(r"--[\w-]+", rest):
             assert option in help_text, f"{name} {option}"
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
-def test_tables_are_the_committed_results(page: str) -> None:
-    """Every figure of a table is in the results, and every result in docs/results.md."""
-    root = README.parent
-    results = json.loads((root / "benchmarks/results/psnr.json").read_text())["figures"]
-    table = re.search(r"<!-- table -->\n(.*?)<!-- /table -->", (root / page).read_text(), re.DOTALL)
-    assert table is not None
-    head, _, *lines = table[1].strip().splitlines()
-    found = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    expected = []
-    if page == "README.md":
-        methods = [cell.strip() for cell in head.strip("|").split("|")][3:]
-        psnr = {(r["network"], r["bits"], r["method"]): r["Set5"]["psnr"] for r in results}
-        for network, bits in dict.fromkeys((r["network"], r["bits"]) for r in results):
-            if bits < 32:
-                figures = [psnr[network, 32, "float"], *(psnr[network, bits, m] for m in methods)]
-                cells = [f"{figure:.3f}" for figure in figures]
-                expected.append([network, cells[0], str(bits), *cells[1:]])
-    else:
-        for row in results:
-            sets = (row[name] for name in ("Set5", "Set14", "BSD100"))
-            cells = [f"{x['psnr']:.3f} / {x['ssim']:.4f}" for x in sets]
-            expected.append([row["network"], str(row["bits"]), row["method"], *cells])
-    assert found == expected
-
-
-def test_the_table_of_edges_is_the_committed_results() -> None:
-    root = README.parent
-    results = json.loads((root / "benchmarks/results/edges.json").read_text())["figures"]
-    page = (root / "docs/results.md").read_text()
-    table = re.search(r"<!-- edges -->\n(.*?)<!-- /edges -->", page, re.DOTALL)
-    assert table is not None
-    found = [line.strip("| ").split(" | ") for line in table[1].strip().splitlines()[2:]]
-    expected = [
-        [
-            row["network"],
-            "float" if row["edges"] is None else f"{row['edges']} bits",
-            f"{row['psnr']:.3f}",
-            f"{row['ssim']:.4f}",
-            f"{row['quantized_layers']} of {row['layers']}",
-            f"{row['bitops'] / 1e12:.1f}T",
-            f"{row['storage'] / 1e3:.1f}K",
-        ]
-        for row in results
-    ]
-    assert found == expected

@@ -128,60 +128,72 @@ int size_of(int64_t value) {
   return static_cast<int>(value);
 }
 
-cuda::Moments moments_of(const py::dict& values) {
-  const auto address = [&](const char* name) { return values[name].cast<Address>(); };
-  return {pointer<int64_t>(address("moments_sum")),  pointer<int32_t>(address("moments_low")),
-          pointer<int32_t>(address("moments_high")), pointer<int32_t>(address("moments_blocks")),
-          pointer<float>(address("out_mean")),       pointer<float>(address("out_low")),
-          pointer<float>(address("out_high"))};
+// What a kernel is given by name.
+struct Named {
+  const py::dict& values;
+
+  int64_t number(const char* name) const { return values[name].cast<int64_t>(); }
+  std::vector<int64_t> numbers(const char* name) const {
+    return values[name].cast<std::vector<int64_t>>();
+  }
+  template <class T>
+  T* at(const char* name) const {
+    return pointer<T>(values[name].cast<Address>());
+  }
+  cuda::Border border(const char* name) const {
+    const auto sizes = values[name].cast<std::array<int64_t, 3>>();
+    return {size_of(sizes[0]), size_of(sizes[1]), size_of(sizes[2])};
+  }
+};
+
+cuda::Moments moments_of(const Named& given) {
+  return {given.at<int64_t>("moments_sum"),  given.at<int32_t>("moments_low"),
+          given.at<int32_t>("moments_high"), given.at<int32_t>("moments_blocks"),
+          given.at<float>("out_mean"),       given.at<float>("out_low"),
+          given.at<float>("out_high")};
 }
 
 // A dictionary, since a convolution has some forty arguments; ptqsr/ops/cuda/tensor_conv.py makes
 // it. Returns whether the kernel takes the shape.
 bool tensor_conv(const py::dict& values) {
-  const auto number = [&](const char* name) { return values[name].cast<int64_t>(); };
-  const auto address = [&](const char* name) { return values[name].cast<Address>(); };
-  const auto border = [&](const char* name) {
-    const auto sizes = values[name].cast<std::array<int64_t, 3>>();
-    return cuda::Border{size_of(sizes[0]), size_of(sizes[1]), size_of(sizes[2])};
-  };
+  const Named given{values};
   cuda::TensorConv v{};
-  v.x = pointer<const unsigned char>(address("x"));
-  const auto s = values["shape"].cast<std::vector<int64_t>>();
+  v.x = given.at<const unsigned char>("x");
+  const auto s = given.numbers("shape");
   int* const sizes[] = {&v.n,          &v.h,        &v.w,         &v.bytes,     &v.group_bytes,
                         &v.groups,     &v.o,        &v.channels,  &v.kh,        &v.kw,
                         &v.stride_h,   &v.stride_w, &v.padding_h, &v.padding_w, &v.dilation_h,
                         &v.dilation_w, &v.out_h,    &v.out_w,     &v.shuffle};
   if (s.size() != std::size(sizes)) throw std::invalid_argument("shape has 19 numbers");
   for (size_t i = 0; i < s.size(); ++i) *sizes[i] = size_of(s[i]);
-  v.bits = size_of(number("bits"));
-  v.row = size_of(number("row"));
-  v.is_signed = number("is_signed") != 0;
-  v.encodes = number("encodes") != 0;
-  v.subset = {pointer<const int32_t>(address("points")), number("levels"),
-              static_cast<int32_t>(number("denominator")), pointer<const float>(address("mean")),
-              pointer<const float>(address("in_scale"))};
-  v.by_sample = number("by_sample") != 0;
-  v.weights = pointer<const unsigned char>(address("weights"));
-  v.lowest = pointer<const int32_t>(address("lowest"));
-  v.total = pointer<const int32_t>(address("total"));
-  v.zeros = pointer<const int32_t>(address("zeros"));
-  v.scale = pointer<const float>(address("scale"));
-  v.bias = pointer<const float>(address("bias"));
-  v.rows = border("rows");
-  v.columns = border("columns");
-  v.slope = pointer<const float>(address("slope"));
-  v.activation = static_cast<Activation>(number("activation"));
-  v.residual = pointer<const void>(address("residual"));
-  v.residual_storage = static_cast<Storage>(number("residual_storage"));
-  v.residual_scale = pointer<const float>(address("residual_scale"));
-  v.residual_lowest = pointer<const int32_t>(address("residual_lowest"));
-  v.last_relu = number("last_relu") != 0;
-  v.output = static_cast<Storage>(number("output"));
-  v.y = pointer<void>(address("y"));
-  v.out_lowest = pointer<const int32_t>(address("out_lowest"));
-  v.out_levels = size_of(number("out_levels"));
-  v.moments = moments_of(values);
+  v.bits = size_of(given.number("bits"));
+  v.row = size_of(given.number("row"));
+  v.is_signed = given.number("is_signed") != 0;
+  v.encodes = given.number("encodes") != 0;
+  v.subset = {given.at<const int32_t>("points"), given.number("levels"),
+              static_cast<int32_t>(given.number("denominator")), given.at<const float>("mean"),
+              given.at<const float>("in_scale")};
+  v.by_sample = given.number("by_sample") != 0;
+  v.weights = given.at<const unsigned char>("weights");
+  v.lowest = given.at<const int32_t>("lowest");
+  v.total = given.at<const int32_t>("total");
+  v.zeros = given.at<const int32_t>("zeros");
+  v.scale = given.at<const float>("scale");
+  v.bias = given.at<const float>("bias");
+  v.rows = given.border("rows");
+  v.columns = given.border("columns");
+  v.slope = given.at<const float>("slope");
+  v.activation = static_cast<Activation>(given.number("activation"));
+  v.residual = given.at<const void>("residual");
+  v.residual_storage = static_cast<Storage>(given.number("residual_storage"));
+  v.residual_scale = given.at<const float>("residual_scale");
+  v.residual_lowest = given.at<const int32_t>("residual_lowest");
+  v.last_relu = given.number("last_relu") != 0;
+  v.output = static_cast<Storage>(given.number("output"));
+  v.y = given.at<void>("y");
+  v.out_lowest = given.at<const int32_t>("out_lowest");
+  v.out_levels = size_of(given.number("out_levels"));
+  v.moments = moments_of(given);
   for (const void* table : {static_cast<const void*>(v.x), static_cast<const void*>(v.weights),
                             static_cast<const void*>(v.total), static_cast<const void*>(v.zeros),
                             static_cast<const void*>(v.scale), static_cast<const void*>(v.bias),
@@ -190,7 +202,7 @@ bool tensor_conv(const py::dict& values) {
       throw std::invalid_argument("a table that does not begin at a multiple of 16 bytes");
     }
   }
-  const Status status = cuda::tensor_conv(v, stream_at(address("stream")));
+  const Status status = cuda::tensor_conv(v, given.at<void>("stream"));
   if (status == Status::not_taken) return false;
   check_device(status, "tensor_conv");
   return true;
@@ -198,13 +210,9 @@ bool tensor_conv(const py::dict& values) {
 
 // Of what ptqsr/ops/cuda/subset_conv.py gives.
 void subset_tables(const py::dict& values) {
-  const auto address = [&](const char* name) { return values[name].cast<Address>(); };
-  const auto border = [&](const char* name) {
-    const auto sizes = values[name].cast<std::array<int64_t, 3>>();
-    return cuda::Border{size_of(sizes[0]), size_of(sizes[1]), size_of(sizes[2])};
-  };
+  const Named given{values};
   cuda::SubsetTables t{};
-  const auto s = values["shape"].cast<std::vector<int64_t>>();
+  const auto s = given.numbers("shape");
   int64_t* const wide[] = {&t.fold.n, &t.fold.o, &t.fold.c, &t.fold.taps, &t.fold.groups};
   int* const sizes[] = {&t.denominator, &t.places,     &t.channels,  &t.h,        &t.w,
                         &t.kh,          &t.kw,         &t.stride_h,  &t.stride_w, &t.padding_h,
@@ -214,18 +222,18 @@ void subset_tables(const py::dict& values) {
   }
   for (size_t i = 0; i < std::size(wide); ++i) *wide[i] = s[i];
   for (size_t i = 0; i < std::size(sizes); ++i) *sizes[i] = size_of(s[std::size(wide) + i]);
-  t.fold.levels = pointer<const int16_t>(address("levels"));
-  t.fold.step = pointer<const float>(address("step"));
-  t.fold.scale = pointer<const float>(address("in_scale"));
-  t.mean = pointer<const float>(address("mean"));
-  t.bias = pointer<const float>(address("bias"));
-  t.rows = border("rows");
-  t.columns = border("columns");
-  t.weights = pointer<int8_t>(address("weights"));
-  t.scale = pointer<float>(address("scale"));
-  t.terms = pointer<float>(address("terms"));
-  t.moments = moments_of(values);
-  check_device(cuda::subset_tables(t, stream_at(address("stream"))), "subset_conv2d");
+  t.fold.levels = given.at<const int16_t>("levels");
+  t.fold.step = given.at<const float>("step");
+  t.fold.scale = given.at<const float>("in_scale");
+  t.mean = given.at<const float>("mean");
+  t.bias = given.at<const float>("bias");
+  t.rows = given.border("rows");
+  t.columns = given.border("columns");
+  t.weights = given.at<int8_t>("weights");
+  t.scale = given.at<float>("scale");
+  t.terms = given.at<float>("terms");
+  t.moments = moments_of(given);
+  check_device(cuda::subset_tables(t, given.at<void>("stream")), "subset_conv2d");
 }
 
 void subset_decode_packed(Address packed, int64_t n, int64_t c, int64_t pixels, int bits,

@@ -181,8 +181,11 @@ struct Finish {
     UNROLL
     for (int i = 0; i < kRun; ++i) results[i] = i < left ? made(i) : T{};
     T* to = static_cast<T*>(e.c) + at;
-    vectors&& left >= kRun ? store<T, kRun, true>(to, results, kRun)
-                           : store<T, kRun, false>(to, results, left);
+    if (vectors && left >= kRun) {
+      store<T, kRun, true>(to, results, kRun);
+    } else {
+      store<T, kRun, false>(to, results, left);
+    }
   }
   DEVICE void put(const int32_t (&sums)[kRun], int at, int column, int left) const {
     const auto number = [&](int i) { return value(sums[i] >> shift, column + i); };

@@ -90,7 +90,14 @@ def calibrate(
     ] = False,
     num_images: Annotated[int, typer.Option(help="Calibration crops.")] = 32,
     patch_size: Annotated[int, typer.Option(help="Size of a crop in input pixels.")] = 48,
-    seed: Annotated[int, typer.Option(help="Of crops and k-means.")] = 0,
+    reconstruct: Annotated[
+        bool,
+        typer.Option("--reconstruct", help="End dfsq+ with block reconstruction: minutes more."),
+    ] = False,
+    iterations: Annotated[
+        int, typer.Option(help="Of every block's reconstruction (brecq, qdrop, --reconstruct).")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(help="Of crops, k-means and reconstruction.")] = 0,
     device: Device = "cpu",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Checkpoint to write.")
@@ -105,11 +112,14 @@ def calibrate(
         ("--selector", selector, "kmeans", ("dfsq",)),
         ("--universal-set", universal_set, "dfsq-107", ("dfsq", "dfsq+")),
         ("--percentile", percentile, 1.0, ("percentile",)),
+        ("--reconstruct", reconstruct, False, ("dfsq+",)),
+        ("--iterations", iterations, 1000, ("brecq", "qdrop", "dfsq+")),
     ):
         if value != default and method not in needs:
-            raise PtqsrError(
-                f"{option} {value}: is for --method {' or '.join(needs)}, not {method}"
-            )
+            given = option if value is True else f"{option} {value}"
+            raise PtqsrError(f"{given}: is for --method {' or '.join(needs)}, not {method}")
+    if iterations != 1000 and method == "dfsq+" and not reconstruct:
+        raise PtqsrError(f"--iterations {iterations}: goes with --reconstruct")
     config = Config(
         method=method,
         bits=bits,
@@ -122,12 +132,15 @@ def calibrate(
         exclude=tuple(exclude or ()),
         seed=seed,
         edges=edges,
+        reconstruct=reconstruct,
+        iterations=iterations,
     )
     place = use_device(device)
     network = _network(model, scale, weights, hyperparameters(settings)).to(place)
     model = network.architecture
     if output is None:
-        name = f"{model}_x{network.scale}_{method}_w{config.weight_bits}a{config.act_bits}"
+        recipe = f"{method}_reconstructed" if reconstruct else method
+        name = f"{model}_x{network.scale}_{recipe}_w{config.weight_bits}a{config.act_bits}"
         output = Path(f"{name if edges is None else f'{name}_edges{edges}'}.safetensors")
     _check_output(output)
     check_json(json_file)
@@ -178,6 +191,7 @@ def calibrate(
             "full_precision": before.storage_bytes,
             "quantized": after.storage_bytes,
         },
+        "reconstruction": list(quantized.reconstruction),
         "device": str(place),
         "calibration_seconds": round(calibration_seconds, 2),
         "seconds": round(time.perf_counter() - began, 2),

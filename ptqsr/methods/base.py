@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
+
+import torch
 
 from ptqsr.calibration import ChannelRanges, Part, Statistics
 from ptqsr.config import Config, Rule
+from ptqsr.methods.records import Options
+from ptqsr.models import SRNetwork
 from ptqsr.quantizers import ActivationQuantizer
 
 
@@ -35,6 +40,19 @@ class Method:
 
     # Whether the weights are rounded again for what their layers multiply (methods.refine).
     refines: ClassVar[bool] = False
+
+    def reconstruction(self, layers: Sequence[str]) -> Options | None:
+        """Return how blocks are reconstructed in the end, or None; `layers`: of the body."""
+        return None
+
+    def latents(
+        self, network: SRNetwork, model: SRNetwork, names: Iterable[str]
+    ) -> dict[str, torch.Tensor]:
+        """Return the layers' weights in units of their steps, of which rounding gives the levels.
+
+        `network` is fake-quantized, `model` the float one; levels may be chosen here.
+        """
+        raise NotImplementedError
 
     def notice(self) -> str | None:
         """Return what a user should know about this configuration."""

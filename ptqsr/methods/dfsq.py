@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import torch
 
@@ -9,6 +11,9 @@ from ptqsr.calibration import ChannelRanges, NormalisedHistogram, Part, Statisti
 from ptqsr.config import Config, Rule
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
+from ptqsr.methods.records import Options
+from ptqsr.models import SRNetwork
+from ptqsr.modules import FakeQuantConv2d
 from ptqsr.points import SELECTORS, UniversalSet, select_channels
 from ptqsr.quantizers import SubsetQuantizer
 
@@ -88,3 +93,18 @@ class DFSQPlus(DFSQ):
     @property
     def selector(self) -> str:
         return "optimal"
+
+    def reconstruction(self, layers: Sequence[str]) -> Options | None:
+        if not self.config.reconstruct:
+            return None
+        return Options(self.config.iterations, self.config.seed, from_levels=True)
+
+    def latents(
+        self, network: SRNetwork, model: SRNetwork, names: Iterable[str]
+    ) -> dict[str, torch.Tensor]:
+        layers = {name: network.get_submodule(name) for name in names}
+        return {
+            name: layer.quantized_weight.levels().to(torch.float32)
+            for name, layer in layers.items()
+            if isinstance(layer, FakeQuantConv2d)
+        }

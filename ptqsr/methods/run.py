@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import asdict
 from functools import partial
 
 import torch
@@ -13,15 +14,18 @@ from ptqsr.calibration import ChannelRanges, Image, Inputs, cards, collect, read
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
+from ptqsr.methods.brecq import BRECQ, QDrop
 from ptqsr.methods.dfsq import DFSQ, DFSQPlus
+from ptqsr.methods.reconstruct import reconstruct
 from ptqsr.methods.refine import refine
 from ptqsr.methods.uniform import MinMax, Percentile
+from ptqsr.methods.units import units
 from ptqsr.models import SRNetwork, check_network
 from ptqsr.modules import FakeQuantConv2d, in_body, quantizable, replace
 from ptqsr.quantizers import ActivationQuantizer, QuantizedWeight, join
 
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (DFSQ, DFSQPlus, MinMax, Percentile)
+    method.name: method for method in (DFSQ, DFSQPlus, BRECQ, QDrop, MinMax, Percentile)
 }
 
 # Called with what is being done, how much of it is done, and how much there is.
@@ -30,6 +34,7 @@ Progress = Callable[[str, int, int], None]
 log = logging.getLogger("ptqsr")
 
 
+@torch.inference_mode(False)  # the result is changed in place, and may be trained
 def calibrate(
     model: SRNetwork,
     images: Image | Iterable[Image],
@@ -44,6 +49,8 @@ def calibrate(
     are gone through once, or twice where the method chooses points or percentiles, on the device
     that the network is on. Raises PtqsrError where an input, a weight or an activation is not
     usable, and names it.
+
+    Where blocks were reconstructed, `reconstruction` of what is returned says what became of each.
     """
     config = config or Config()
     check_network(model)
@@ -113,8 +120,15 @@ def calibrate(
             for name, conv in layers.items()
         },
     )
+    original = copy.deepcopy(model).eval()
     if method.refines:
-        original = copy.deepcopy(model).eval()
         refine(network, original, list(layers), inputs, partial(progress, "weights"))
+    body = [name for name in layers if rules[name] == config.body]
+    if options := method.reconstruction(body):
+        latents = method.latents(network, original, list(layers))
+        blocks = units(network, layers)
+        show = partial(progress, "blocks")
+        records = reconstruct(network, original, blocks, latents, inputs, options, show)
+        network.reconstruction = [asdict(record) for record in records]
     network.calibration = config
     return network.eval()

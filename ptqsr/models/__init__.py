@@ -22,6 +22,7 @@ from ptqsr.models.base import (
     matches,
     sketch,
 )
+from ptqsr.models.lockstep import Lockstep
 from ptqsr.models.observing import observing
 from ptqsr.models.official import SOURCES as OFFICIAL
 from ptqsr.models.registry import ARCHITECTURES, check, create, detect
@@ -35,6 +36,7 @@ log = logging.getLogger("ptqsr")
 __all__ = [
     "ARCHITECTURES",
     "OFFICIAL",
+    "Lockstep",
     "SRNetwork",
     "build",
     "bundled",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from itertools import chain
@@ -27,6 +27,9 @@ class SRNetwork(nn.Module):
     architecture: ClassVar[str]
     # Name patterns (fnmatch) of the convolutions that the papers quantize.
     quantized_layers: tuple[str, ...]
+    # Name patterns of modules, one tensor in and one out, whose quantized convolutions are tuned
+    # together (methods.reconstruct); convolutions outside of these are tuned one by one.
+    block_patterns: ClassVar[tuple[str, ...]] = ()
     # Name patterns of constants that weight files may lack.
     constants: ClassVar[tuple[str, ...]] = ()
     # Name patterns of quantized convolutions that FQR, the mean of feature bits, leaves out.
@@ -36,6 +39,8 @@ class SRNetwork(nn.Module):
     gates: ClassVar[tuple[str, ...]] = ()
     # The options of the calibration that quantized it; None for a float network.
     calibration: Any = None
+    # What block reconstruction did, a record for each block; not saved.
+    reconstruction: Sequence[dict[str, Any]] = ()
 
     def __init__(self, *, scale: int, colours: Colours = "rgb", **hyperparameters: Any) -> None:
         super().__init__()

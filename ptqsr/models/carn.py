@@ -85,6 +85,7 @@ class Upsampler(nn.Module):
 class CARN(SRNetwork):
     architecture = "carn"
     quantized_layers = ("b[123].b[123].body.[02]",)
+    block_patterns = ("b[123].b[123]",)
     # The papers count the 3x3 convolutions; these are the 1x1, which may be quantized too.
     outside_fqr = ("*c[123].body.0", "b[123].b[123].body.4")
     constants = ("sub_mean.*", "add_mean.*")

@@ -56,6 +56,7 @@ class EDSR(SRNetwork):
 
     architecture = "edsr"
     quantized_layers = ("body.*.body.*",)
+    block_patterns = ("body.*",)
     constants = ("sub_mean.*", "add_mean.*")
 
     def __init__(

@@ -54,6 +54,7 @@ class DistillationBlock(nn.Module):
 class IMDN(SRNetwork):
     architecture = "imdn"
     quantized_layers = ("IMDB*.c[1-5]",)
+    block_patterns = ("IMDB*",)
     gates = ("IMDB*.cca.*",)
 
     def __init__(self, *, scale: int = 4, blocks: int = 6, width: int = 64) -> None:

@@ -48,6 +48,7 @@ class RDN(SRNetwork):
 
     architecture = "rdn"
     quantized_layers = ("RDBs.*.convs.*.conv.0", "RDBs.*.LFF", "GFF.[01]")
+    block_patterns = ("RDBs.*",)
 
     def __init__(
         self,

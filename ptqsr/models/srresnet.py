@@ -36,6 +36,7 @@ class ResidualBlock(nn.Module):
 class SRResNet(SRNetwork):
     architecture = "srresnet"
     quantized_layers = ("residual.*.conv[12]",)
+    block_patterns = ("residual.*",)
 
     def __init__(self, *, scale: int = 4, blocks: int = 16, width: int = 64) -> None:
         super().__init__(scale=scale, blocks=blocks, width=width)

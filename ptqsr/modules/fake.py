@@ -46,6 +46,11 @@ class FakeQuantConv2d(nn.Conv2d):
         codes, step, zero_point = self.weight_codes, self.weight_step, self.weight_zero_point
         return QuantizedWeight(codes, step, zero_point, self.weight_bits)
 
+    @property
+    def lowest_level(self) -> torch.Tensor:
+        """Every kernel's lowest level, int32 [O]; the others are the 2^bits - 1 after it."""
+        return self.weight_zero_point.to(torch.int32) - (1 << (self.weight_bits - 1))
+
     def set_weight(self, weight: QuantizedWeight) -> None:
         """Take other integers of the same shape and bits."""
         self.weight_codes.copy_(weight.codes)

@@ -38,14 +38,17 @@ def best_grid(
     return step, lowest
 
 
-def compensated_levels(
+def compensated(
     weight: torch.Tensor,
     hessian: torch.Tensor,
     step: torch.Tensor,
     lowest: torch.Tensor,
     bits: int,
 ) -> torch.Tensor:
-    """Return levels, int32 [O, n]: rounded one by one, each error made up for by those to come.
+    """Return the weight in steps, float64 [O, n], as each was when its turn to be rounded came.
+
+    Rounded to nearest and clamped these are the levels: the error of each is made up for by those
+    that come after it.
 
     weight: [O, n]; hessian: float64 [n, n], positive semidefinite; step and lowest: [O]. GPTQ
     (Frantar et al., 2022), Eqs. 2-3 by way of a Cholesky factor, the inputs of most energy first.
@@ -60,14 +63,12 @@ def compensated_levels(
     factor = torch.linalg.cholesky(inverse, upper=True)
     left = weight.to(torch.float64)[:, order]
     size, limits = step.to(torch.float64), _limits(lowest, bits)
-    levels = torch.empty_like(left)
+    found = torch.empty_like(left)
     for i in range(count):
-        levels[:, i] = torch.round(left[:, i] / size).clamp(*limits)
-        error = (left[:, i] - levels[:, i] * size) / factor[i, i]
+        found[:, order[i]] = steps = left[:, i] / size
+        error = (left[:, i] - torch.round(steps).clamp(*limits) * size) / factor[i, i]
         left[:, i:] -= error[:, None] * factor[i, i:]
-    back = torch.empty_like(levels)
-    back[:, order] = levels
-    return back.to(torch.int32)
+    return found
 
 
 def _limits(lowest: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -148,8 +148,11 @@ class QuantizedWeight:
         if ((lowest > 0) | (lowest <= -(1 << self.bits))).any():
             raise ValueError("zero points outside the levels")
 
+    def levels(self) -> torch.Tensor:
+        """Return w^ in units of the step, float32 [O, I/groups, K, K]: whole numbers."""
+        shape = (-1, *(1,) * (self.codes.ndim - 1))
+        return self.codes.to(torch.float32) + self.zero_point.view(shape)
+
     def dequantize(self) -> torch.Tensor:
         """Return w^, float32 [O, I/groups, K, K]."""
-        shape = (-1, *(1,) * (self.codes.ndim - 1))
-        levels = self.codes.to(torch.float32) + self.zero_point.view(shape)
-        return levels * self.step.view(shape)
+        return self.levels() * self.step.view(-1, *(1,) * (self.codes.ndim - 1))

@@ -11,6 +11,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from ptqsr.ops.cuda.kernel import KERNELS
+from ptqsr.ops.reference import fused_conv
 
 from .moving import Mover
 
@@ -102,3 +103,14 @@ def kernels(request: pytest.FixtureRequest) -> Emulated | OnGpu:
         return request.getfixturevalue("emulated")
     request.getfixturevalue("gpu")
     return OnGpu()
+
+
+@pytest.fixture
+def no_reference_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where a convolution's kernel leaves a shape to the reference."""
+
+    def refused(*_: object) -> None:
+        raise AssertionError("the kernel did not take this shape")
+
+    for name in ("subset_conv2d", "uniform_conv2d"):
+        monkeypatch.setattr(fused_conv, name, refused)

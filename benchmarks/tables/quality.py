@@ -1,0 +1,157 @@
+"""PSNR and SSIM of quantized networks on the standard pictures: DFSQ's Tables 2 and 3 in kind.
+
+    python -m benchmarks.tables.quality --data ../shared/data --weights ../shared/weights
+    python -m benchmarks.tables.quality --check
+
+`--quick`: Set5 and Set14 only. Resumable: what the result file holds is not computed again, and
+calibrated networks are kept in the folder `--work` (by the product's commit: they are made anew
+when it changes). Set5 of everything comes first, then Set14, then BSD100. A row is of one network
+by one code: rows that lack a set and were made by other code are begun again, with `--fresh` all
+that other code made. Several processes may run side by side, each with `--only`, `--methods` or
+`--bits` and a `--json` of its own; `--merge` adds their rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import ptqsr
+from benchmarks.tables import check, networks, recipes
+from benchmarks.tables.networks import Network
+from benchmarks.tables.results import FOLDER, Key, Results, Row, markdown_table, origin, read
+from ptqsr.models import SRNetwork
+
+SETS = ("Set5", "Set14", "BSD100")
+KEYS = ("network", "method", "bits")
+FLOAT = ("float", 32)
+WORK = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ptqsr" / "tables"
+
+
+def order(key: Key) -> tuple[int, ...]:
+    names = [network.name for network in networks.NETWORKS]
+    methods = [FLOAT[0], *recipes.RECIPES]
+    return names.index(key[0]), -key[2], methods.index(key[1])
+
+
+def markdown(rows: list[Row]) -> str:
+    heads = ("network", "bits (W and A)", "method", *SETS)
+    return markdown_table(heads, (line(row) for row in rows))
+
+
+def line(row: Row) -> list[str]:
+    """Return a row's cells; a set that was not measured is an empty one."""
+    cells = [row.get(name) for name in SETS]
+    quality = [f"{cell['psnr']:.3f} / {cell['ssim']:.4f}" if cell else "" for cell in cells]
+    return [row["network"], str(row["bits"]), row["method"], *quality]
+
+
+def results(path: Path) -> Results:
+    return Results(path, KEYS, markdown, order)
+
+
+def calibrated(network: Network, key: Key, config: ptqsr.Config, options: Options) -> SRNetwork:
+    """Return the calibrated network, from the work folder where it is there."""
+    name = hashlib.sha256(repr((key, config)).encode()).hexdigest()[:16]
+    path = options.work / origin()["code"] / f"{name}.safetensors"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model = network.build(options.weights)
+        ptqsr.save(ptqsr.calibrate(model, network.crops(options.data), config), path)
+    return ptqsr.load(path)
+
+
+class Options(argparse.Namespace):
+    data: Path
+    weights: Path
+    work: Path
+    fresh: bool
+
+
+Job = tuple[Key, Callable[[], SRNetwork], Network]
+
+
+def jobs(options: Options) -> list[Job]:
+    """Return the rows that can be made here: key, how to get the network, and which it is."""
+    found: list[Job] = []
+    methods = list(recipes.available(options.methods))
+    for network in networks.available(options.weights, only=options.only):
+        key: Key = (network.name, *FLOAT)
+        found.append((key, partial(network.build, options.weights), network))
+        for bits in options.bits:
+            for method, recipe in methods:
+                if recipe.covers(network.name, bits):
+                    key = (network.name, method, bits)
+                    make = partial(calibrated, network, key, recipe.config(bits), options)
+                    found.append((key, make, network))
+    return found
+
+
+def fill(table: Results, work: Sequence[Job], sets: Sequence[str], options: Options) -> None:
+    """Measure what the table lacks, set by set."""
+    keys = {key for key, _, _ in work}
+    table.drop(
+        lambda row: (
+            table.key(row) in keys
+            and row["code"] != origin()["code"]
+            and (options.fresh or not all(name in row for name in sets))
+        )
+    )
+    for name in sets:
+        pictures: dict[int, list] = {}
+        for key, make, network in work:
+            row = table.get(*key) or {**dict(zip(KEYS, key, strict=True)), **origin()}
+            if name in row:
+                continue
+            start = time.perf_counter()
+            if network.scale not in pictures:
+                pictures[network.scale] = networks.pairs(options.data, name, network.scale)
+            found = ptqsr.evaluate(make(), pictures[network.scale])
+            cell = {"psnr": round(found.psnr, 4), "ssim": round(found.ssim, 5)}
+            table.put({**row, name: cell})
+            seconds = time.perf_counter() - start
+            print(f"{name} | {' | '.join(map(str, key))} | {cell} | {seconds:.1f} s", flush=True)
+
+
+def merged(held: Row | None, row: Row) -> Row:
+    """Return one row of two: of one code the sets of both, else the one that has more, or the new.
+
+    A row is never of two codes.
+    """
+    if held is None or held["code"] == row["code"]:
+        return {**(held or {}), **row}
+    return row if sum(name in row for name in SETS) >= sum(name in held for name in SETS) else held
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    networks.add_arguments(parser)
+    parser.add_argument("--quick", action="store_true", help="Set5 and Set14 only")
+    parser.add_argument("--only", nargs="*", default=(), help="networks whose names begin so")
+    parser.add_argument("--methods", nargs="*", default=(), choices=list(recipes.RECIPES))
+    parser.add_argument("--bits", type=int, nargs="+", default=recipes.BITS)
+    parser.add_argument("--fresh", action="store_true", help="begin rows of other code again")
+    parser.add_argument("--work", type=Path, default=WORK, help="where calibrated networks are")
+    parser.add_argument("--json", type=Path, default=FOLDER / "quality.json")
+    parser.add_argument("--merge", type=Path, nargs="*", default=None, help="only add these files")
+    parser.add_argument("--check", action="store_true", help="only give a verdict on the rows")
+    options = parser.parse_args(namespace=Options())
+    table = results(options.json)
+    if options.check:
+        raise SystemExit(check.report(table.rows))
+    if options.merge is not None:
+        for path in options.merge:
+            table.put(*(merged(table.get(*table.key(row)), row) for row in read(path)))
+    else:
+        fill(table, jobs(options), SETS[:2] if options.quick else SETS, options)
+        table.write()
+    print(markdown(table.rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""What each ingredient of dfsq+ gives, and what was left out of it.
+
+    python -m benchmarks.tables.recipe --data ../shared/data --weights ../shared/weights --quick
+
+From DFSQ on ingredient by ingredient, then dfsq+ without each, then dfsq+ with what else might
+help: channel maxima that are clipped where that loses less, other universal sets, fewer or more
+crops. Weights of the loss have no say in the choice of points: every channel has as many of its own
+as every other, so that weights of channels or outputs would not change any.
+`--quick`: Set5 and Set14 only. Resumable: a row that the result file holds is not computed again.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+import ptqsr
+from benchmarks.tables.sweep import Make, Sweep
+from benchmarks.tables.variants import Variant
+from ptqsr import Config
+from ptqsr.calibration import Inputs
+from ptqsr.methods.refine import Ingredients, refine
+from ptqsr.models import SRNetwork
+from ptqsr.modules import FakeQuantConv2d
+
+ALL = Ingredients()
+NOTHING = Ingredients(target=False, ranges=False, compensation=False, bias=False)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`crops`: of those that the network is calibrated on, the first so many."""
+
+    ingredients: Ingredients = ALL
+    selector: str = "optimal"
+    universal_set: str = "dfsq-107"
+    clipped: bool = False
+    crops: int | None = None
+
+    def __call__(self, model: SRNetwork, crops: Sequence[np.ndarray], bits: int) -> SRNetwork:
+        used = list(islice(crops, self.crops))
+        variant = Variant(words=self.universal_set, clipped=self.clipped)
+        with variant.registered(Path()) as options:
+            config = Config(bits=bits, selector=self.selector, **options)
+            network = ptqsr.calibrate(model, used, config)
+        if self.ingredients != NOTHING:
+            names = [n for n, m in network.named_modules() if isinstance(m, FakeQuantConv2d)]
+            inputs = Inputs(used, network)
+            refine(
+                network, copy.deepcopy(model).eval(), names, inputs, ingredients=self.ingredients
+            )
+        return network
+
+
+RECIPES: dict[str, Make] = {
+    "DFSQ, k-means": Recipe(NOTHING, selector="kmeans"),
+    "exact points": Recipe(NOTHING),
+    "and ranges that lose least": Recipe(Ingredients(target=False, compensation=False, bias=False)),
+    "and bias": Recipe(Ingredients(target=False, compensation=False)),
+    "and compensation": Recipe(Ingredients(target=False)),
+    "and target: dfsq+": Recipe(),
+    "dfsq+ with k-means points": Recipe(selector="kmeans"),
+    "dfsq+ with [min, max] ranges": Recipe(Ingredients(ranges=False)),
+    "dfsq+ without compensation": Recipe(Ingredients(compensation=False)),
+    "dfsq+ without bias": Recipe(Ingredients(bias=False)),
+    "bias alone": Recipe(Ingredients(target=False, ranges=False, compensation=False)),
+    "dfsq+ with clipped maxima": Recipe(clipped=True),
+    "dfsq+, sq-2word": Recipe(universal_set="sq-2word"),
+    "dfsq+, int8": Recipe(universal_set="int8"),
+    "dfsq+, dfsq-code": Recipe(universal_set="dfsq-code"),
+    "dfsq+ on 1 crop": Recipe(crops=1),
+    "dfsq+ on 4 crops": Recipe(crops=4),
+    "dfsq+ on 8 crops": Recipe(crops=8),
+}
+
+SWEEP = Sweep(
+    "recipe",
+    networks=(
+        "IMDN x4 (authors')",
+        "IDN x4 (authors', luma)",
+        "CARN-M x4 (authors')",
+        "EDSR x4 (bundled)",
+    ),
+    bits=(4, 3),
+    variants=RECIPES,
+)
+
+if __name__ == "__main__":
+    SWEEP.main(__doc__)

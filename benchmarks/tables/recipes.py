@@ -1,0 +1,58 @@
+"""The methods that DFSQ's Tables 2 and 3 compare, and ours: a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ptqsr import Config
+from ptqsr.methods import METHODS
+
+BITS = (8, 6, 4, 3)
+# Methods that learn take minutes a row: what they are compared on.
+LEARNED = ("EDSR x4 (bundled)", "IMDN x4 (authors')"), (4, 3)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method's options; `networks`: those it is measured on (none: all)."""
+
+    options: Mapping[str, Any]
+    networks: tuple[str, ...] = ()
+    bits: tuple[int, ...] = BITS
+
+    def config(self, bits: int) -> Config:
+        return Config(**self.options, bits=bits)
+
+    def covers(self, network: str, bits: int) -> bool:
+        return bits in self.bits and (not self.networks or network in self.networks)
+
+    def missing(self) -> str | None:
+        """Return what this ptqsr lacks for it, or None."""
+        if self.options["method"] not in METHODS:
+            return f"there is no method {self.options['method']}"
+        unknown = self.options.keys() - {field.name for field in fields(Config)}
+        return f"Config has no {', '.join(sorted(unknown))}" if unknown else None
+
+
+RECIPES = {
+    "MinMax": Recipe({"method": "minmax"}),
+    "percentile": Recipe({"method": "percentile"}),
+    "BRECQ": Recipe({"method": "brecq"}, *LEARNED),
+    "QDrop": Recipe({"method": "qdrop"}, *LEARNED),
+    "DFSQ, k-means": Recipe({"method": "dfsq", "selector": "kmeans"}),
+    "DFSQ, optimal": Recipe({"method": "dfsq", "selector": "optimal"}),
+    "dfsq+": Recipe({"method": "dfsq+"}),
+    "dfsq+, reconstructed": Recipe({"method": "dfsq+", "reconstruct": True}, *LEARNED),
+}
+
+
+def available(only: Sequence[str] = ()) -> Iterator[tuple[str, Recipe]]:
+    """Yield the recipes of these names (none: all); say which are left out, and why."""
+    for name, recipe in RECIPES.items():
+        if not only or name in only:
+            if (reason := recipe.missing()) is None:
+                yield name, recipe
+            else:
+                print(f"left out: {name}: {reason}", flush=True)

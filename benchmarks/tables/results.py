@@ -1,0 +1,135 @@
+"""Rows that survive an interruption, as JSON, CSV and Markdown beside each other.
+
+The JSON is the truth: machine, commit and command of the last write, then the rows (`figures`); a
+row names the code and the processor that made it. CSV has all cells of the rows, Markdown a table's
+own form.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmarks.timer import write
+from ptqsr.benchmarking.timer import machine
+from ptqsr.files import replacing
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "benchmarks" / "results" / "tables"
+
+# What a figure depends on; the rest of the product may change without making rows anew.
+PARTS = (
+    "calibration",
+    "config.py",
+    "evaluation",
+    "images",
+    "methods",
+    "models",
+    "modules",
+    "ops",
+    "points",
+    "quantizers",
+)
+CODE = ["csrc", *(f"ptqsr/{part}" for part in PARTS)]
+
+Row = dict[str, Any]
+Key = tuple[Any, ...]
+
+
+@cache
+def origin() -> dict[str, str]:
+    """Return what a row's figures depend on: the product's last commit (`code`), and the machine's
+    processor (`cpu`), whose order of summation moves low-bit networks by thousandths of a dB.
+    """
+    commit = _git("log", "-1", "--format=%h", "--", *CODE)
+    changes = [_git(*command, "--", *CODE) for command in (("status", "-s"), ("diff",))]
+    if any(changes):
+        # Of one change, too, rows and calibrated networks are not of another.
+        commit += f"-dirty-{hashlib.sha256(''.join(changes).encode()).hexdigest()[:7]}"
+    return {"code": commit, "cpu": machine()["cpu"]}
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    return done.stdout.strip()
+
+
+def read(path: Path) -> list[Row]:
+    return json.loads(path.read_text(encoding="utf-8"))["figures"] if path.exists() else []
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def csv_table(rows: Iterable[Row]) -> str:
+    """Return all cells of all rows; a cell that holds a dictionary becomes one column for each."""
+    flat = [dict(_cells(row)) for row in rows]
+    heads = list(dict.fromkeys(head for row in flat for head in row))
+    text = io.StringIO()
+    table = csv.DictWriter(text, heads, lineterminator="\n")
+    table.writeheader()
+    table.writerows(flat)
+    return text.getvalue()
+
+
+def _cells(row: Row) -> Iterable[tuple[str, Any]]:
+    for name, cell in row.items():
+        if isinstance(cell, dict):
+            yield from ((f"{name} {part}", value) for part, value in cell.items())
+        else:
+            yield name, cell
+
+
+class Results:
+    """The rows of a table's files, by key; every `put` writes all three files.
+
+    `order` sorts keys: rows come out the same in whatever order they were computed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        keys: Sequence[str],
+        markdown: Callable[[list[Row]], str],
+        order: Callable[[Key], Any] | None = None,
+    ) -> None:
+        self.path, self.keys, self.markdown, self.order = path, keys, markdown, order
+        self._rows = {self.key(row): row for row in read(path)}
+
+    def key(self, row: Row) -> Key:
+        return tuple(row[key] for key in self.keys)
+
+    def get(self, *key: Any) -> Row | None:
+        return self._rows.get(key)
+
+    @property
+    def rows(self) -> list[Row]:
+        keys = self._rows if self.order is None else sorted(self._rows, key=self.order)
+        return [self._rows[key] for key in keys]
+
+    def put(self, *rows: Row) -> None:
+        """Take rows in, each in the place of an older one of its key, and write the files."""
+        self._rows |= {self.key(row): row for row in rows}
+        self.write()
+
+    def drop(self, unwanted: Callable[[Row], bool]) -> None:
+        """Forget rows; the files follow with the next `put`."""
+        self._rows = {key: row for key, row in self._rows.items() if not unwanted(row)}
+
+    def write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write(str(self.path), self.rows)
+        texts = {".csv": csv_table(self.rows), ".md": self.markdown(self.rows) + "\n"}
+        for suffix, text in texts.items():
+            with replacing(self.path.with_suffix(suffix)) as temporary:
+                temporary.write_text(text, encoding="utf-8")

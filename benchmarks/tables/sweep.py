@@ -1,0 +1,97 @@
+"""A table of variants of a method: networks and bit-widths across, a line for each variant."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import ptqsr
+from benchmarks.tables import networks
+from benchmarks.tables.results import FOLDER, Key, Results, Row, markdown_table, origin
+from ptqsr.models import SRNetwork
+
+SETS = ("Set5", "Set14", "BSD100")
+KEYS = ("network", "bits", "variant")
+
+# From a float network, its calibration crops and a bit-width to the quantized network.
+Make = Callable[[SRNetwork, Sequence[np.ndarray], int], SRNetwork]
+
+
+class Options(argparse.Namespace):
+    data: Path
+    weights: Path
+    bits: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """`name`: of the result files; `variants`: by their names in the table."""
+
+    name: str
+    networks: Sequence[str]
+    bits: Sequence[int]
+    variants: Mapping[str, Make]
+
+    def order(self, key: Key) -> tuple[int, ...]:
+        network, bits, variant = key
+        return self.networks.index(network), -bits, list(self.variants).index(variant)
+
+    def markdown(self, rows: list[Row]) -> str:
+        """Return the PSNR of every set, a line a variant, a column for each network and bits."""
+        found = {(row["network"], row["bits"], row["variant"]): row for row in rows}
+        columns = list(dict.fromkeys((row["network"], row["bits"]) for row in rows))
+        heads = [f"{network.split(' (')[0]}, {bits} bits" for network, bits in columns]
+
+        def cell(row: Row) -> str:
+            return " / ".join(f"{row[name]['psnr']:.3f}" for name in SETS if name in row)
+
+        lines = (
+            [variant, *(cell(found.get((*column, variant), {})) for column in columns)]
+            for variant in self.variants
+        )
+        return markdown_table(["variant", *heads], lines)
+
+    def results(self, path: Path) -> Results:
+        return Results(path, KEYS, self.markdown, self.order)
+
+    def fill(
+        self, table: Results, network: networks.Network, sets: Sequence[str], options: Options
+    ) -> None:
+        """Compute a network's rows that lack a set."""
+        model, crops = network.build(options.weights), network.crops(options.data)
+        pictures = {name: networks.pairs(options.data, name, network.scale) for name in sets}
+        for bits in options.bits:
+            for variant, make in self.variants.items():
+                key = (network.name, bits, variant)
+                if all(part in (table.get(*key) or ()) for part in sets):
+                    continue
+                start = time.perf_counter()
+                quantized = make(model, crops, bits)
+                row: Row = {**dict(zip(KEYS, key, strict=True)), **origin()}
+                for part in sets:
+                    found = ptqsr.evaluate(quantized, pictures[part])
+                    row[part] = {"psnr": round(found.psnr, 4), "ssim": round(found.ssim, 5)}
+                table.put(row)
+                print(f"{row} {time.perf_counter() - start:.1f} s", flush=True)
+
+    def main(self, description: str | None = None) -> None:
+        parser = argparse.ArgumentParser(description=description)
+        networks.add_arguments(parser)
+        parser.add_argument("--quick", action="store_true", help="Set5 and Set14 only")
+        parser.add_argument(
+            "--only", nargs="*", default=self.networks, help="networks whose names begin so"
+        )
+        parser.add_argument("--bits", type=int, nargs="+", default=self.bits)
+        parser.add_argument("--json", type=Path, default=FOLDER / f"{self.name}.json")
+        options = parser.parse_args(namespace=Options())
+        table = self.results(options.json)
+        for network in networks.available(options.weights, only=options.only):
+            if network.name in self.networks:
+                self.fill(table, network, SETS[:2] if options.quick else SETS, options)
+        table.write()
+        print(self.markdown(table.rows))
