@@ -27,13 +27,14 @@ from ptqsr.errors import PtqsrError, one_line
 from ptqsr.files import replacing
 from ptqsr.models import SRNetwork, check_network
 from ptqsr.models.registry import create
-from ptqsr.modules import FakeQuantConv2d, place, placed, replace
+from ptqsr.modules import FakeQuantConv2d, place, placed, replace, sense
 from ptqsr.packing import pack, unpack
 from ptqsr.quantizers import (
     KINDS,
     ActivationQuantizer,
     QuantizedWeight,
     UniformQuantizer,
+    choosers,
     join,
 )
 
@@ -225,6 +226,8 @@ def _build(
             raise ValueError(f"{name}: a quantizer of kind {quantizers[key].kind} stands there")
         quantizers[key].check(0)  # of whatever channels
         place(network.get_submodule(name), where, quantizers[key])
+    if choosers(network):
+        sense(network)
     wanted = _float_part(network, _quantized(network))
     network.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
     network.calibration = Config.from_json(json.dumps(manifest["config"]))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ptqsr.lowering import Convolve, DropIn, Encode, Float, Plan, Record, Statistics
-from ptqsr.modules import Codes, FakeQuantConv2d, IntegerConv, SubsetCodes
+from ptqsr.modules import Codes, FakeQuantConv2d, IntegerConv, SelectedConv, SubsetCodes
 
 FLOAT_BITS = 32
 # What AVX-512's integer products take at once: so many output channels, four inputs of each.
@@ -43,6 +43,10 @@ def _row(record: Record) -> dict[str, Any] | None:
         return _integers(
             record.layer, record.conv, list(record.absorbed), record.statistics, remarks
         )
+    if isinstance(record, DropIn) and isinstance(record.conv, SelectedConv):
+        candidates = " or ".join(map(str, record.conv.quantizer.candidates))
+        remarks = ["by itself", f"every sample chooses {candidates} bits"]
+        return _integers(record.layer, record.conv.convs[-1], [], False, remarks)
     if isinstance(record, DropIn) and record.conv is not None:
         return _integers(record.layer, record.conv, [], False, ["by itself", _lanes(record.conv)])
     if isinstance(record, DropIn):

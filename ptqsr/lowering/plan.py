@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from ptqsr.modules import Codes, IntegerConv, UniformCodes
+from ptqsr.modules import Codes, IntegerConv, SelectedConv, UniformCodes
 
 
 def statistics_of(tensor: str) -> str:
@@ -158,7 +158,7 @@ class DropIn:
 
     layer: str
     module: nn.Module | None
-    conv: IntegerConv | None
+    conv: IntegerConv | SelectedConv | None
     why: str | None
 
     @property

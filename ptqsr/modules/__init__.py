@@ -4,6 +4,8 @@ from ptqsr.modules.deployed import QuantConv2d
 from ptqsr.modules.fake import FakeQuantConv2d, geometry
 from ptqsr.modules.integer import Codes, IntegerConv, SubsetCodes, UniformCodes, integer_conv
 from ptqsr.modules.placed import place, placed
+from ptqsr.modules.selecting import SelectedConv, SelectedQuantConv2d, selected_conv
+from ptqsr.modules.sensing import sense
 from ptqsr.modules.surgery import in_body, quantizable, replace
 
 __all__ = [
@@ -11,6 +13,8 @@ __all__ = [
     "FakeQuantConv2d",
     "IntegerConv",
     "QuantConv2d",
+    "SelectedConv",
+    "SelectedQuantConv2d",
     "SubsetCodes",
     "UniformCodes",
     "geometry",
@@ -20,4 +24,6 @@ __all__ = [
     "placed",
     "quantizable",
     "replace",
+    "selected_conv",
+    "sense",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
+from ptqsr.training.methods.selection import Selection
 
 PLACEMENTS = ("deployable", "paper")
 SKT_FORMS = ("mean", "norm")
@@ -22,7 +23,7 @@ class Options:
     goes through too. `skt`, `skt_weight`: the form and weight of the structured knowledge transfer.
     `range_factor`: of the learning rate, for ranges and offsets. `init_batches`: how many batches
     ranges begin with. Of ODM: `variance_weight` (lambda_V), `cooperative` (Eq. 5), `offset_ratio`
-    of the layers that get a shift, and a gain.
+    of the layers that get a shift, and a gain. `selection`: of CADyQ, None for the others.
     """
 
     quantization: Config
@@ -34,6 +35,7 @@ class Options:
     variance_weight: float = 0.01
     cooperative: bool = True
     offset_ratio: float = 0.3
+    selection: Selection | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("placement", PLACEMENTS), ("skt", SKT_FORMS)):
@@ -53,4 +55,6 @@ class Options:
 
     def to_json(self) -> dict[str, Any]:
         record = asdict(self)
-        return {**record.pop("quantization"), **record}
+        del record["selection"]
+        chosen = {} if self.selection is None else self.selection.to_json()
+        return {**record.pop("quantization"), **record, **chosen}

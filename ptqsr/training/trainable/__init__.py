@@ -14,6 +14,7 @@ from ptqsr.training.trainable.layer import (
     make_trainable,
     quantizers_of,
 )
+from ptqsr.training.trainable.selected import SelectingQuantizer, Selector, select
 from ptqsr.training.trainable.weights import (
     MaxWeights,
     MinMaxWeights,
@@ -29,6 +30,8 @@ __all__ = [
     "MinMaxWeights",
     "MovingRangeQuantizer",
     "PercentileWeights",
+    "SelectingQuantizer",
+    "Selector",
     "TanhWeights",
     "TrainableConv2d",
     "TrainableQuantizer",
@@ -39,4 +42,5 @@ __all__ = [
     "quantize_within",
     "quantizers_of",
     "rounded",
+    "select",
 ]

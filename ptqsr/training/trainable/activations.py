@@ -41,16 +41,23 @@ class MaxScaleQuantizer(TrainableQuantizer):
     `alpha`: float32 scalar, learnable, from the moving average (Eq. 4, `beta` 0 at the first step)
     of the batch's mean of each sample's max |x|. `trained`: DoReFa's range stays as it began;
     `both_sides`: PACT's is moved by values above alpha alone, not by those below -alpha.
+    `unsigned`: what is never negative gets [0, alpha] in n = 2^bits - 1 steps (CADyQ, Eq. 1).
     """
 
     alpha: nn.Parameter
     nonnegative: torch.Tensor
 
     def __init__(
-        self, bits: int, *, beta: float = 0.9997, trained: bool = True, both_sides: bool = True
+        self,
+        bits: int,
+        *,
+        beta: float = 0.9997,
+        trained: bool = True,
+        both_sides: bool = True,
+        unsigned: bool = False,
     ) -> None:
         super().__init__(bits)
-        self.beta, self.both_sides = beta, both_sides
+        self.beta, self.both_sides, self.unsigned = beta, both_sides, unsigned
         self.alpha = nn.Parameter(torch.ones(()), requires_grad=trained)
         # A lowest level of -n - 1, which nothing reaches, makes the number of levels a power of 2,
         # as convolutions in integers like it.
@@ -67,12 +74,17 @@ class MaxScaleQuantizer(TrainableQuantizer):
     @property
     def highest(self) -> int:
         """n, the highest level."""
+        if self.unsigned and bool(self.nonnegative):
+            return (1 << self.bits) - 1
         return (1 << (self.bits - 1)) - 1
 
     def _grid(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return step and lowest level."""
-        step = self.alpha.detach().clamp(min=NARROWEST) / self.highest
-        return step, -self.highest - self.nonnegative.to(torch.int32)
+        highest = self.highest
+        step = self.alpha.detach().clamp(min=NARROWEST) / highest
+        if highest >= 1 << (self.bits - 1):
+            return step, torch.zeros_like(self.nonnegative, dtype=torch.int32)
+        return step, -highest - self.nonnegative.to(torch.int32)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         step, lowest = self._grid()

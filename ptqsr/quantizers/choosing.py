@@ -1,0 +1,119 @@
+"""What bits are chosen by: the picture's gradient, and how the channels of a feature spread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ptqsr.errors import PtqsrError
+
+# What a choice may depend on (CADyQ, Table 2), and whether it sees the picture and the feature.
+CHOICES = {"both": (True, True), "layer": (False, False), "patch": (True, False)}
+# Of red, green and blue (ITU-R BT.601).
+GRAY = (0.299, 0.587, 0.114)
+# Brings the gradient of pictures in [0, 1] to the size of the features' deviations.
+GRADIENT_SCALE = 1000.0
+
+
+class PatchGradient(nn.Module):
+    """The gradient of the pictures that go through a network now: `value`, float32 [N, 2]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value: torch.Tensor | None = None
+
+    @torch.no_grad()
+    def look(self, pictures: torch.Tensor) -> None:
+        """Take in a batch in [0, 1], [N, 3, H, W] or, of luma, [N, 1, H, W]."""
+        self.value = mean_gradient(pictures)
+
+
+def mean_gradient(x: torch.Tensor) -> torch.Tensor:
+    """Return 1000 times the mean of |d/dx| and |d/dy| of the grey picture, float32 [N, 2].
+
+    x: [N, 3 or 1, H, W] in [0, 1]. By Sobel's operator over 8, so that a slope of s per pixel
+    counts s; the border is repeated. |nabla I| of CADyQ, Eq. 5.
+    """
+    x = x.float()
+    if x.shape[1] == 3:
+        weights = x.new_tensor(GRAY) if x.device.type != "meta" else x.new_empty(3)
+        x = (x * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
+    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    across = x[..., 2:] - x[..., :-2]
+    down = x[..., 2:, :] - x[..., :-2, :]
+    across = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
+    down = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
+    means = [part.abs().mean((1, 2, 3)) / 8 for part in (across, down)]
+    return torch.stack(means, 1) * GRADIENT_SCALE
+
+
+def width(by: str, channels: int) -> int:
+    """Return F, how many numbers the selector of a tensor of so many channels sees."""
+    picture, feature = CHOICES[by]
+    return 2 * picture + channels * feature
+
+
+def features(x: torch.Tensor, gradient: PatchGradient, by: str) -> torch.Tensor:
+    """Return what the choice for each sample of x [N, C, H, W] depends on, float32 [N, F].
+
+    The two gradients of the picture, then the standard deviation of every channel, without a
+    gradient of their own. Raises PtqsrError where the picture is unknown.
+    """
+    picture, feature = CHOICES[by]
+    x = x.detach()
+    parts = [x.new_empty((len(x), 0), dtype=torch.float32)]
+    if picture:
+        if gradient.value is None or len(gradient.value) != len(x):
+            raise PtqsrError(
+                "layers that choose their bits by the picture run inside of their network alone"
+            )
+        parts.append(gradient.value)
+    if feature:
+        parts.append(x.float().var((2, 3), unbiased=False).sqrt())
+    return torch.cat(parts, 1)
+
+
+def logits(
+    x: torch.Tensor, gradient: PatchGradient, weight: torch.Tensor, bias: torch.Tensor, by: str
+) -> torch.Tensor:
+    """Return f(sigma(x), |nabla I|), float32 [N, K] (CADyQ, Eq. 5): the largest one chooses."""
+    # Not in bfloat16 where a network trains so: a choice must not depend on that.
+    with torch.autocast(x.device.type, enabled=False):
+        return F.linear(features(x, gradient, by), weight, bias)
+
+
+def by_choice(
+    x: torch.Tensor, numbers: Sequence[int], function: Callable[[int, torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """Return function(number, samples) of all samples [N, ...] with that number, put together.
+
+    The samples that chose alike go through it together, and through nothing else.
+    """
+    kinds = sorted(set(numbers))
+    if len(kinds) == 1:
+        return function(kinds[0], x)
+    made: torch.Tensor | None = None
+    for kind in kinds:
+        places = torch.tensor([i for i, n in enumerate(numbers) if n == kind], device=x.device)
+        some = function(kind, _samples(x, places))
+        if made is None:
+            last = some.is_contiguous(memory_format=torch.channels_last)
+            made = torch.empty(
+                (len(x), *some.shape[1:]),
+                dtype=some.dtype,
+                device=some.device,
+                memory_format=torch.channels_last if last else torch.contiguous_format,
+            )
+        made.index_copy_(0, places, some)
+    assert made is not None
+    return made
+
+
+def _samples(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Return some samples in the layout of x: index_select alone gives another."""
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1).index_select(0, places).permute(0, 3, 1, 2)
+    return x.index_select(0, places)
