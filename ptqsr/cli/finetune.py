@@ -14,6 +14,7 @@ from ptqsr import models
 from ptqsr.cli.networks import Settings, hyperparameters
 from ptqsr.cli.output import JsonFile, check_json, stderr
 from ptqsr.cli.running import carry_out
+from ptqsr.cli.selecting import selection_of
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import evaluate
@@ -22,6 +23,7 @@ from ptqsr.images import list_images
 from ptqsr.training import TrainConfig, Trainer, processes
 from ptqsr.training.data import TrainingPictures
 from ptqsr.training.methods import CHECKPOINT, METHODS, Options, QuantizationAware
+from ptqsr.training.methods.teacher import TEACHER_BITS
 from ptqsr.training.methods.variance import choose_variance_weight
 
 EPOCH = 1000  # steps, in the papers' count
@@ -40,7 +42,9 @@ def finetune(
         str, typer.Option(help="The float network: bundled, official, or a weight file.")
     ] = "bundled",
     settings: Settings = None,
-    bits: Annotated[int, typer.Option(help="Bits of weights and activations, 2 to 8.")] = 4,
+    bits: Annotated[
+        int | None, typer.Option(help="Bits of weights and activations, 2 to 8; by default 4.")
+    ] = None,
     weight_bits: Annotated[int | None, typer.Option(help="Bits of weights.")] = None,
     act_bits: Annotated[int | None, typer.Option(help="Bits of activations.")] = None,
     include: Annotated[
@@ -85,6 +89,31 @@ def finetune(
     offset_ratio: Annotated[
         float, typer.Option(help="ODM: part of the layers that get a shift, and a gain.")
     ] = DEFAULT.offset_ratio,
+    teacher: Annotated[
+        Path | None, typer.Option(help="CADyQ: folder of a run of --method pams --bits 8.")
+    ] = None,
+    candidates: Annotated[
+        str | None, typer.Option(help="CADyQ: bits of features to choose from; by default 4,6,8.")
+    ] = None,
+    choose_by: Annotated[
+        str | None,
+        typer.Option(help="CADyQ: both (the default), layer or patch alone, as in its Table 2."),
+    ] = None,
+    bit_loss: Annotated[
+        str | None, typer.Option(help="CADyQ: weighted (Eq. 7, the default) or plain (Eq. 6).")
+    ] = None,
+    bit_weight: Annotated[
+        float | None, typer.Option(help="CADyQ: w_reg at the start; by default 1e-4.")
+    ] = None,
+    bit_weight_growth: Annotated[
+        float | None, typer.Option(help="CADyQ: of w_reg in 1,000 steps; by default 1e-6.")
+    ] = None,
+    feature_weight: Annotated[
+        float | None, typer.Option(help="CADyQ: w_kdf, of the layers' outputs; by default 100.")
+    ] = None,
+    unsigned_after_relu: Annotated[
+        bool, typer.Option(help="CADyQ: quantize what is never negative over [0, a].")
+    ] = False,
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = math.inf,
     ema: Annotated[float, typer.Option(help="Decay of averaged weights; 0: no average.")] = 0.0,
     validation_images: Annotated[int, typer.Option(help="Pictures to set aside.")] = 10,
@@ -99,6 +128,26 @@ def finetune(
     if method not in METHODS:
         raise PtqsrError(f"method {method!r} is unknown; choose {', '.join(METHODS)}")
     chosen = METHODS[method]
+    given = {
+        "candidates": candidates,
+        "choose_by": choose_by,
+        "bit_loss": bit_loss,
+        "bit_weight": bit_weight,
+        "bit_weight_growth": bit_weight_growth,
+        "feature_weight": feature_weight,
+        "unsigned_after_relu": unsigned_after_relu or None,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    selection = None
+    if method == "cadyq":
+        selection = selection_of(teacher, given, bits=bits, act_bits=act_bits)
+        weight_bits = TEACHER_BITS if weight_bits is None else weight_bits
+        act_bits = max(selection.candidates)
+        bits = act_bits
+    elif teacher is not None or given:
+        option = "teacher" if teacher is not None else next(iter(given))
+        raise PtqsrError(f"--{option.replace('_', '-')}: is for --method cadyq, not {method}")
+    bits = 4 if bits is None else bits
     steps = chosen.epochs * EPOCH if steps is None else steps
     config = TrainConfig(
         steps=steps,
@@ -132,6 +181,7 @@ def finetune(
         variance_weight=variance_weight or 0.0,
         cooperative=cooperative,
         offset_ratio=offset_ratio,
+        selection=selection,
     )
     check_json(json_file)
     check_folder(output)
@@ -178,6 +228,8 @@ def _run(
         "act_bits": wanted.act_bits,
         "placement": hook.options.placement,
     }
+    if hook.options.selection is not None:
+        figures["candidates"] = list(hook.options.selection.candidates)
     if hook.name == "odm":
         figures["variance_weight"] = hook.options.variance_weight
     if trainer.validation and processes.rank() == 0:

@@ -43,14 +43,14 @@ def _row(record: Record) -> dict[str, Any] | None:
         return _integers(
             record.layer, record.conv, list(record.absorbed), record.statistics, remarks
         )
+    if isinstance(record, DropIn) and record.conv is None:
+        return _float(record.layer, record.why, record.module)
     if isinstance(record, DropIn) and isinstance(record.conv, SelectedConv):
         candidates = " or ".join(map(str, record.conv.quantizer.candidates))
         remarks = ["by itself", f"every sample chooses {candidates} bits"]
         return _integers(record.layer, record.conv.convs[-1], [], False, remarks)
-    if isinstance(record, DropIn) and record.conv is not None:
+    if isinstance(record, DropIn) and isinstance(record.conv, IntegerConv):
         return _integers(record.layer, record.conv, [], False, ["by itself", _lanes(record.conv)])
-    if isinstance(record, DropIn):
-        return _float(record.layer, record.why, record.module)
     if isinstance(record, Statistics):
         return _pass(f"statistics of {record.tensor}", "what makes it cannot give them")
     if isinstance(record, Encode):

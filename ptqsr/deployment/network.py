@@ -195,7 +195,7 @@ def plan_methods(
 ) -> dict[str, Plan]:
     """Return the Plan of each of a network's methods, which share their tensors."""
     if choosers(network):
-        raise PtqsrError("its layers choose their bits by what they read")
+        raise PtqsrError("its layers choose their bits sample by sample")
     as_integers = lru_cache(maxsize=None)(integer_conv)
     return {
         method: lower(trace(network, method), as_integers, between, floats) for method in METHODS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -25,13 +25,14 @@ class LayerCost:
     """One convolution: its multiply-accumulates over all its calls, and its bit-widths.
 
     `listed`: whether it is one of those that the papers quantize; `in_fqr`: whether its input's
-    bits count there: those of the body alone, not of the edges (`Config(edges=8)`).
+    bits count there: those of the body alone, not of the edges (`Config(edges=8)`). `act_bits` is a
+    mean where the layer chooses its bits.
     """
 
     name: str
     macs: int
     weight_bits: int
-    act_bits: int
+    act_bits: float
     listed: bool = True
     in_fqr: bool = True
 
@@ -40,7 +41,7 @@ class LayerCost:
         return self.act_bits < FLOAT_BITS
 
     @property
-    def bitops(self) -> int:
+    def bitops(self) -> float:
         """2 * MACs * weight bits * activation bits, as PAMS and ODM count."""
         return 2 * self.macs * self.weight_bits * self.act_bits
 
@@ -65,7 +66,7 @@ class Cost:
         return sum(layer.macs for layer in self.layers)
 
     @property
-    def bitops(self) -> int:
+    def bitops(self) -> float:
         return sum(layer.bitops for layer in self.layers)
 
     @property
@@ -82,8 +83,17 @@ class Cost:
         return sum(bits) / len(bits) if bits else float(FLOAT_BITS)
 
 
-def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT_WIDTH) -> Cost:
+def cost(
+    network: SRNetwork,
+    *,
+    height: int = OUTPUT_HEIGHT,
+    width: int = OUTPUT_WIDTH,
+    chosen: Mapping[str, float] | None = None,
+) -> Cost:
     """Return the cost of a network for an output of height x width pixels.
+
+    `chosen`: the mean bits of the inputs of layers that choose them, by name (`mean_bits`); without
+    it they count as the most that there are.
 
     Only shapes are computed: the network runs on PyTorch's meta device.
     """
@@ -117,7 +127,9 @@ def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT
             names[layer],
             work,
             layer.weight_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
-            layer.act_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
+            (chosen or {}).get(names[layer], layer.act_bits)
+            if isinstance(layer, FakeQuantConv2d)
+            else FLOAT_BITS,
             matches(names[layer], network.quantized_layers),
             in_body(network, names[layer], include)
             and not matches(names[layer], network.outside_fqr),

@@ -81,7 +81,8 @@ def logits(
 ) -> torch.Tensor:
     """Return f(sigma(x), |nabla I|), float32 [N, K] (CADyQ, Eq. 5): the largest one chooses."""
     # Not in bfloat16 where a network trains so: a choice must not depend on that.
-    with torch.autocast(x.device.type, enabled=False):
+    device = "cpu" if x.device.type == "meta" else x.device.type
+    with torch.autocast(device, enabled=False):
         return F.linear(features(x, gradient, by), weight, bias)
 
 

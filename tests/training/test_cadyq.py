@@ -1,0 +1,410 @@
+"""CADyQ on small networks: what it chooses, what it learns by, and what becomes of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import write_photograph
+
+import ptqsr
+from ptqsr import Config, PtqsrError, models
+from ptqsr.deployment import describe
+from ptqsr.evaluation import cost, mean_bits, recording_bits
+from ptqsr.models import SRNetwork
+from ptqsr.quantizers import SelectedQuantizer, choosers
+from ptqsr.quantizers.choosing import mean_gradient
+from ptqsr.training import TrainConfig, Trainer
+from ptqsr.training.methods import CHECKPOINT, PAMS, CADyQ, Options, Selection
+from ptqsr.training.methods.cadyq import bit_loss, feature_transfer
+from ptqsr.training.trainable import (
+    SelectingQuantizer,
+    Selector,
+    layers_of,
+    quantizers_of,
+    select,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CONFIG = TrainConfig(
+    steps=4,
+    batch_size=2,
+    patch_size=8,
+    warmup=0,
+    learning_rate=1e-3,
+    clip=math.inf,
+    ema=0.0,
+    validation_images=1,
+    validate_every=2,
+    precision="fp32",
+)
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "edsr": ("edsr", dict(blocks=2, width=8)),
+    "rdn": ("rdn", dict(blocks=1, layers=2, growth=8, width=8)),
+    "carn": ("carn", dict(width=8)),
+    "carn_m": ("carn_m", dict(width=8)),
+    "idn_y": ("idn", dict(width=16, colours="y")),
+}
+
+
+def network(name: str = "edsr") -> SRNetwork:
+    torch.manual_seed(0)
+    architecture, hyperparameters = NETWORKS[name]
+    return models.build(architecture, scale=2, weights=None, **hyperparameters)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    return [write_photograph(tmp_path / f"{i}.png", 40 + i, 50 - i, i) for i in range(3)]
+
+
+def taught(pictures: list[Path], run: Path, name: str = "edsr", bits: int = 8) -> Path:
+    hook = PAMS(Options(Config(method="pams", bits=bits), init_batches=2))
+    Trainer(network(name), pictures, replace(CONFIG, steps=2), run, hook).train()
+    return run
+
+
+def hook(teacher: Path, **selection: Any) -> CADyQ:
+    quantization = Config(method="cadyq", bits=8)
+    return CADyQ(Options(quantization, selection=Selection(teacher, **selection)))
+
+
+def trained(
+    pictures: list[Path], run: Path, made: CADyQ, name: str = "edsr", **config: Any
+) -> Trainer:
+    trainer = Trainer(network(name), pictures, replace(CONFIG, **config), run, made)
+    trainer.train()
+    return trainer
+
+
+def batch(of: SRNetwork) -> torch.Tensor:
+    """Four pictures, from flat to rough."""
+    x = torch.rand(4, 1 if of.colours == "y" else 3, 11, 13, generator=torch.Generator())
+    x = x * torch.tensor([0.02, 0.3, 0.45, 1.0]).view(4, 1, 1, 1)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def mix(made: SRNetwork) -> None:
+    """Make rough pictures and features choose more bits than flat ones, in every layer."""
+    for quantizer in [q for q in made.modules() if isinstance(q, SelectedQuantizer)]:
+        quantizer.weight.zero_()
+        if quantizer.weight.shape[1] < 2:
+            continue
+        quantizer.weight[1, :2] = 0.02
+        quantizer.weight[2, :2] = 0.04
+        quantizer.bias.copy_(torch.tensor([2.0, 1.0, -0.5]))
+
+
+# --- what is chosen by ---
+
+
+def test_gradient_of_a_slope() -> None:
+    x = torch.zeros(2, 3, 5, 7)
+    x[0] += torch.arange(7) * 0.01
+    x[1] += (torch.arange(5) * 0.02).view(5, 1)
+    # Of 7 columns the outer two see half of the slope; of 5 rows too.
+    wanted = [[1000 * 0.01 * 6 / 7, 0], [0, 1000 * 0.02 * 4 / 5]]
+    torch.testing.assert_close(mean_gradient(x), torch.tensor(wanted), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(mean_gradient(x[:, :1]), mean_gradient(x))
+    assert mean_gradient(x[:, :, :1, :1]).tolist() == [[0, 0], [0, 0]]
+
+
+def test_selector_starts_at_the_most_bits() -> None:
+    selector = Selector(3, 4, "both")
+    selector.gradient.look(torch.rand(2, 3, 6, 6))
+    found = selector(torch.rand(2, 4, 6, 6) * 9)
+    assert found.shape == (2, 3) and found.argmax(1).tolist() == [2, 2]
+    torch.testing.assert_close(found[:, 2] - found[:, 0], torch.ones(2), rtol=0, atol=1e-3)
+    assert Selector(3, 4, "layer").weight.shape == (3, 0)
+    assert Selector(3, 4, "patch").weight.shape == (3, 2)
+
+
+def test_outside_of_a_network_nothing_is_chosen() -> None:
+    with pytest.raises(PtqsrError, match="inside of their network"):
+        Selector(3, 4, "both")(torch.rand(2, 4, 6, 6))
+
+
+# --- gradients ---
+
+
+def test_gradients_are_those_of_the_relaxed_function() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 2, 4, 4)
+    pictures = torch.rand(3, 3, 4, 4) * torch.tensor([0.0, 0.4, 1.0]).view(3, 1, 1, 1)
+    selector = Selector(3, 2, "both")
+    selector.gradient.look(pictures)
+    with torch.no_grad():
+        selector.weight.copy_(torch.randn(3, 4) * 0.001)
+        selector.weight[1, :2] += 0.02
+        selector.weight[2, :2] += 0.04
+        selector.bias.copy_(torch.tensor([2.0, 1.0, -0.5]))
+    made = SelectingQuantizer((2, 3, 4), selector).train()
+    made.observe(x)
+    target = torch.randn_like(x)
+    result = made(x)
+    ((chosen, expected),) = made.choices
+    bits = torch.tensor([2.0, 3.0, 4.0])
+    numbers = selector(x).argmax(1)
+    assert torch.equal(chosen, bits[numbers])
+    each = [quantizer(x).detach().double() for quantizer in made.quantizers]
+    assert len(set(numbers.tolist())) > 1, "the samples should choose differently"
+    for i, number in enumerate(numbers.tolist()):
+        assert torch.equal(result[i].double(), each[number][i])
+    loss = (result * target).sum() + (chosen * torch.tensor([1.0, -2.0, 3.0])).sum()
+    loss.backward()
+
+    def relaxed(weight: torch.Tensor, bias: torch.Tensor) -> float:
+        deviation = x.double().var((2, 3), unbiased=False).sqrt()
+        seen = torch.cat((selector.gradient.value.double(), deviation), 1)  # type: ignore[union-attr]
+        p = (seen @ weight.T + bias).softmax(1)
+        y = sum(p[:, k].view(3, 1, 1, 1) * each[k] for k in range(3))
+        b = (p * bits.double()).sum(1)
+        return float((y * target).sum() + (b * torch.tensor([1.0, -2.0, 3.0])).sum())  # type: ignore[union-attr]
+
+    weight, bias = selector.weight.detach().double(), selector.bias.detach().double()
+    step = 1e-6
+    for parameter, place in ((weight, (0, 1)), (weight, (2, 3)), (bias, (1,))):
+        gradient = (selector.weight if parameter is weight else selector.bias).grad
+        assert gradient is not None
+        values = []
+        for sign in (1, -1):
+            parameter[place] += sign * step
+            values.append(relaxed(weight, bias))
+            parameter[place] -= sign * step
+        difference = (values[0] - values[1]) / (2 * step)
+        assert float(gradient[place]) == pytest.approx(difference, rel=1e-3, abs=1e-4)
+    assert torch.equal(expected, expected.detach())
+    assert all(q.alpha.grad is not None for q in made.quantizers)
+
+
+def test_what_is_selected_gets_its_share_of_the_gradient() -> None:
+    p = torch.tensor([[0.2, 0.8]], requires_grad=True)
+    made = [torch.full((1, 1, 1, 2), v, requires_grad=True) for v in (3.0, 5.0)]
+    result = select(p, torch.tensor([1]), made)
+    assert result.flatten().tolist() == [5, 5]
+    result.backward(torch.tensor([[[[1.0, 10.0]]]]))
+    assert made[0].grad is not None and made[1].grad is not None and p.grad is not None
+    torch.testing.assert_close(made[0].grad.flatten(), torch.tensor([0.2, 2.0]))
+    torch.testing.assert_close(made[1].grad.flatten(), torch.tensor([0.8, 8.0]))
+    assert p.grad.tolist() == [[33, 55]]
+
+
+# --- losses ---
+
+
+def test_bit_losses_by_hand() -> None:
+    chosen, expected = torch.tensor([8.0, 4.0]), torch.tensor([7.0, 5.0], requires_grad=True)
+    assert float(bit_loss(chosen, None)) == 6
+    weighted = bit_loss(chosen, expected)
+    assert float(weighted.detach()) == pytest.approx((8 / 7 + 4 / 5) / 2)
+    assert not weighted.requires_grad  # the expected bits have no gradient
+
+
+def test_feature_transfer_by_hand() -> None:
+    ours = {"a": [torch.tensor([[1.0, 0.0]])], "b": [torch.zeros(1, 2), torch.ones(1, 2)]}
+    theirs = {"a": [torch.tensor([[0.0, 0.0]])], "b": [torch.zeros(1, 2), torch.zeros(1, 2)]}
+    assert float(feature_transfer(ours, theirs)) == pytest.approx((0.5 + 0 + 1) / 3)
+
+
+def test_weight_of_the_bits_depends_on_the_step_alone() -> None:
+    chosen = Selection(Path(), bit_weight=1e-4, bit_weight_growth=1e-6)
+    assert chosen.bit_weight_at(0) == 1e-4
+    assert chosen.bit_weight_at(2500) == pytest.approx(1.025e-4)
+
+
+def test_the_loss_is_its_parts(pictures: list[Path], tmp_path: Path) -> None:
+    made = hook(taught(pictures, tmp_path / "pams"), bit_weight=0.5, bit_weight_growth=0)
+    trainer = Trainer(network(), pictures, CONFIG, tmp_path / "run", made)
+    lr, hr = (trainer._floats(crop) for crop in trainer.sampler.batch(0))
+    loss, figures = made.loss(trainer.network, lr, hr, 0)
+    parts = figures["l1"] + 0.5 * figures["bit_loss"]
+    parts += 1000 * figures["kd"] + 100 * figures["kdf"]
+    assert float(loss.detach()) == pytest.approx(parts, rel=1e-5)
+    assert figures["fqr"] == 8
+    # All layers are alike: work 1, and everywhere 8 bits of the same expectation.
+    expected = 8 / (sum(b * math.exp(b == 8) for b in (4, 6, 8)) / (2 + math.e))
+    assert figures["bit_loss"] == pytest.approx(4 * expected, rel=1e-4)
+
+
+# --- from the teacher to the checkpoint ---
+
+
+def test_it_starts_as_its_teacher(pictures: list[Path], tmp_path: Path) -> None:
+    made = hook(taught(pictures, tmp_path / "pams"))
+    trainer = Trainer(network(), pictures, CONFIG, tmp_path / "run", made)
+    x = batch(trainer.network)
+    trainer.network.eval()
+    with torch.no_grad():
+        assert torch.equal(trainer.network(x), made.taught(x))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network(pictures: list[Path], tmp_path: Path, name: str) -> None:
+    """Frozen is trainable, saved is frozen, deployed is saved; whatever is chosen."""
+    made = hook(taught(pictures, tmp_path / "pams", name))
+    trainer = trained(pictures, tmp_path / "run", made, name)
+    for quantizer in quantizers_of(trainer.average):
+        if isinstance(quantizer, SelectingQuantizer):
+            selector = quantizer.selector
+            selector.weight.data.zero_()
+            selector.weight.data[1, :2], selector.weight.data[2, :2] = 0.02, 0.04
+            selector.bias.data.copy_(torch.tensor([2.0, 1.0, -0.5]))
+    frozen = made.frozen(trainer.average)
+    x = batch(frozen)
+    path = tmp_path / "made.safetensors"
+    ptqsr.save(frozen, path)
+    with torch.no_grad():
+        wanted = frozen(x)
+        assert torch.equal(trainer.average(x), wanted)
+        with recording_bits(frozen) as chosen:
+            frozen(x)
+        assert {bits for layer in chosen.values() for bits in layer} == {4, 6, 8}
+        loaded = ptqsr.load(path)
+        assert torch.equal(loaded(x), wanted)
+        assert loaded.calibration == frozen.calibration
+        # One by one: the same bits, and the same picture but for rounding.
+        for i in range(len(x)):
+            torch.testing.assert_close(frozen(x[i : i + 1]), wanted[i : i + 1], rtol=0, atol=1e-4)
+        deployed = ptqsr.deploy(loaded)
+        with recording_bits(deployed) as in_integers:
+            result = deployed(x)
+        assert in_integers == chosen
+        torch.testing.assert_close(result, wanted, rtol=0, atol=1e-4)
+    rows = [row for row in describe(deployed.plan) if row["how"] == "int8 uniform"]
+    assert len(rows) == len(choosers(frozen))
+    assert "every sample chooses 4 or 6 or 8 bits" in rows[0]["remark"]
+
+
+@pytest.mark.parametrize("by", ["layer", "patch"])
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_other_choices(pictures: list[Path], tmp_path: Path, by: str, unsigned: bool) -> None:
+    made = hook(taught(pictures, tmp_path / "pams"), choose_by=by, unsigned_after_relu=unsigned)
+    trainer = trained(pictures, tmp_path / "run", made)
+    selectors = {id(m) for m in trainer.network.modules() if isinstance(m, Selector)}
+    assert len(selectors) == (1 if by == "patch" else 4)
+    loaded = ptqsr.load(tmp_path / "run" / CHECKPOINT)
+    x = batch(loaded)
+    with torch.no_grad():
+        trainer.average.eval()
+        assert torch.equal(loaded(x), trainer.average(x))
+        mix(loaded)
+        with recording_bits(loaded) as chosen:
+            loaded(x)
+        torch.testing.assert_close(ptqsr.deploy(loaded)(x), loaded(x), rtol=0, atol=1e-4)
+    rows = {tuple(bits) for bits in chosen.values()}
+    if by == "patch":
+        assert len(rows) == 1 and len(set(rows.pop())) > 1
+    else:
+        assert all(len(set(row)) == 1 for row in rows)
+    second = [q for q in loaded.modules() if isinstance(q, SelectedQuantizer)][1]
+    assert second.lowests.tolist() == ([0, 0, 0] if unsigned else [-8, -32, -128])
+
+
+def test_resumed_is_uninterrupted(pictures: list[Path], tmp_path: Path) -> None:
+    teacher = taught(pictures, tmp_path / "pams")
+    whole = trained(pictures, tmp_path / "whole", hook(teacher))
+
+    class Stop(Exception):
+        pass
+
+    def stop(record: dict[str, Any]) -> None:
+        raise Stop
+
+    cut = Trainer(network(), pictures, CONFIG, tmp_path / "cut", hook(teacher))
+    with pytest.raises(Stop):
+        cut.train(stop)
+    trainer = Trainer(network(), pictures, CONFIG, tmp_path / "cut", hook(teacher))
+    trainer.resume()
+    assert trainer.step == 2
+    trainer.train()
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(trainer.network.state_dict()[name], tensor), name
+
+
+def test_another_teacher_is_refused(pictures: list[Path], tmp_path: Path) -> None:
+    teacher = taught(pictures, tmp_path / "pams")
+    trained(pictures, tmp_path / "run", hook(teacher))
+    other = tmp_path / "other"
+    pams = PAMS(Options(Config(method="pams", bits=8), init_batches=1))
+    Trainer(network(), pictures, replace(CONFIG, seed=3), other, pams).train()
+    trainer = Trainer(network(), pictures, CONFIG, tmp_path / "run", hook(other))
+    with pytest.raises(PtqsrError, match="teacher = of digest"):
+        trainer.resume()
+
+
+# --- bad input ---
+
+
+def test_no_teacher(pictures: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(PtqsrError, match="holds no training run; make one with"):
+        Trainer(network(), pictures, CONFIG, tmp_path / "run", hook(tmp_path / "none"))
+    with pytest.raises(PtqsrError, match="has no teacher"):
+        CADyQ(Options(Config(method="cadyq", bits=8)))
+    four = taught(pictures, tmp_path / "four", bits=4)
+    with pytest.raises(PtqsrError, match="weight_bits = 4, not 8"):
+        Trainer(network(), pictures, CONFIG, tmp_path / "run", hook(four))
+    (four / "state.pt").write_bytes(b"nothing")
+    with pytest.raises(PtqsrError, match="no readable training state"):
+        Trainer(network(), pictures, CONFIG, tmp_path / "run", hook(four))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(candidates=(4,)), "two or more"),
+        (dict(candidates=(8, 4)), "the fewest first"),
+        (dict(candidates=(4, 9)), "from 2 to 8"),
+        (dict(choose_by="picture"), "choose both or layer or patch"),
+        (dict(bit_loss="none"), "weighted or plain"),
+        (dict(bit_weight=-1.0), "at least 0"),
+        (dict(feature_weight=math.nan), "finite"),
+    ],
+)
+def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(PtqsrError, match=message):
+        Selection(Path(), **options)
+
+
+@pytest.mark.parametrize("damage", ["weight", "steps", "candidates", "by"])
+def test_a_quantizer_that_does_not_fit(damage: str) -> None:
+    quantizer = SelectingQuantizer((4, 8), Selector(2, 5, "both")).frozen()
+    quantizer.check(5)
+    if damage == "weight":
+        quantizer.weight[0, 0] = math.nan
+    elif damage == "steps":
+        quantizer.steps[1] = 0
+    elif damage == "candidates":
+        quantizer.candidates = [8, 4]
+    else:
+        quantizer.by = "nothing"
+    with pytest.raises(ValueError, match=r"candidates|NaN|step"):
+        quantizer.check(5)
+
+
+# --- reports ---
+
+
+def test_cost_by_what_was_chosen(pictures: list[Path], tmp_path: Path) -> None:
+    trained(pictures, tmp_path / "run", hook(taught(pictures, tmp_path / "pams")))
+    made = ptqsr.load(tmp_path / "run" / CHECKPOINT)
+    most = cost(made)
+    chosen = {name: [4, 4, 6, 8] for name in choosers(made)}
+    first = next(iter(chosen))
+    chosen[first] = [8, 8, 8, 8]
+    spent = cost(made, chosen=mean_bits(chosen))
+    assert spent.fqr == pytest.approx((8 + 3 * 5.5) / 4)
+    saved = 2 * most.layers[1].macs * 8 * (8 - 5.5) * 3
+    assert spent.bitops == pytest.approx(most.bitops - saved)
+
+
+def test_autograd_stays_out_of_choosing(pictures: list[Path], tmp_path: Path) -> None:
+    made = hook(taught(pictures, tmp_path / "pams"))
+    trainer = trained(pictures, tmp_path / "run", made)
+    for layer in layers_of(trainer.average).values():
+        assert isinstance(layer.quantizer, SelectingQuantizer)
+        assert not layer.quantizer.choices
