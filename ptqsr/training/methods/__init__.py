@@ -8,7 +8,7 @@ from ptqsr.training.methods.pams import PACT, PAMS, DoReFa, TFLite
 from ptqsr.training.methods.selection import Selection
 
 METHODS: dict[str, type[QuantizationAware]] = {
-    method.name: method for method in (PAMS, CADyQ, ODM, DoReFa, PACT, TFLite)
+    method.name: method for method in (PAMS, ODM, CADyQ, DoReFa, PACT, TFLite)
 }
 
 __all__ = [

@@ -1,0 +1,127 @@
+"""CADyQ on the command line, from its teacher to pictures, and what it says of bits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import ptqsr
+from ptqsr.evaluation import cost
+from ptqsr.models import PatchWise
+from ptqsr.quantizers import SelectedQuantizer
+
+from .conftest import Run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def tuning(weights: Path, pictures: Path, out: Path) -> list[object]:
+    """The arguments of a run that works but for its teacher."""
+    return [
+        *("finetune", "--weights", weights, "--images", pictures, "-o", out / "run"),
+        *("--steps", 2, "--batch-size", 2, "--patch-size", 8, "--validation-images", 1),
+        *("--precision", "fp32"),
+    ]
+
+
+@pytest.fixture
+def teacher(run: Run, tuning: list[object], out: Path) -> Path:
+    result = run(*tuning, "--method", "pams", "--bits", 8, "-o", out / "teacher")
+    assert result.exit_code == 0, result.output
+    return out / "teacher"
+
+
+@pytest.fixture
+def tuned(run: Run, tuning: list[object], teacher: Path, out: Path) -> Path:
+    """A checkpoint that chooses by the picture."""
+    result = run(
+        *(*tuning, "--method", "cadyq", "--teacher", teacher, "--candidates", "3,8"),
+        *("--json", out / "f.json"),
+    )
+    assert result.exit_code == 0, result.output
+    figures = json.loads((out / "f.json").read_text())
+    assert figures["candidates"] == [3, 8] and figures["fqr"] == 8
+    assert (figures["weight_bits"], figures["act_bits"]) == (8, 8)
+    made = ptqsr.load(figures["checkpoint"])
+    for quantizer in made.modules():
+        if isinstance(quantizer, SelectedQuantizer):
+            quantizer.weight.zero_()
+            quantizer.weight[1, :2] = 0.05
+            quantizer.bias.copy_(torch.tensor([2.0, 0.0]))
+    ptqsr.save(made, out / "mixed.safetensors")
+    return out / "mixed.safetensors"
+
+
+@pytest.mark.parametrize("deploy", [[], ["--deploy"]], ids=["simulated", "deployed"])
+def test_from_training_to_pictures(
+    run: Run, tuned: Path, pictures: Path, out: Path, deploy: list[str]
+) -> None:
+    options = ["--patches", 8, "--patch-overlap", 2, "--bit-map", out / "bits.png", *deploy]
+    result = run("evaluate", tuned, "--data", pictures, *options, "--json", "-")
+    assert result.exit_code == 0, result.output
+    (record,) = json.loads(result.stdout)
+    assert 3 < record["fqr"] < 8
+    assert record["fqr"] == pytest.approx(
+        sum(record["layer_bits"].values()) / len(record["layer_bits"])
+    )
+    network = ptqsr.load(tuned)
+    spent = cost(network, chosen=record["layer_bits"])
+    by_patches = PatchWise(network, patch=8, overlap=2)
+    assert record["bitops"] == pytest.approx(spent.bitops * by_patches.computed(540, 960))
+    assert record["patches"] == {"size": 8, "overlap": 2}
+    drawn = Image.open(out / "bits.png").convert("RGB")
+    assert drawn.width >= 480 and len(drawn.getcolors(1 << 20) or ()) > 10
+    enlarged = [*("upscale", pictures, out / "made", "-c", tuned), *deploy]
+    result = run(*enlarged, "--patches", 8, "--patch-overlap", 4, "--json", "-")
+    assert json.loads(result.stdout)[0]["patches"] == [8, 4]
+    assert result.exit_code == 0, result.output
+    assert Image.open(out / "made" / "0.png").size == (112, 60)
+
+
+def test_the_whole_picture_chooses_once(run: Run, tuned: Path, pictures: Path) -> None:
+    (record,) = json.loads(run("evaluate", tuned, "--data", pictures, "--json", "-").stdout)
+    assert all(bits in (3, 5.5, 8) for bits in record["layer_bits"].values())
+    shown = json.loads(run("info", tuned, "--json", "-").stdout)
+    remarks = [row["remark"] for row in shown["layers"] if row["how"] == "int8 uniform"]
+    assert len(remarks) == 4 and "every sample chooses 3 or 8 bits" in remarks[0]
+    assert shown["not_traced"] == "its layers choose their bits sample by sample"
+
+
+def test_bad_input(
+    refused: Run, tuning: list[object], teacher: Path, pictures: Path, weights: Path, out: Path
+) -> None:
+    cadyq = [*tuning, "--method", "cadyq"]
+    taught = [*cadyq, "--teacher", teacher]
+    for arguments, message in (
+        (cadyq, "then name it: --teacher RUN"),
+        ([*cadyq, "--teacher", out / "gone"], "gone: holds no training run"),
+        ([*taught, "--bits", 4], "--bits: cadyq chooses the bits of features; name --candidates"),
+        ([*taught, "--act-bits", 4], "--act-bits: cadyq chooses"),
+        ([*taught, "--candidates", "4;8"], "give bit-widths with commas"),
+        ([*taught, "--candidates", "8"], "give two or more"),
+        ([*taught, "--choose-by", "me"], "choose both or layer or patch"),
+        ([*taught, "--placement", "paper"], "cadyq has no such form"),
+        ([*taught, "--exclude", "body.0.*"], "the teacher was made with exclude = "),
+        ([*tuning, "--teacher", teacher], "--teacher: is for --method cadyq, not pams"),
+        ([*tuning, "--bit-weight", 1], "--bit-weight: is for --method cadyq, not pams"),
+    ):
+        assert message in refused(*arguments), arguments
+    assert not (out / "run").exists()
+    measure = ["evaluate", weights, "--data", pictures]
+    for arguments, message in (
+        ([*measure, "--patches", 4], "at least 8 input pixels"),
+        ([*measure, "--patch-overlap", 4], "--patch-overlap: is for --patches"),
+        ([*measure, "--patches", 8, "--patch-overlap", 5], "from 0 to half"),
+        ([*measure, "--bit-map", out / "b.png"], "--bit-map: give one network alone"),
+        ([*measure, "--bit-map", out / "b.txt"], "pictures are written as"),
+        (
+            ["upscale", pictures, out / "m", "-c", weights, "--patches", 8, "--tile", 8],
+            "--patches excludes --tile",
+        ),
+    ):
+        assert message in refused(*arguments), arguments
