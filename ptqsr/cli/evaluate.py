@@ -83,7 +83,7 @@ def evaluate(
                 for folder in data:
                     title = f"{Path(name).name}, {folder.resolve().name}"
                     results[str(folder)] = measure(running, folder, progress=partial(show, title))
-            spent = cost(network, chosen=mean_bits(chosen))
+            spent = cost(network, chosen=chosen)
             record: dict[str, Any] = {
                 "network": name,
                 "deployed": deploy,

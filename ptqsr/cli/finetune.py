@@ -114,6 +114,9 @@ def finetune(
     unsigned_after_relu: Annotated[
         bool, typer.Option(help="CADyQ: quantize what is never negative over [0, a].")
     ] = False,
+    weights_follow_bits: Annotated[
+        bool, typer.Option(help="CADyQ: 4-bit weights for patches of 4 bits or fewer.")
+    ] = False,
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = math.inf,
     ema: Annotated[float, typer.Option(help="Decay of averaged weights; 0: no average.")] = 0.0,
     validation_images: Annotated[int, typer.Option(help="Pictures to set aside.")] = 10,
@@ -136,6 +139,7 @@ def finetune(
         "bit_weight_growth": bit_weight_growth,
         "feature_weight": feature_weight,
         "unsigned_after_relu": unsigned_after_relu or None,
+        "weights_follow_bits": weights_follow_bits or None,
     }
     given = {name: value for name, value in given.items() if value is not None}
     selection = None

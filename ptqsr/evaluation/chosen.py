@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ptqsr.quantizers import choosers
+from ptqsr.quantizers import SelectedQuantizer, choosers
 
 # By layer, the bits of its input: of every sample, in the order in which they ran.
 ChosenBits = dict[str, list[int]]
@@ -31,8 +31,9 @@ def recording_bits(network: nn.Module) -> Iterator[ChosenBits]:
         def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
             if output.device.type == "meta":
                 return  # a sketch of the network chooses nothing
-            chosen = layer.get_submodule("quantizer").chosen
-            found[_own_name(name)] += chosen.tolist()  # type: ignore[union-attr, operator]
+            quantizer = layer.get_submodule("quantizer")
+            assert isinstance(quantizer, SelectedQuantizer)
+            found[_own_name(name)] += quantizer.chosen
 
         return hook
 

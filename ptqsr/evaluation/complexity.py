@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from ptqsr.models import SRNetwork, evaluating, matches, sketch
 from ptqsr.modules import FakeQuantConv2d, in_body, placed
-from ptqsr.quantizers import ActivationQuantizer
+from ptqsr.quantizers import FEW_BITS, ActivationQuantizer, SelectedQuantizer
 
 FLOAT_BITS = 32
 # The output size for which the field states BitOPs (ODM, Table 4).
@@ -25,13 +26,13 @@ class LayerCost:
     """One convolution: its multiply-accumulates over all its calls, and its bit-widths.
 
     `listed`: whether it is one of those that the papers quantize; `in_fqr`: whether its input's
-    bits count there: those of the body alone, not of the edges (`Config(edges=8)`). `act_bits` is a
-    mean where the layer chooses its bits.
+    bits count there: those of the body alone, not of the edges (`Config(edges=8)`). Bits are
+    means where the layer chooses them.
     """
 
     name: str
     macs: int
-    weight_bits: int
+    weight_bits: float
     act_bits: float
     listed: bool = True
     in_fqr: bool = True
@@ -88,12 +89,12 @@ def cost(
     *,
     height: int = OUTPUT_HEIGHT,
     width: int = OUTPUT_WIDTH,
-    chosen: Mapping[str, float] | None = None,
+    chosen: Mapping[str, Sequence[int]] | None = None,
 ) -> Cost:
     """Return the cost of a network for an output of height x width pixels.
 
-    `chosen`: the mean bits of the inputs of layers that choose them, by name (`mean_bits`); without
-    it they count as the most that there are.
+    `chosen`: the bits of every sample, by name of the layers that choose them (`recording_bits`);
+    without it they count as the most that there are.
 
     Only shapes are computed: the network runs on PyTorch's meta device.
     """
@@ -126,10 +127,7 @@ def cost(
         LayerCost(
             names[layer],
             work,
-            layer.weight_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
-            (chosen or {}).get(names[layer], layer.act_bits)
-            if isinstance(layer, FakeQuantConv2d)
-            else FLOAT_BITS,
+            *_bit_widths(layer, (chosen or {}).get(names[layer], ())),
             matches(names[layer], network.quantized_layers),
             in_body(network, names[layer], include)
             and not matches(names[layer], network.outside_fqr),
@@ -137,6 +135,23 @@ def cost(
         for layer, work in macs.items()
     )
     return Cost(layers, sum(_parameters(network)), ceil(sum(_bits(network)) / 8))
+
+
+def _bit_widths(layer: nn.Module, chosen: Sequence[int]) -> tuple[float, float]:
+    """Return a layer's bits of weights and activations; `chosen`: those of samples, if it chooses.
+
+    Activations' are the mean; weights' are such that the product is the mean of products.
+    """
+    if not isinstance(layer, FakeQuantConv2d):
+        return FLOAT_BITS, FLOAT_BITS
+    quantizer = layer.quantizer
+    if not isinstance(quantizer, SelectedQuantizer) or not chosen:
+        return layer.weight_bits, layer.act_bits
+    products = [
+        bits * (FEW_BITS if quantizer.few(quantizer.candidates.index(bits)) else layer.weight_bits)
+        for bits in chosen
+    ]
+    return sum(products) / sum(chosen), fmean(chosen)
 
 
 def _quantized(network: nn.Module) -> Iterator[FakeQuantConv2d]:

@@ -10,12 +10,12 @@ from torch import nn
 from ptqsr.modules.deployed import QuantConv2d
 from ptqsr.modules.fake import FakeQuantConv2d
 from ptqsr.modules.integer import IntegerConv, integer_conv
-from ptqsr.quantizers import SelectedQuantizer, by_choice
+from ptqsr.quantizers import FEW_BITS, SelectedQuantizer, by_choice
 
 
 @dataclass(frozen=True, eq=False)
 class SelectedConv:
-    """A convolution for each candidate of `quantizer`, in their order; they share the weights."""
+    """A convolution for each candidate of `quantizer`, in their order."""
 
     quantizer: SelectedQuantizer
     convs: tuple[IntegerConv, ...]
@@ -28,9 +28,11 @@ def selected_conv(layer: FakeQuantConv2d) -> SelectedConv:
     """
     chooser = layer.quantizer
     assert isinstance(chooser, SelectedQuantizer)
-    candidates = (chooser.candidate(number) for number in range(len(chooser.candidates)))
-    weight = layer.quantized_weight
-    convs = [integer_conv(FakeQuantConv2d(layer, one, weight)) for one in candidates]
+    weights = (layer.quantized_weight, layer.quantized_weight.coarser(FEW_BITS))
+    convs = []
+    for number in range(len(chooser.candidates)):
+        weight = weights[chooser.few(number)]
+        convs.append(integer_conv(FakeQuantConv2d(layer, chooser.candidate(number), weight)))
     return SelectedConv(chooser, tuple(convs))
 
 

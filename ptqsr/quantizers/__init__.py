@@ -6,9 +6,9 @@ from ptqsr.quantizers.choosing import CHOICES, PatchGradient, by_choice, logits,
 from ptqsr.quantizers.learned import LearnedStep, StraightThrough
 from ptqsr.quantizers.offset import OffsetQuantizer, Offsets, displaced
 from ptqsr.quantizers.rounding import best_grid, compensated
-from ptqsr.quantizers.selected import SelectedQuantizer, choosers
+from ptqsr.quantizers.selected import FEW_BITS, SelectedQuantizer, choosers
 from ptqsr.quantizers.subset import SubsetQuantizer
-from ptqsr.quantizers.uniform import QuantizedWeight, UniformQuantizer, grid, quantized
+from ptqsr.quantizers.uniform import QuantizedWeight, UniformQuantizer, grid, quantized, symmetric
 
 KINDS: dict[str, type[ActivationQuantizer]] = {
     quantizer.kind: quantizer
@@ -17,6 +17,7 @@ KINDS: dict[str, type[ActivationQuantizer]] = {
 
 __all__ = [
     "CHOICES",
+    "FEW_BITS",
     "KINDS",
     "ActivationQuantizer",
     "LearnedStep",
@@ -40,6 +41,7 @@ __all__ = [
     "join",
     "logits",
     "quantized",
+    "symmetric",
     "undecided",
     "width",
 ]

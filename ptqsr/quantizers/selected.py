@@ -12,6 +12,9 @@ from ptqsr.quantizers.base import ActivationQuantizer
 from ptqsr.quantizers.choosing import CHOICES, PatchGradient, by_choice, logits, width
 from ptqsr.quantizers.uniform import UniformQuantizer
 
+# Of the weights that features of as few bits are multiplied with, where weights follow.
+FEW_BITS = 4
+
 
 class SelectedQuantizer(ActivationQuantizer):
     """One uniform quantizer for each candidate bit-width, of which each sample takes one.
@@ -21,8 +24,11 @@ class SelectedQuantizer(ActivationQuantizer):
     of a sample, whose largest output chooses. `steps`: float32 [K], `lowests`: int32 [K], of the
     quantizers. `by`: what the choice may depend on, a key of CHOICES.
 
-    `gradient` is that of the network's pictures, which `modules.sense` connects. `chosen`: the bits
-    of the last forward's samples, int64 [N]. `bits` is the most that may be chosen.
+    `weights_follow`: samples that take FEW_BITS or less are convolved with the weight in FEW_BITS,
+    which is `QuantizedWeight.coarser` of the layer's own.
+
+    `gradient` is that of the network's pictures, which `modules.sense` connects. `numbers`: the
+    candidates that the last forward's samples took. `bits` is the most that may be chosen.
     """
 
     kind = "selected"
@@ -38,8 +44,10 @@ class SelectedQuantizer(ActivationQuantizer):
         bias: torch.Tensor,
         *,
         by: str,
+        weights_follow: bool = False,
     ) -> None:
         super().__init__()
+        self.weights_follow = weights_follow
         self.candidates = [quantizer.bits for quantizer in quantizers]
         self.levels = [quantizer.levels for quantizer in quantizers]
         self.bits, self.by = max(self.candidates), by
@@ -48,7 +56,7 @@ class SelectedQuantizer(ActivationQuantizer):
         self.register_buffer("steps", torch.stack([q.step for q in quantizers]))
         self.register_buffer("lowests", torch.stack([q.lowest for q in quantizers]))
         self.gradient = PatchGradient()
-        self.chosen: torch.Tensor | None = None
+        self.numbers: list[int] = []
 
     def candidate(self, number: int) -> UniformQuantizer:
         """Return one of the quantizers, by its place in `candidates`."""
@@ -60,17 +68,25 @@ class SelectedQuantizer(ActivationQuantizer):
         )
 
     def choose(self, x: torch.Tensor) -> list[int]:
-        """Return the number of the candidate that each sample of x takes; note it in `chosen`."""
+        """Return the number of the candidate that each sample of x takes; keep it in `numbers`."""
         found = logits(x, self.gradient, self.weight, self.bias, self.by)
-        if found.device.type == "meta":
-            return [len(self.candidates) - 1] * len(x)  # shapes have no contents to choose by
-        numbers = found.argmax(1)
-        bits = torch.tensor(self.candidates, device=numbers.device)
-        self.chosen = bits[numbers]
-        return numbers.tolist()  # type: ignore[no-any-return]
+        if found.device.type == "meta":  # shapes have no contents to choose by
+            self.numbers = [len(self.candidates) - 1] * len(x)
+        else:
+            self.numbers = found.argmax(1).tolist()
+        return self.numbers
+
+    @property
+    def chosen(self) -> list[int]:
+        """The bits that the last forward's samples took."""
+        return [self.candidates[number] for number in self.numbers]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return by_choice(x, self.choose(x), lambda number, some: self.candidate(number)(some))
+
+    def few(self, number: int) -> bool:
+        """Return whether a candidate's samples take the weight in FEW_BITS."""
+        return self.weights_follow and self.candidates[number] <= FEW_BITS
 
     def check(self, channels: int) -> None:
         count = len(self.candidates)
@@ -92,7 +108,8 @@ class SelectedQuantizer(ActivationQuantizer):
             self.candidate(number).check(channels)
 
     def settings(self) -> dict[str, Any]:
-        return {"bits": self.candidates, "levels": self.levels, "by": self.by}
+        follow = {"weights_follow": True} if self.weights_follow else {}
+        return {"bits": self.candidates, "levels": self.levels, "by": self.by, **follow}
 
     @classmethod
     def restore(
@@ -105,7 +122,9 @@ class SelectedQuantizer(ActivationQuantizer):
             if type(bits) is not int or not MIN_BITS <= bits <= MAX_BITS:
                 raise ValueError(f"{bits!r} bits")
             quantizers.append(UniformQuantizer(step, lowest, bits=bits, levels=levels))
-        return cls(quantizers, tensors["weight"], tensors["bias"], by=settings["by"])
+        follow = settings.get("weights_follow", False) is True
+        weight, bias = tensors["weight"], tensors["bias"]
+        return cls(quantizers, weight, bias, by=settings["by"], weights_follow=follow)
 
     def extra_repr(self) -> str:
         return f"{self.kind} by {self.by}, {' or '.join(map(str, self.candidates))} bits"

@@ -23,6 +23,16 @@ def grid(low: torch.Tensor, high: torch.Tensor, bits: int) -> tuple[torch.Tensor
     return step, torch.round(low / step).to(torch.int32)
 
 
+def symmetric(largest: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (step, lowest level): largest / n, n = 2^(bits-1) - 1, and -n - 1.
+
+    The lowest level is there for the sake of the codes; nothing reaches it.
+    """
+    step = largest / ((1 << (bits - 1)) - 1)
+    step = torch.where(step > 0, step, torch.ones_like(step))
+    return step, torch.full_like(step, -(1 << (bits - 1)), dtype=torch.int32)
+
+
 def quantized(
     x: torch.Tensor,
     step: torch.Tensor,
@@ -147,6 +157,15 @@ class QuantizedWeight:
         lowest = self.zero_point.int() - (1 << (self.bits - 1))  # 0 is among the levels
         if ((lowest > 0) | (lowest <= -(1 << self.bits))).any():
             raise ValueError("zero points outside the levels")
+
+    def coarser(self, bits: int) -> QuantizedWeight:
+        """Return w^ in fewer bits: symmetric, one step, max |w^| / (2^(bits-1) - 1)."""
+        weight = self.dequantize()
+        step, lowest = symmetric(weight.abs().amax(), bits)
+        rows = len(self.codes)
+        return QuantizedWeight.from_levels(
+            torch.round(weight / step), step.repeat(rows), lowest.repeat(rows), bits
+        )
 
     def levels(self) -> torch.Tensor:
         """Return w^ in units of the step, float32 [O, I/groups, K, K]: whole numbers."""

@@ -14,8 +14,9 @@ from helpers import write_photograph
 import ptqsr
 from ptqsr import Config, PtqsrError, models
 from ptqsr.deployment import describe
-from ptqsr.evaluation import cost, mean_bits, recording_bits
+from ptqsr.evaluation import cost, recording_bits
 from ptqsr.models import SRNetwork
+from ptqsr.modules import FakeQuantConv2d
 from ptqsr.quantizers import SelectedQuantizer, choosers
 from ptqsr.quantizers.choosing import mean_gradient
 from ptqsr.training import TrainConfig, Trainer
@@ -98,6 +99,16 @@ def mix(made: SRNetwork) -> None:
         quantizer.weight[1, :2] = 0.02
         quantizer.weight[2, :2] = 0.04
         quantizer.bias.copy_(torch.tensor([2.0, 1.0, -0.5]))
+
+
+def choose_by_picture(made: SRNetwork) -> None:
+    """The same, of a network that is trained."""
+    for quantizer in quantizers_of(made):
+        if isinstance(quantizer, SelectingQuantizer):
+            selector = quantizer.selector
+            selector.weight.data.zero_()
+            selector.weight.data[1, :2], selector.weight.data[2, :2] = 0.02, 0.04
+            selector.bias.data.copy_(torch.tensor([2.0, 1.0, -0.5]))
 
 
 # --- what is chosen by ---
@@ -248,12 +259,7 @@ def test_every_network(pictures: list[Path], tmp_path: Path, name: str) -> None:
     """Frozen is trainable, saved is frozen, deployed is saved; whatever is chosen."""
     made = hook(taught(pictures, tmp_path / "pams", name))
     trainer = trained(pictures, tmp_path / "run", made, name)
-    for quantizer in quantizers_of(trainer.average):
-        if isinstance(quantizer, SelectingQuantizer):
-            selector = quantizer.selector
-            selector.weight.data.zero_()
-            selector.weight.data[1, :2], selector.weight.data[2, :2] = 0.02, 0.04
-            selector.bias.data.copy_(torch.tensor([2.0, 1.0, -0.5]))
+    choose_by_picture(trainer.average)
     frozen = made.frozen(trainer.average)
     x = batch(frozen)
     path = tmp_path / "made.safetensors"
@@ -304,6 +310,37 @@ def test_other_choices(pictures: list[Path], tmp_path: Path, by: str, unsigned: 
         assert all(len(set(row)) == 1 for row in rows)
     second = [q for q in loaded.modules() if isinstance(q, SelectedQuantizer)][1]
     assert second.lowests.tolist() == ([0, 0, 0] if unsigned else [-8, -32, -128])
+
+
+def test_weights_follow_bits(pictures: list[Path], tmp_path: Path) -> None:
+    """Samples of 4 bits are convolved with 4-bit weights, in training and in what comes of it."""
+    made = hook(taught(pictures, tmp_path / "pams"), weights_follow_bits=True)
+    trainer = trained(pictures, tmp_path / "run", made)
+    choose_by_picture(trainer.average)
+    choose_by_picture(trainer.network)
+    frozen = made.frozen(trainer.average)
+    ptqsr.save(frozen, tmp_path / "made.safetensors")
+    loaded = ptqsr.load(tmp_path / "made.safetensors").to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = batch(frozen)
+    with torch.no_grad():
+        wanted = frozen(x)
+        assert torch.equal(trainer.average(x), wanted)
+        assert torch.equal(loaded(x), wanted)
+        torch.testing.assert_close(ptqsr.deploy(loaded)(x), wanted, rtol=0, atol=1e-4)
+        for quantizer in choosers(loaded).values():
+            quantizer.get_submodule("quantizer").weights_follow = False  # type: ignore[assignment]
+        apart = (loaded(x) - wanted).abs().amax((1, 2, 3))
+    assert apart[0] > 1e-4 and apart[3] == 0
+    layer = next(iter(choosers(frozen).values()))
+    assert isinstance(layer, FakeQuantConv2d)
+    coarse = layer.quantized_weight.coarser(4)
+    coarse.check()
+    levels = coarse.levels()
+    assert levels.abs().max() == 7 and len(coarse.step.unique()) == 1
+    assert (coarse.dequantize() - layer.weight).abs().max() <= coarse.step[0] / 2 * 1.001
+    trainer.network.train()
+    trainer.network(x).sum().backward()
+    assert all(p.grad is not None for p in trainer.network.parameters())
 
 
 def test_resumed_is_uninterrupted(pictures: list[Path], tmp_path: Path) -> None:
@@ -397,10 +434,18 @@ def test_cost_by_what_was_chosen(pictures: list[Path], tmp_path: Path) -> None:
     chosen = {name: [4, 4, 6, 8] for name in choosers(made)}
     first = next(iter(chosen))
     chosen[first] = [8, 8, 8, 8]
-    spent = cost(made, chosen=mean_bits(chosen))
+    spent = cost(made, chosen=chosen)
     assert spent.fqr == pytest.approx((8 + 3 * 5.5) / 4)
     saved = 2 * most.layers[1].macs * 8 * (8 - 5.5) * 3
     assert spent.bitops == pytest.approx(most.bitops - saved)
+    for quantizer in made.modules():
+        if isinstance(quantizer, SelectedQuantizer):
+            quantizer.weights_follow = True
+    # 4 x 4 and 4 x 4, 8 x 6, 8 x 8 instead of 8 x 8.
+    saved = 2 * most.layers[1].macs * (64 - (16 + 16 + 48 + 64) / 4) * 3
+    followed = cost(made, chosen=chosen)
+    assert followed.bitops == pytest.approx(most.bitops - saved)
+    assert followed.fqr == spent.fqr
 
 
 def test_autograd_stays_out_of_choosing(pictures: list[Path], tmp_path: Path) -> None:

@@ -77,7 +77,12 @@ class CADyQ(QuantizationAware):
         selector = self.shared or Selector(len(candidates), channels, chosen.choose_by)
         if chosen.choose_by == "patch":
             self.shared = selector
-        return SelectingQuantizer(candidates, selector, unsigned=chosen.unsigned_after_relu)
+        return SelectingQuantizer(
+            candidates,
+            selector,
+            unsigned=chosen.unsigned_after_relu,
+            weights_follow=chosen.weights_follow_bits,
+        )
 
     def weight(self, conv: nn.Conv2d) -> WeightGrid:
         return MaxWeights(self.options.quantization.weight_bits)

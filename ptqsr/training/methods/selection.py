@@ -25,7 +25,8 @@ class Selection:
     every patch) or "patch" (the same for every layer) (Table 2). `bit_loss`: "weighted" (Eq. 7) or
     "plain" (Eq. 6), which counts `bit_weight` (w_reg) + `bit_weight_growth` for every 1,000 steps.
     `feature_weight`: w_kdf, of the distillation from each layer's output. `unsigned_after_relu`:
-    what is never negative is quantized over [0, a].
+    what is never negative is quantized over [0, a]. `weights_follow_bits`: patches of 4 bits or
+    fewer get 4-bit weights, rounded from the 8-bit ones.
     """
 
     teacher: Path
@@ -36,6 +37,7 @@ class Selection:
     bit_weight_growth: float = 1e-6
     feature_weight: float = 100.0
     unsigned_after_relu: bool = False
+    weights_follow_bits: bool = False
 
     def __post_init__(self) -> None:
         bits = self.candidates

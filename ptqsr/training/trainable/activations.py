@@ -27,6 +27,10 @@ class TrainableQuantizer(nn.Module):
         """Take in a batch, float32 [N, C, H, W], for the first values of the parameters."""
         raise NotImplementedError
 
+    def few(self) -> list[bool] | None:
+        """Return which samples of the last forward take the weight in FEW_BITS; None: none ever."""
+        return None
+
     def frozen(self) -> ActivationQuantizer:
         """Return the quantizer of a finished network, with memory of its own."""
         raise NotImplementedError

@@ -10,8 +10,9 @@ from torch import nn
 
 from ptqsr.models import SRNetwork
 from ptqsr.modules import FakeQuantConv2d, geometry, place, placed, replace
+from ptqsr.quantizers import FEW_BITS, by_choice
 from ptqsr.training.trainable.activations import TrainableQuantizer
-from ptqsr.training.trainable.weights import WeightGrid
+from ptqsr.training.trainable.weights import MaxWeights, WeightGrid
 
 
 class TrainableConv2d(nn.Conv2d):
@@ -27,6 +28,7 @@ class TrainableConv2d(nn.Conv2d):
         super().__init__(**geometry(conv), device="meta")
         self.weight, self.bias = conv.weight, conv.bias
         self.quantizer, self.weight_grid = quantizer, weight_grid
+        self.coarse_grid = MaxWeights(FEW_BITS)
         self.given = False  # whether the input comes quantized already
         self.train(conv.training)
 
@@ -36,7 +38,11 @@ class TrainableConv2d(nn.Conv2d):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         x = input if self.given else self.quantizer(input)
-        return self._conv_forward(x, self.weight_grid(self.weight), self.bias)
+        weight, few = self.weight_grid(self.weight), self.quantizer.few()
+        if few is None:
+            return self._conv_forward(x, weight, self.bias)
+        weights = (weight, self.coarse_grid(weight))
+        return by_choice(x, few, lambda n, some: self._conv_forward(some, weights[n], self.bias))
 
 
 def layers_of(network: nn.Module) -> dict[str, TrainableConv2d]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ptqsr.quantizers import PatchGradient, SelectedQuantizer, by_choice, logits, width
+from ptqsr.quantizers import FEW_BITS, PatchGradient, SelectedQuantizer, by_choice, logits, width
 from ptqsr.training.trainable.activations import MaxScaleQuantizer, TrainableQuantizer
 
 
@@ -44,7 +44,12 @@ class SelectingQuantizer(TrainableQuantizer):
     """
 
     def __init__(
-        self, candidates: Sequence[int], selector: Selector, *, unsigned: bool = False
+        self,
+        candidates: Sequence[int],
+        selector: Selector,
+        *,
+        unsigned: bool = False,
+        weights_follow: bool = False,
     ) -> None:
         super().__init__(max(candidates))
         self.candidates = nn.ModuleList(
@@ -52,6 +57,8 @@ class SelectingQuantizer(TrainableQuantizer):
         )
         self.selector = selector
         self.choices: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.weights_follow = weights_follow
+        self.numbers: list[int] = []
 
     @property
     def quantizers(self) -> list[MaxScaleQuantizer]:
@@ -71,14 +78,21 @@ class SelectingQuantizer(TrainableQuantizer):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         found = self.selector(x)
         numbers = found.argmax(1)
+        if self.weights_follow or not self.training:
+            self.numbers = numbers.tolist()
         if not self.training:
-            return by_choice(x, numbers.tolist(), lambda n, some: self.candidates[n](some))
+            return by_choice(x, self.numbers, lambda n, some: self.candidates[n](some))
         probabilities = found.softmax(1)
         bits = found.new_tensor([float(q.bits) for q in self.quantizers])
         expected = (probabilities * bits).sum(1)
         chosen = expected + (bits[numbers] - expected).detach()
         self.choices.append((chosen, expected.detach()))
         return select(probabilities, numbers, [quantizer(x) for quantizer in self.quantizers])
+
+    def few(self) -> list[bool] | None:
+        if not self.weights_follow:
+            return None
+        return [self.quantizers[number].bits <= FEW_BITS for number in self.numbers]
 
     @torch.no_grad()
     def frozen(self) -> SelectedQuantizer:
@@ -87,6 +101,7 @@ class SelectingQuantizer(TrainableQuantizer):
             self.selector.weight.detach().clone(),
             self.selector.bias.detach().clone(),
             by=self.selector.by,
+            weights_follow=self.weights_follow,
         )
 
     def extra_repr(self) -> str:

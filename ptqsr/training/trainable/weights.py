@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ptqsr.quantizers import QuantizedWeight, grid
+from ptqsr.quantizers import QuantizedWeight, grid, symmetric
 from ptqsr.training.trainable.functions import rounded
 
 
@@ -96,16 +96,6 @@ class PercentileWeights(WeightGrid):
     def positions(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         step, lowest = grid(self.low, self.high, self.bits)
         return weight / step, step, lowest
-
-
-def symmetric(largest: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (step, lowest level): largest / n, n = 2^(bits-1) - 1, and -n - 1.
-
-    The lowest level is there for the sake of the codes; nothing reaches it.
-    """
-    step = largest / ((1 << (bits - 1)) - 1)
-    step = torch.where(step > 0, step, torch.ones_like(step))
-    return step, torch.full_like(step, -(1 << (bits - 1)), dtype=torch.int32)
 
 
 def percentiles(values: torch.Tensor, tail: float) -> tuple[torch.Tensor, torch.Tensor]:
