@@ -25,7 +25,7 @@ from ptqsr.training import processes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-METHODS = ("pams", "odm", "tflite")
+METHODS = ("pams", "odm", "cadyq", "tflite")
 SEVERAL = """
 import json, sys
 import torch.distributed
@@ -66,6 +66,9 @@ def records(run: Path) -> list[dict[str, Any]]:
 def test_two_processes_are_as_one(job: list[str], tmp_path: Path) -> None:
     jobs = {method: [*job, "--method", method] for method in METHODS}
     jobs["odm"] += ["--variance-weight", "0.1"]
+    teacher = f"{tmp_path / 'teacher'}"
+    app([*job, "--bits", "8", "-o", teacher], standalone_mode=False)
+    jobs["cadyq"] += ["--teacher", teacher]
     for method, options in jobs.items():
         app([*options, "-o", f"{tmp_path / 'one' / method}"], standalone_mode=False)
     (tmp_path / "several.py").write_text(SEVERAL)
