@@ -88,23 +88,20 @@ def evaluate(
                 "network": name,
                 "deployed": deploy,
                 "device": str(place),
-                "patches": None if patches is None else _sizes(running),
                 "bitops": _bitops(spent, running),
                 "storage": spent.storage,
                 "storage_bytes": spent.storage_bytes,
                 "fqr": spent.fqr,
-                "layer_bits": mean_bits(chosen),
                 "data": {folder: result.to_json() for folder, result in results.items()},
             }
+            if chosen:
+                record["layer_bits"] = mean_bits(chosen)
+            if isinstance(running, PatchWise):
+                record["patches"] = {"size": running.patch, "overlap": running.overlap}
             records.append(record)
             if bit_map is not None:
                 _draw(bit_map, running, data[0])
     report(_table(records, per_image), records, json_file)
-
-
-def _sizes(running: SRNetwork) -> dict[str, int]:
-    assert isinstance(running, PatchWise)
-    return {"size": running.patch, "overlap": running.overlap}
 
 
 def _bitops(spent: Cost, running: SRNetwork) -> float:
@@ -147,7 +144,7 @@ def _table(records: list[dict[str, Any]], per_image: bool) -> Table:
             f"{record['fqr']:.2f}",
         )
         how = "\n(deployed)" if record["deployed"] else ""
-        if record["patches"]:
+        if "patches" in record:
             how += "\n(patches of {size}, overlap {overlap})".format(**record["patches"])
         table.add_row(Path(record["network"]).name + how, *cells, *costs)
         if per_image:

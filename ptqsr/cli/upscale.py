@@ -186,7 +186,7 @@ def _one(
         "tile": plan.tile,
         "whole_features": plan.whole_features,
         "exact": plan.exact,
-        "patches": plan.patches,
+        **({} if plan.patches is None else {"patches": plan.patches}),
         "device": str(models.device_of(network)),
         "seconds": round(seconds, 2),
     }

@@ -78,6 +78,8 @@ def test_from_training_to_pictures(
     assert record["patches"] == {"size": 8, "overlap": 2}
     drawn = Image.open(out / "bits.png").convert("RGB")
     assert drawn.width >= 480 and len(drawn.getcolors(1 << 20) or ()) > 10
+    whole = ["upscale", pictures, out / "whole", "-c", tuned, *deploy]
+    assert run(*whole).exit_code == 0 and run(*whole, "--overwrite", "--tile", 8).exit_code == 0
     enlarged = [*("upscale", pictures, out / "made", "-c", tuned), *deploy]
     result = run(*enlarged, "--patches", 8, "--patch-overlap", 4, "--json", "-")
     assert json.loads(result.stdout)[0]["patches"] == [8, 4]
