@@ -72,8 +72,21 @@ def features(x: torch.Tensor, gradient: PatchGradient, by: str) -> torch.Tensor:
             )
         parts.append(gradient.value)
     if feature:
-        parts.append(x.float().var((2, 3), unbiased=False).sqrt())
+        parts.append(deviations(x.float()))
     return torch.cat(parts, 1)
+
+
+def deviations(x: torch.Tensor) -> torch.Tensor:
+    """Return the standard deviation of every channel of x, float32 [N, C, H, W] to [N, C].
+
+    Divided by H W, not one less. In two passes over the memory as it lies: torch.var takes 20 times
+    as long on channels_last.
+    """
+    if x.is_contiguous(memory_format=torch.channels_last):
+        pixels, over = x.permute(0, 2, 3, 1).flatten(1, 2), 1
+    else:
+        pixels, over = x.flatten(2), 2
+    return (pixels - pixels.mean(over, keepdim=True)).square_().mean(over).sqrt()
 
 
 def logits(
