@@ -97,7 +97,9 @@ def finetune(
     ] = None,
     choose_by: Annotated[
         str | None,
-        typer.Option(help="CADyQ: both (the default), layer or patch alone, as in its Table 2."),
+        typer.Option(
+            help="CADyQ: both (the default); layer or patch alone (Table 2); range, std, layer-std (3)."
+        ),
     ] = None,
     bit_loss: Annotated[
         str | None, typer.Option(help="CADyQ: weighted (Eq. 7, the default) or plain (Eq. 6).")

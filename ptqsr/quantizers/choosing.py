@@ -10,8 +10,18 @@ from torch import nn
 
 from ptqsr.errors import PtqsrError
 
-# What a choice may depend on (CADyQ, Table 2), and whether it sees the picture and the feature.
-CHOICES = {"both": (True, True), "layer": (False, False), "patch": (True, False)}
+# What a choice may depend on: measures of the picture and of the feature. CADyQ, then layers alone
+# and patches alone (Table 2), then other measures (Table 3, a to c).
+CHOICES: dict[str, tuple[str | None, str | None]] = {
+    "both": ("gradient", "channels"),
+    "layer": (None, None),
+    "patch": ("gradient", None),
+    "range": ("range", "range"),
+    "std": ("std", "std"),
+    "layer-std": ("gradient", "std"),
+}
+# The columns of a picture's measures.
+OF_PICTURES = {"gradient": slice(0, 2), "std": slice(2, 3), "range": slice(3, 4)}
 # Of red, green and blue (ITU-R BT.601).
 GRAY = (0.299, 0.587, 0.114)
 # Brings the gradient of pictures in [0, 1] to the size of the features' deviations.
@@ -19,7 +29,10 @@ GRADIENT_SCALE = 1000.0
 
 
 class PatchGradient(nn.Module):
-    """The gradient of the pictures that go through a network now: `value`, float32 [N, 2]."""
+    """Measures of the pictures that go through a network now: `value`, float32 [N, 4].
+
+    The gradients in x and y, and of the grey levels the standard deviation and the range.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +41,8 @@ class PatchGradient(nn.Module):
     @torch.no_grad()
     def look(self, pictures: torch.Tensor) -> None:
         """Take in a batch in [0, 1], [N, 3, H, W] or, of luma, [N, 1, H, W]."""
-        self.value = mean_gradient(pictures)
+        levels = grey(pictures) * 255
+        self.value = torch.cat((mean_gradient(pictures), overall(levels), span(levels)), 1)
 
 
 def mean_gradient(x: torch.Tensor) -> torch.Tensor:
@@ -37,11 +51,7 @@ def mean_gradient(x: torch.Tensor) -> torch.Tensor:
     x: [N, 3 or 1, H, W] in [0, 1]. By Sobel's operator over 8, so that a slope of s per pixel
     counts s; the border is repeated. |nabla I| of CADyQ, Eq. 5.
     """
-    x = x.float()
-    if x.shape[1] == 3:
-        weights = x.new_tensor(GRAY) if x.device.type != "meta" else x.new_empty(3)
-        x = (x * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
-    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    x = F.pad(grey(x), (1, 1, 1, 1), mode="replicate")
     across = x[..., 2:] - x[..., :-2]
     down = x[..., 2:, :] - x[..., :-2, :]
     across = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
@@ -53,14 +63,15 @@ def mean_gradient(x: torch.Tensor) -> torch.Tensor:
 def width(by: str, channels: int) -> int:
     """Return F, how many numbers the selector of a tensor of so many channels sees."""
     picture, feature = CHOICES[by]
-    return 2 * picture + channels * feature
+    columns = OF_PICTURES[picture] if picture else slice(0, 0)
+    return columns.stop - columns.start + {None: 0, "channels": channels}.get(feature, 1)
 
 
 def features(x: torch.Tensor, gradient: PatchGradient, by: str) -> torch.Tensor:
     """Return what the choice for each sample of x [N, C, H, W] depends on, float32 [N, F].
 
-    The two gradients of the picture, then the standard deviation of every channel, without a
-    gradient of their own. Raises PtqsrError where the picture is unknown.
+    Measures of the picture, by default its two gradients, then of the feature, by default every
+    channel's standard deviation; without a gradient of their own. Raises PtqsrError where the picture is unknown.
     """
     picture, feature = CHOICES[by]
     x = x.detach()
@@ -70,10 +81,31 @@ def features(x: torch.Tensor, gradient: PatchGradient, by: str) -> torch.Tensor:
             raise PtqsrError(
                 "layers that choose their bits by the picture run inside of their network alone"
             )
-        parts.append(gradient.value)
+        parts.append(gradient.value[:, OF_PICTURES[picture]])
     if feature:
-        parts.append(deviations(x.float()))
+        parts.append({"channels": deviations, "std": overall, "range": span}[feature](x.float()))
     return torch.cat(parts, 1)
+
+
+def grey(x: torch.Tensor) -> torch.Tensor:
+    """Return the grey picture, float32 [N, 1, H, W], of one in colour or grey."""
+    x = x.float()
+    if x.shape[1] != 3:
+        return x
+    weights = x.new_empty(3) if x.device.type == "meta" else x.new_tensor(GRAY)
+    return (x * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def overall(x: torch.Tensor) -> torch.Tensor:
+    """Return the standard deviation of all values of a sample, [N, C, H, W] to [N, 1]."""
+    values = x.flatten(1)
+    return (values - values.mean(1, keepdim=True)).square_().mean(1, keepdim=True).sqrt()
+
+
+def span(x: torch.Tensor) -> torch.Tensor:
+    """Return the largest less the smallest value of a sample, [N, C, H, W] to [N, 1]."""
+    values = x.flatten(1)
+    return values.amax(1, keepdim=True) - values.amin(1, keepdim=True)
 
 
 def deviations(x: torch.Tensor) -> torch.Tensor:

@@ -17,8 +17,8 @@ from ptqsr.deployment import describe
 from ptqsr.evaluation import cost, recording_bits
 from ptqsr.models import SRNetwork
 from ptqsr.modules import FakeQuantConv2d
-from ptqsr.quantizers import SelectedQuantizer, choosers
-from ptqsr.quantizers.choosing import mean_gradient
+from ptqsr.quantizers import PatchGradient, SelectedQuantizer, choosers, width
+from ptqsr.quantizers.choosing import features, mean_gradient
 from ptqsr.training import TrainConfig, Trainer
 from ptqsr.training.methods import CHECKPOINT, PAMS, CADyQ, Options, Selection
 from ptqsr.training.methods.cadyq import bit_loss, feature_transfer
@@ -135,6 +135,29 @@ def test_selector_starts_at_the_most_bits() -> None:
     assert Selector(3, 4, "patch").weight.shape == (3, 2)
 
 
+def test_other_measures() -> None:
+    """CADyQ, Table 3: by hand, of a picture and a feature with two values each."""
+    gradient = PatchGradient()
+    picture = torch.zeros(1, 3, 4, 4)
+    picture[..., :2] = 0.6
+    gradient.look(picture)
+    x = torch.zeros(1, 2, 4, 4)
+    x[:, 1] = 5
+    x[:, 1, 0, 0] = 6
+
+    def seen(by: str) -> list[float]:
+        found = features(x, gradient, by)
+        assert found.shape == (1, width(by, 2))
+        return [round(v, 3) for v in found[0].tolist()]
+
+    across = 1000 * 0.3 * 2 / 4
+    spread = round(float(x.std(unbiased=False)), 3)
+    assert seen("both") == [across, 0, 0, round((1 / 16 - 1 / 256) ** 0.5, 3)]
+    assert seen("range") == [153, 6]
+    assert seen("std") == [76.5, spread]
+    assert seen("layer-std") == [across, 0, spread]
+
+
 def test_outside_of_a_network_nothing_is_chosen() -> None:
     with pytest.raises(PtqsrError, match="inside of their network"):
         Selector(3, 4, "both")(torch.rand(2, 4, 6, 6))
@@ -171,7 +194,8 @@ def test_gradients_are_those_of_the_relaxed_function() -> None:
 
     def relaxed(weight: torch.Tensor, bias: torch.Tensor) -> float:
         deviation = x.double().var((2, 3), unbiased=False).sqrt()
-        seen = torch.cat((selector.gradient.value.double(), deviation), 1)  # type: ignore[union-attr]
+        picture = selector.gradient.value[:, :2].double()  # type: ignore[index]
+        seen = torch.cat((picture, deviation), 1)
         p = (seen @ weight.T + bias).softmax(1)
         y = sum(p[:, k].view(3, 1, 1, 1) * each[k] for k in range(3))
         b = (p * bits.double()).sum(1)
@@ -287,7 +311,7 @@ def test_every_network(pictures: list[Path], tmp_path: Path, name: str) -> None:
     assert "every sample chooses 4 or 6 or 8 bits" in rows[0]["remark"]
 
 
-@pytest.mark.parametrize("by", ["layer", "patch"])
+@pytest.mark.parametrize("by", ["layer", "patch", "range", "std", "layer-std"])
 @pytest.mark.parametrize("unsigned", [False, True])
 def test_other_choices(pictures: list[Path], tmp_path: Path, by: str, unsigned: bool) -> None:
     made = hook(taught(pictures, tmp_path / "pams"), choose_by=by, unsigned_after_relu=unsigned)
@@ -301,12 +325,14 @@ def test_other_choices(pictures: list[Path], tmp_path: Path, by: str, unsigned: 
         assert torch.equal(loaded(x), trainer.average(x))
         mix(loaded)
         with recording_bits(loaded) as chosen:
-            loaded(x)
-        torch.testing.assert_close(ptqsr.deploy(loaded)(x), loaded(x), rtol=0, atol=1e-4)
+            wanted = loaded(x)
+        # Sums are rounded otherwise in integers, which may flip a code here and there.
+        apart = (ptqsr.deploy(loaded)(x) - wanted).abs()
+        assert apart.mean() < 1e-4 and apart.max() < 0.01
     rows = {tuple(bits) for bits in chosen.values()}
     if by == "patch":
         assert len(rows) == 1 and len(set(rows.pop())) > 1
-    else:
+    elif by == "layer":
         assert all(len(set(row)) == 1 for row in rows)
     second = [q for q in loaded.modules() if isinstance(q, SelectedQuantizer)][1]
     assert second.lowests.tolist() == ([0, 0, 0] if unsigned else [-8, -32, -128])
@@ -397,7 +423,7 @@ def test_no_teacher(pictures: list[Path], tmp_path: Path) -> None:
         (dict(candidates=(4,)), "two or more"),
         (dict(candidates=(8, 4)), "the fewest first"),
         (dict(candidates=(4, 9)), "from 2 to 8"),
-        (dict(choose_by="picture"), "choose both or layer or patch"),
+        (dict(choose_by="picture"), "choose both or layer or patch or range"),
         (dict(bit_loss="none"), "weighted or plain"),
         (dict(bit_weight=-1.0), "at least 0"),
         (dict(feature_weight=math.nan), "finite"),

@@ -22,7 +22,8 @@ class Selection:
 
     `teacher`: the folder of a run of PAMS with 8 bits, from which CADyQ starts and learns.
     `candidates`: the bits of features to choose from. `choose_by`: "both", "layer" (the same for
-    every patch) or "patch" (the same for every layer) (Table 2). `bit_loss`: "weighted" (Eq. 7) or
+    every patch) or "patch" (the same for every layer) (Table 2); "range", "std" or "layer-std":
+    both by other measures (Table 3). `bit_loss`: "weighted" (Eq. 7) or
     "plain" (Eq. 6), which counts `bit_weight` (w_reg) + `bit_weight_growth` for every 1,000 steps.
     `feature_weight`: w_kdf, of the distillation from each layer's output. `unsigned_after_relu`:
     what is never negative is quantized over [0, a]. `weights_follow_bits`: patches of 4 bits or
