@@ -98,7 +98,7 @@ def finetune(
     choose_by: Annotated[
         str | None,
         typer.Option(
-            help="CADyQ: both (the default); layer or patch alone (Table 2); range, std, layer-std (3)."
+            help="CADyQ: both (default), layer or patch (Table 2), range, std or layer-std (3)."
         ),
     ] = None,
     bit_loss: Annotated[

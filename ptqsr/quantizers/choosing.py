@@ -71,7 +71,8 @@ def features(x: torch.Tensor, gradient: PatchGradient, by: str) -> torch.Tensor:
     """Return what the choice for each sample of x [N, C, H, W] depends on, float32 [N, F].
 
     Measures of the picture, by default its two gradients, then of the feature, by default every
-    channel's standard deviation; without a gradient of their own. Raises PtqsrError where the picture is unknown.
+    channel's standard deviation; without a gradient of their own. Raises PtqsrError where the
+    picture is unknown.
     """
     picture, feature = CHOICES[by]
     x = x.detach()
