@@ -25,7 +25,7 @@ from ptqsr.config import Config
 from ptqsr.deployment import DeployedNetwork
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.files import replacing
-from ptqsr.models import SRNetwork, check_network
+from ptqsr.models import PatchWise, SRNetwork, check_network
 from ptqsr.models.registry import create
 from ptqsr.modules import FakeQuantConv2d, place, placed, replace, sense
 from ptqsr.packing import pack, unpack
@@ -51,6 +51,8 @@ def save(
     at all. Raises PtqsrError for a float network, or where the path cannot be written.
     """
     layers = _quantized(model)
+    if isinstance(model, PatchWise):
+        raise PtqsrError(f"{path}: the network runs by patches; save the one that it runs")
     if isinstance(model, DeployedNetwork):
         raise PtqsrError(
             f"{path}: the network is deployed; save the calibrated one, deploy it again"

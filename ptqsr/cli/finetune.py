@@ -224,7 +224,7 @@ def _run(
         trainer.resume()
     elif resume:
         stderr.print(f"{output}: nothing was saved yet; begins at step 0", soft_wrap=True)
-    wanted = hook.options.quantization
+    wanted, selection = hook.options.quantization, hook.options.selection
     figures: dict[str, Any] = {
         "checkpoint": str(output / CHECKPOINT),
         "model": network.architecture,
@@ -234,14 +234,15 @@ def _run(
         "act_bits": wanted.act_bits,
         "placement": hook.options.placement,
     }
-    if hook.options.selection is not None:
-        figures["candidates"] = list(hook.options.selection.candidates)
+    if selection is not None:
+        figures["candidates"] = list(selection.candidates)
     if hook.name == "odm":
         figures["variance_weight"] = hook.options.variance_weight
     if trainer.validation and processes.rank() == 0:
         figures["full_precision_psnr"] = evaluate(hook.teacher, trainer.validation).psnr
     title = f"{network.architecture} x{network.scale}, {hook.name}, "
-    title += f"W{wanted.weight_bits}A{wanted.act_bits}"
+    bits = (wanted.act_bits,) if selection is None else selection.candidates
+    title += f"W{wanted.weight_bits}A{'/'.join(map(str, bits))}"
     carry_out(trainer, title, figures, json_file)
     stderr.print(
         f"Written: {output / CHECKPOINT}  (measure it: ptqsr evaluate {output / CHECKPOINT} "

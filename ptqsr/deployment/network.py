@@ -16,7 +16,7 @@ from ptqsr.deployment.program import Program, program
 from ptqsr.deployment.store import Store
 from ptqsr.errors import PtqsrError
 from ptqsr.lowering import DropIn, Float, Plan, lower, trace
-from ptqsr.models import SRNetwork, check_network
+from ptqsr.models import PatchWise, SRNetwork, check_network
 from ptqsr.modules import (
     FakeQuantConv2d,
     QuantConv2d,
@@ -212,6 +212,8 @@ def _deployable(network: SRNetwork) -> SRNetwork:
     check_network(network)
     if isinstance(network, DeployedNetwork):
         raise PtqsrError("the network is deployed already")
+    if isinstance(network, PatchWise):
+        raise PtqsrError("the network runs by patches; deploy the one that it runs")
     if not any(isinstance(layer, FakeQuantConv2d) for layer in network.modules()):
         raise PtqsrError("the network is not quantized; calibrate it first")
     if any(True for _ in placed(network)):

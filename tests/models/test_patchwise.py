@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+import ptqsr
 from ptqsr import PtqsrError, models
 from ptqsr.evaluation import evaluate
 from ptqsr.models import PatchWise, SRNetwork
@@ -100,6 +103,14 @@ def test_evaluated_and_enlarged(tiny: SRNetwork, pictures: list[object]) -> None
     assert evaluate(made, [(lr, result)]).psnr == float("inf")  # type: ignore[list-item]
     with pytest.raises(PtqsrError, match="no tiles"):
         Planner(made, tile=16).plan(24, 30)
+
+
+def test_what_is_kept_is_the_network(tiny: SRNetwork, tmp_path: Path) -> None:
+    made = PatchWise(tiny)
+    with pytest.raises(PtqsrError, match="save the one that it runs"):
+        ptqsr.save(made, tmp_path / "made.safetensors")
+    with pytest.raises(PtqsrError, match="deploy the one that it runs"):
+        ptqsr.deploy(made)
 
 
 @pytest.mark.parametrize(

@@ -450,6 +450,29 @@ def test_a_quantizer_that_does_not_fit(damage: str) -> None:
         quantizer.check(5)
 
 
+def test_a_manifest_made_by_hand(pictures: list[Path], tmp_path: Path) -> None:
+    made = hook(taught(pictures, tmp_path / "pams"))
+    trainer = trained(pictures, tmp_path / "run", made, steps=1)
+    for name, value in (
+        ("by", "nothing"),
+        ("by", ["both"]),
+        ("candidates", [4, 6]),
+        ("candidates", [4, 6, 9]),
+        ("candidates", [4, 6, "8"]),
+        ("levels", [16, 64, 999]),
+        ("levels", None),
+        ("weight", torch.ones(3, 4)),
+        ("steps", torch.tensor(1.0)),
+        ("lowests", torch.zeros(3)),
+    ):
+        frozen = made.frozen(trainer.average)
+        quantizer = next(m for m in frozen.modules() if isinstance(m, SelectedQuantizer))
+        setattr(quantizer, name, value)
+        ptqsr.save(frozen, tmp_path / "bad.safetensors")
+        with pytest.raises(PtqsrError, match="its manifest does not describe its tensors"):
+            ptqsr.load(tmp_path / "bad.safetensors")
+
+
 # --- reports ---
 
 
