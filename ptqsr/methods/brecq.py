@@ -9,39 +9,28 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ptqsr.calibration import ChannelRanges, Part, Statistics, ValueHistogram
+from ptqsr.calibration import ValueHistogram
 from ptqsr.methods.records import Options
-from ptqsr.methods.uniform import MinMax
+from ptqsr.methods.uniform import Clipped
 from ptqsr.models import SRNetwork
 from ptqsr.modules import FakeQuantConv2d
-from ptqsr.quantizers import QuantizedWeight, UniformQuantizer, best_grid
+from ptqsr.quantizers import QuantizedWeight, best_grid
 from ptqsr.quantizers.uniform import grid
 
 PARTS = 100  # of either side of [min, max], of which the range is made
 
 
-class BRECQ(MinMax):
+class BRECQ(Clipped):
     """Activations per tensor, from the range that loses least squared error; steps are learned.
 
-    Where the rule asks for the whole range it is MinMax, and the step stays.
+    Where the rule asks for the whole range the step stays.
     """
 
     name = "brecq"
     drop: ClassVar[float] = 0.0
 
-    def statistics(self, ranges: ChannelRanges) -> ValueHistogram | None:
-        if self.rule.whole_range:
-            return None
-        return ValueHistogram(float(ranges.low.min()), float(ranges.high.max()))
-
-    def quantizer(
-        self, part: Part, ranges: ChannelRanges, statistics: Statistics | None
-    ) -> UniformQuantizer:
-        if self.rule.whole_range:
-            return super().quantizer(part, ranges, statistics)
-        assert isinstance(statistics, ValueHistogram)
-        low, high = best_range(statistics, self.rule.act_bits)
-        return UniformQuantizer.from_range(low, high, self.rule.act_bits)
+    def range(self, histogram: ValueHistogram) -> tuple[float, float]:
+        return best_range(histogram, self.rule.act_bits)
 
     def reconstruction(self, layers: Sequence[str]) -> Options:
         config = self.config

@@ -7,7 +7,6 @@ trained, the storage stays.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,7 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ptqsr.methods.threads import one_thread
-from ptqsr.models import Lockstep, SRNetwork, observing
+from ptqsr.methods.units import calls, passing
+from ptqsr.models import Lockstep, SRNetwork
 from ptqsr.modules import FakeQuantConv2d
 from ptqsr.quantizers import QuantizedWeight, best_grid, compensated
 from ptqsr.quantizers.uniform import grid
@@ -26,7 +26,7 @@ from ptqsr.quantizers.uniform import grid
 # IMDN and IDN was largest at 0.1.
 HELD = 0.1
 # Numbers in all pictures; of more than these one is run at a time, from the start for every layer.
-TOGETHER = 1 << 21
+TOGETHER = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,6 @@ class Ingredients:
     bias: bool = True
 
 
-class _Enough(Exception):
-    """All has been seen: the rest of the network need not run."""
-
-
 @torch.inference_mode(False)
 @torch.no_grad()
 def refine(
@@ -65,9 +61,9 @@ def refine(
     `model`: the same network in floating point; `names`: of the layers.
     """
     chosen = ingredients or Ingredients()
-    calls = _calls(model, names, inputs)
-    progress(0, len(calls))
-    for done, (name, given, meant) in enumerate(_walk(network, model, calls, inputs), 1):
+    times = calls(model, names, next(iter(inputs)))
+    progress(0, len(times))
+    for done, (name, given, meant) in enumerate(_walk(network, model, times, inputs), 1):
         layer = network.get_submodule(name)
         assert isinstance(layer, FakeQuantConv2d)
         original = model.get_submodule(name)
@@ -75,19 +71,19 @@ def refine(
         moments = _Moments(layer)
         for here, there in zip(given, meant, strict=True):
             moments.take(layer, here, original(there))
-        recipe = replace(chosen, target=chosen.target and calls[name] == 1)
+        recipe = replace(chosen, target=chosen.target and times[name] == 1)
         weight = moments.rounded(original, layer.weight_bits, recipe)
         layer.set_weight(weight)
         if layer.bias is not None and chosen.bias:
             layer.bias.copy_(moments.bias(weight.dequantize()))
-        progress(done, len(calls))
+        progress(done, len(times))
 
 
 Tensors = Iterable[torch.Tensor]
 
 
 def _walk(
-    network: SRNetwork, model: SRNetwork, calls: Mapping[str, int], inputs: Tensors
+    network: SRNetwork, model: SRNetwork, times: Mapping[str, int], inputs: Tensors
 ) -> Iterator[tuple[str, Tensors, Tensors]]:
     """Yield every layer, in the order in which they run, with its inputs in both networks.
 
@@ -96,21 +92,21 @@ def _walk(
     """
 
     def apart(name: str) -> tuple[str, Tensors, Tensors]:
-        found = (_inputs(of, name, calls[name], inputs) for of in (network, model))
+        found = (_inputs(of, name, times[name], inputs) for of in (network, model))
         return name, next(found), next(found)
 
     if sum(x.numel() for x in inputs) > TOGETHER:
-        yield from map(apart, calls)
+        yield from map(apart, times)
         return
     with ExitStack() as stack:
         here, there = (
-            stack.enter_context(Lockstep(of, {n: of.get_submodule(n) for n in calls}, inputs))
+            stack.enter_context(Lockstep(of, {n: of.get_submodule(n) for n in times}, inputs))
             for of in (network, model)
         )
         seen: set[str] = set()
-        for _ in range(sum(calls.values())):
+        for _ in range(sum(times.values())):
             (name, given), (_, meant) = here.advance(), there.advance()
-            if calls[name] == 1:
+            if times[name] == 1:
                 yield name, given, meant
             elif name not in seen:
                 # All of its calls count, and those to come are not known yet.
@@ -118,35 +114,10 @@ def _walk(
             seen.add(name)
 
 
-def _calls(
-    model: SRNetwork, names: Sequence[str], inputs: Iterable[torch.Tensor]
-) -> dict[str, int]:
-    """Return how often each layer runs for one picture, in the order in which they run."""
-    calls: dict[str, int] = {}
-
-    def see(name: str, _: torch.Tensor) -> None:
-        calls[name] = calls.get(name, 0) + 1
-
-    with observing({name: model.get_submodule(name) for name in names}, see):
-        model(next(iter(inputs)))
-    return calls
-
-
 def _inputs(network: SRNetwork, name: str, calls: int, inputs: Tensors) -> Iterator[torch.Tensor]:
-    """Run the network until a layer was called so often, for every picture; yield its inputs."""
-    found: list[torch.Tensor] = []
-
-    def see(_: str, x: torch.Tensor) -> None:
-        found.append(x.clone())  # it may be changed in place later
-        if len(found) == calls:
-            raise _Enough
-
-    layer: Mapping[str, nn.Module] = {name: network.get_submodule(name)}
+    """Yield all inputs of a layer, of which a picture has so many."""
     for x in inputs:
-        with observing(layer, see), contextlib.suppress(_Enough):
-            network(x)
-        yield from found
-        found.clear()
+        yield from (given for given, _ in passing(network, name, calls, x))
 
 
 class _Moments:

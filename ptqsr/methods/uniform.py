@@ -19,14 +19,12 @@ class MinMax(Method):
         return UniformQuantizer.from_range(low, high, self.rule.act_bits)
 
 
-class Percentile(MinMax):
-    """The same with a percentile of either tail: the 1st and 99th by default.
+class Clipped(MinMax):
+    """The same over a range that follows from the distribution of the values.
 
     Where the rule asks for the whole range it is MinMax: what clipping gains is resolution, which
     8 bits do not lack, and what it costs there is the picture's own black and white.
     """
-
-    name = "percentile"
 
     def statistics(self, ranges: ChannelRanges) -> ValueHistogram | None:
         if self.rule.whole_range:
@@ -39,6 +37,18 @@ class Percentile(MinMax):
         if self.rule.whole_range:
             return super().quantizer(part, ranges, statistics)
         assert isinstance(statistics, ValueHistogram)
+        return UniformQuantizer.from_range(*self.range(statistics), self.rule.act_bits)
+
+    def range(self, histogram: ValueHistogram) -> tuple[float, float]:
+        """Return (low, high)."""
+        raise NotImplementedError
+
+
+class Percentile(Clipped):
+    """The range leaves out a percentile of either tail: below the 1st and above the 99th."""
+
+    name = "percentile"
+
+    def range(self, histogram: ValueHistogram) -> tuple[float, float]:
         tail = self.config.percentile
-        low, high = statistics.percentile(tail), statistics.percentile(100 - tail)
-        return UniformQuantizer.from_range(low, high, self.rule.act_bits)
+        return histogram.percentile(tail), histogram.percentile(100 - tail)

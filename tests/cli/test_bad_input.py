@@ -531,7 +531,7 @@ def test_other_files_are_not_overwritten(
 
 def test_bundled_names_are_told(refused: Refused, pictures: Path) -> None:
     line = refused("evaluate", "edsr_x9", "--data", pictures)
-    assert "edsr_x9: no such file, nor bundled weights: edsr_x4" in line
+    assert "edsr_x9: no such file, nor bundled weights: edsr_x2, edsr_x4" in line
 
 
 @pytest.mark.parametrize(
