@@ -21,9 +21,8 @@ from ptqsr.cli.networks import (
 )
 from ptqsr.cli.output import JsonFile, bitops, check_json, parameters, progress_bar, report
 from ptqsr.errors import PtqsrError
-from ptqsr.evaluation import OUTPUT_SIZE, Cost, cost, draw_bits, mean_bits, recording_bits
+from ptqsr.evaluation import OUTPUT_SIZE, bitops_of, cost, draw_bits, mean_bits, recording_bits
 from ptqsr.evaluation import evaluate as measure
-from ptqsr.evaluation.complexity import OUTPUT_HEIGHT, OUTPUT_WIDTH
 from ptqsr.evaluation.data import find_pairs
 from ptqsr.evaluation.quality import super_resolve_luma
 from ptqsr.files import check_writable
@@ -88,7 +87,7 @@ def evaluate(
                 "network": name,
                 "deployed": deploy,
                 "device": str(place),
-                "bitops": _bitops(spent, running),
+                "bitops": bitops_of(spent, running),
                 "storage": spent.storage,
                 "storage_bytes": spent.storage_bytes,
                 "fqr": spent.fqr,
@@ -102,14 +101,6 @@ def evaluate(
             if bit_map is not None:
                 _draw(bit_map, running, data[0])
     report(_table(records, per_image), records, json_file)
-
-
-def _bitops(spent: Cost, running: SRNetwork) -> float:
-    """Return BitOPs, by patches with what overlaps counted as often as it is computed."""
-    if not isinstance(running, PatchWise):
-        return spent.bitops
-    height, width = (-(-n // running.scale) for n in (OUTPUT_HEIGHT, OUTPUT_WIDTH))
-    return spent.bitops * running.computed(height, width)
 
 
 def _draw(path: Path, running: SRNetwork, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,31 @@ FEW, MANY = (49, 104, 190), (214, 57, 47)
 # Of the picture, against the colours over it.
 OPACITY = 0.45
 MIN_WIDTH, GAP, ROW = 480, 12, 16
+
+
+@dataclass(frozen=True)
+class PatchBits:
+    """The patches of a picture: their corners (top, left) and size in input pixels, mean bits.
+
+    The mean over layers is NaN where none chose for this picture alone.
+    """
+
+    corners: tuple[tuple[int, int], ...]
+    size: int
+    means: tuple[float, ...]
+
+
+def patch_bits(
+    height: int, width: int, chosen: Mapping[str, list[int]], network: PatchWise | None
+) -> PatchBits:
+    """Return the patches of a picture of height x width input pixels, and what they chose."""
+    rows, columns = ([0], [0]) if network is None else map(network.starts, (height, width))
+    corners = tuple((top, left) for top in rows for left in columns)
+    size = max(height, width) if network is None else network.patch
+    # A layer that runs several times has the patches of a batch one time after the other.
+    table = np.array([bits for bits in chosen.values() if len(bits) == len(corners)], float)
+    means = table.mean(0) if len(table) else np.full(len(corners), np.nan)
+    return PatchBits(corners, size, tuple(means.tolist()))
 
 
 def draw_bits(
@@ -36,14 +62,10 @@ def draw_bits(
     if not any(chosen.values()):
         raise PtqsrError(f"{path}: the network chooses no bits; there is nothing to draw")
     height, width = picture.shape[:2]
-    rows, columns = ([0], [0]) if network is None else map(network.starts, (height, width))
-    corners = [(top, left) for top in rows for left in columns]
-    size = max(height, width) if network is None else network.patch
-    # A layer that runs several times has the patches of a batch one time after the other.
-    table = np.array([bits for bits in chosen.values() if len(bits) == len(corners)], float)
-    means = table.mean(0) if len(table) else np.full(len(corners), np.nan)
+    patches = patch_bits(height, width, chosen, network)
+    size = patches.size
     over = np.zeros((height, width, 4))
-    for (top, left), bits in zip(corners, means, strict=True):
+    for (top, left), bits in zip(patches.corners, patches.means, strict=True):
         if np.isfinite(bits):
             over[top : top + size, left : left + size] += (*colour(bits, candidates), 1)
     covered = over[..., 3:]

@@ -2,7 +2,7 @@
 
 from ptqsr.images.bicubic import downscale, resize, upscale
 from ptqsr.images.colour import luma, unit_luma, with_luma
-from ptqsr.images.crops import cut
+from ptqsr.images.crops import cut, held_out_band
 from ptqsr.images.read import Picture, list_images, read_picture, read_rgb
 from ptqsr.images.samples import sample_photographs
 from ptqsr.images.tensors import to_levels, to_tensor, to_uint8
@@ -14,6 +14,7 @@ __all__ = [
     "check_holds",
     "cut",
     "downscale",
+    "held_out_band",
     "list_images",
     "luma",
     "read_picture",

@@ -42,6 +42,14 @@ def cut(
     return for_calibration, for_measuring
 
 
+def held_out_band(path: Path, size: int) -> np.ndarray | None:
+    """Return the band of a picture that calibration on crops of `size` never sees, or None.
+
+    uint8 [H, W, 3]: where `cut` takes its held-out crops.
+    """
+    return _divide(read_rgb(path), size)[1]
+
+
 def _large_enough(paths: list[Path], size: int, wanted: int) -> list[Path]:
     """Return the first `wanted` pictures that hold a crop."""
     chosen: list[Path] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -131,6 +132,14 @@ def device_of(network: nn.Module) -> torch.device:
     """
     tensor = next(chain(network.parameters(), network.buffers()), None)
     return tensor.device if tensor is not None else torch.device("cpu")
+
+
+def digest(network: nn.Module) -> str:
+    """Return the beginning of a SHA-256 of a network's parameters and buffers, by name."""
+    made = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        made.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return made.hexdigest()[:16]
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +14,7 @@ from torch import nn
 from ptqsr import checkpoint
 from ptqsr.calibration import collect, readings
 from ptqsr.errors import PtqsrError
-from ptqsr.models import SRNetwork
+from ptqsr.models import SRNetwork, digest
 from ptqsr.modules import FakeQuantConv2d, quantizable
 from ptqsr.training.hooks import Batches, TrainingHook
 from ptqsr.training.losses import structured_transfer
@@ -129,10 +128,7 @@ class QuantizationAware(TrainingHook):
     @cached_property
     def digest(self) -> str:
         """That of the float network's weights."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.teacher.state_dict().items()):
-            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return digest(self.teacher)
 
     def frozen(self, network: SRNetwork) -> SRNetwork:
         """Return what a trainable network has become."""
