@@ -32,6 +32,7 @@ LAYERS = (
     "training",
     "upscaling",
     "benchmarking",
+    "reporting",
     "cli",
 )
 

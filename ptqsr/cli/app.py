@@ -13,6 +13,7 @@ from ptqsr.cli.evaluate import evaluate
 from ptqsr.cli.finetune import finetune
 from ptqsr.cli.info import info
 from ptqsr.cli.output import one_line_errors
+from ptqsr.cli.report import make_report
 from ptqsr.cli.train import train
 from ptqsr.cli.upscale import upscale
 from ptqsr.cli.zoo import list_models
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "benchmark": benchmark,
     "train": train,
     "finetune": finetune,
+    "report": make_report,
     "models": list_models,
     "info": info,
 }

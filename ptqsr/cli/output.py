@@ -17,6 +17,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ptqsr.errors import PtqsrError
+from ptqsr.evaluation.units import bitops as bitops
+from ptqsr.evaluation.units import parameters as parameters
 from ptqsr.files import check_writable, replacing
 
 P = ParamSpec("P")
@@ -130,16 +132,3 @@ def write_json(figures: Any, json_file: str | None) -> None:
         return
     with replacing(Path(json_file)) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def bitops(value: float) -> str:
-    """Return 215.1T or 76.44G."""
-    unit, letter = next(
-        (pair for pair in ((1e12, "T"), (1e9, "G")) if value >= pair[0]), (1e6, "M")
-    )
-    return f"{value / unit:.{1 if value >= 100 * unit else 2}f}{letter}"
-
-
-def parameters(value: float) -> str:
-    """Return 1517.6K."""
-    return f"{value / 1e3:.1f}K"
