@@ -18,8 +18,8 @@ class Noise:
         self.signal = self.noise = 0.0
 
     def update(self, meant: torch.Tensor, made: torch.Tensor) -> None:
-        self.signal += float(meant.double().square().sum())
-        self.noise += float((made - meant).double().square().sum())
+        self.signal += float(torch.linalg.vector_norm(meant)) ** 2
+        self.noise += float(torch.linalg.vector_norm(made - meant)) ** 2
 
     @property
     def db(self) -> float:

@@ -36,7 +36,9 @@ def bundled_pictures(scale: int) -> Pictures:
         assert band is not None  # they are large enough at every scale
         measured.append((path.stem, *downscale(band, scale)))
         shown.append((path.stem, *downscale(read_rgb(path), scale)))
-    about = "the parts of scikit-learn's two photographs that ptqsr calibrate never calibrates on"
+    about = (
+        "the parts of scikit-learn's two photographs that ptqsr calibrate keeps apart by default"
+    )
     return Pictures(measured, shown, about)
 
 
