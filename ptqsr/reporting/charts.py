@@ -15,7 +15,6 @@ from ptqsr.reporting.svg import (
     grid_y,
     lines,
     number,
-    path,
     steps,
     text,
 )
@@ -112,18 +111,13 @@ def weight_plot(weights: Weights, label: str) -> Markup:
         if v
     ]
     ticks = [text(LEFT - 5, y(t) + 4, f"{100 * t:.3g} %", anchor="end") for t in y.ticks(3)]
-    outline = "".join(
-        f"{'H' if i else f'M{x(fine[0]):.1f} {bottom:.1f}'}{f'{x(fine[i]):.1f}' if i else ''}"
-        f"V{y(v):.1f}"
-        for i, v in enumerate(before)
-    )
     return drawing(
         bottom + 34,
         label,
         lines(((LEFT, y(t), RIGHT, y(t)) for t in y.ticks(3)), "grid"),
         *ticks,
         boxes(bars, "bar"),
-        path(f"{outline}H{x(stop):.1f}V{bottom:.1f}", "outline"),
+        steps([x(edge) for edge in fine], [y(v) for v in before], bottom, "outline"),
         *(text(x(t), bottom + 14, number(t), anchor="middle") for t in x.ticks(6)),
         text((LEFT + RIGHT) / 2, bottom + 30, "weight, in steps of its kernel", anchor="middle"),
     )
