@@ -31,6 +31,7 @@ LAYERS = (
     "checkpoint",
     "training",
     "upscaling",
+    "exporting",
     "benchmarking",
     "cli",
 )
