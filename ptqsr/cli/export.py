@@ -12,8 +12,8 @@ from ptqsr import checkpoint, exporting
 from ptqsr.cli.networks import Scale, open_network
 from ptqsr.cli.output import JsonFile, check_json, progress_bar, report
 from ptqsr.errors import PtqsrError
-from ptqsr.images import cut, downscale, list_images
-from ptqsr.models import SRNetwork
+from ptqsr.files import check_writable
+from ptqsr.images import list_images
 
 
 def export(
@@ -57,31 +57,28 @@ def export(
     The file's output is compared with the network's on photographs at two sizes first.
     """
     check_json(json_file)
+    check_writable(target)
+    exporting.format_of(target, format)
+    paths = None if images is None else list_images(images)
     network = open_network(name, scale)
     provenance: dict[str, Any] = {"source": Path(name).name}
     if checkpoint.is_checkpoint(name):
         provenance |= checkpoint.read(name)[0].get("provenance", {})
     try:
         with progress_bar() as show:
-            show("export", 0, 1)
             made = exporting.export(
                 network,
                 target,
                 format=format,
                 results=results,
-                pictures=None if images is None else _crops(images, network),
+                pictures=None if paths is None else exporting.crops(network, paths),
                 tolerance=tolerance,
                 provenance=provenance,
+                progress=show,
             )
     except PtqsrError as error:
         raise PtqsrError(f"{name}: {error}") from None
     report(_table(made), {"network": name, **made.to_json()}, json_file)
-
-
-def _crops(folder: Path, network: SRNetwork) -> list[Any]:
-    size = exporting.CROP_SIZE * network.scale
-    crops, _ = cut(list_images(folder), size=size, count=exporting.CROPS, held_out=0, seed=0)
-    return [downscale(crop, network.scale)[0] for crop in crops]
 
 
 def _table(made: exporting.Export) -> Table:
@@ -98,7 +95,7 @@ def _table(made: exporting.Export) -> Table:
     for check in made.checks:
         table.add_row(
             f"beside the network, {check.batch}x{check.height}x{check.width}",
-            f"{check.psnr:.1f} dB, {check.max_abs:.2f} grey levels at most "
-            f"(asked for {check.tolerance:.1f} dB; its roundings alone make {check.rounding:.1f} dB)",
+            f"{check.psnr:.1f} dB, {check.max_abs:.2f} grey levels at most (asked for "
+            f"{check.tolerance:.1f} dB; the file's roundings alone make {check.rounding:.1f} dB)",
         )
     return table

@@ -1,20 +1,18 @@
 """Networks as files for other runtimes: ONNX, and programs of torch.export."""
 
 from ptqsr.exporting.onnx_graph import PICTURE, quiet, write_static
-from ptqsr.exporting.run import CROP_SIZE, CROPS, FORMATS, RESULTS, Export, export
-from ptqsr.exporting.runtimes import convolutions, onnxruntime_session
+from ptqsr.exporting.ranges import crops
+from ptqsr.exporting.run import Export, export, format_of
+from ptqsr.exporting.runtimes import onnxruntime_session
 from ptqsr.exporting.verify import Check
 
 __all__ = [
-    "CROPS",
-    "CROP_SIZE",
-    "FORMATS",
     "PICTURE",
-    "RESULTS",
     "Check",
     "Export",
-    "convolutions",
+    "crops",
     "export",
+    "format_of",
     "onnxruntime_session",
     "quiet",
     "write_static",

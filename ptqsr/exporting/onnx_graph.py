@@ -15,8 +15,9 @@ from torch import nn
 
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.exporting.graph import Graph
+from ptqsr.exporting.layers import WEIGHT
 from ptqsr.exporting.results import Range, arrange
-from ptqsr.exporting.standard import OPSET, WEIGHT
+from ptqsr.exporting.standard import OPSET
 
 PICTURE, ENLARGED = "picture", "enlarged"
 DIMENSIONS = {0: "batch", 2: "height", 3: "width"}
@@ -29,30 +30,22 @@ def program_of(module: nn.Module, x: torch.Tensor) -> torch.export.ExportedProgr
     reason, where PyTorch cannot follow the module.
     """
     sizes = {axis: torch.export.Dim(name) for axis, name in DIMENSIONS.items()}
-    try:
-        with quiet(), torch.no_grad():
-            return torch.export.export(module, (x,), dynamic_shapes=(sizes,), strict=False)
-    except Exception as error:  # users' modules raise what they like
-        raise PtqsrError(
-            f"PyTorch cannot export the network for any size ({one_line(error)})"
-        ) from error
+    with telling("PyTorch cannot export the network for any size"), quiet(), torch.no_grad():
+        return torch.export.export(module, (x,), dynamic_shapes=(sizes,), strict=False)
 
 
 def translate(program: torch.export.ExportedProgram, x: torch.Tensor) -> Any:
-    """Return a program as an ONNX model (onnx_ir.Model), its weights marked as `standard` says."""
-    try:
-        with quiet():
-            made = torch.onnx.export(
-                program,
-                (x,),
-                dynamo=True,
-                verbose=False,
-                opset_version=OPSET,
-                input_names=[PICTURE],
-                output_names=[ENLARGED],
-            )
-    except Exception as error:
-        raise PtqsrError(f"the network has no ONNX form ({one_line(error)})") from error
+    """Return a program as an ONNX model (onnx_ir.Model), its weights marked as `layers` says."""
+    with telling("the network has no ONNX form"), quiet():
+        made = torch.onnx.export(
+            program,
+            (x,),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=[PICTURE],
+            output_names=[ENLARGED],
+        )
     assert made is not None
     _name_sizes(made.model.graph)
     return made.model
@@ -128,6 +121,17 @@ def _name_layers(graph: Graph) -> None:
         )
         seen[layer] = seen.get(layer, 0) + 1
         node.name = layer if seen[layer] == 1 else f"{layer}#{seen[layer]}"
+
+
+@contextmanager
+def telling(what: str) -> Iterator[None]:
+    """Make one line of what other people's code raises: users' modules and exporters alike."""
+    try:
+        yield
+    except (PtqsrError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        raise PtqsrError(f"{what} ({one_line(error)})") from error
 
 
 @contextmanager

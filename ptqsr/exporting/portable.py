@@ -10,14 +10,8 @@ from torch import nn
 
 from ptqsr.deployment import DeployedNetwork
 from ptqsr.errors import PtqsrError
-from ptqsr.exporting.standard import (
-    LinearNodes,
-    PlainBicubic,
-    PlainConv,
-    PlainShift,
-    PlainSubset,
-    PlainUniform,
-)
+from ptqsr.exporting.layers import PlainBicubic, PlainConv, PlainShift
+from ptqsr.exporting.standard import LinearNodes, PlainSubset, PlainUniform
 from ptqsr.models import PatchWise, SRNetwork, check_network
 from ptqsr.models.layers import BicubicUpsample, MeanShift
 from ptqsr.modules import FakeQuantConv2d, place, placed, replace

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ptqsr.calibration import Inputs, cards
 from ptqsr.exporting.portable import is_static
 from ptqsr.exporting.results import Range
+from ptqsr.images import cut, downscale
 from ptqsr.models import SRNetwork
 from ptqsr.modules import in_body
 
 # What pictures that were not measured may exceed the measured ones by.
 MARGIN = 1.25
+CROPS, CROP_SIZE = 32, 48
+
+
+def crops(network: SRNetwork, paths: list[Path]) -> list[np.ndarray]:
+    """Return network inputs of high-resolution pictures, as `ptqsr calibrate` by default."""
+    size = CROP_SIZE * network.scale
+    pictures, _ = cut(paths, size=size, count=CROPS, held_out=0, seed=0)
+    return [downscale(picture, network.scale)[0] for picture in pictures]
 
 
 def result_ranges(network: SRNetwork, pictures: Iterable[Any]) -> dict[str, Range]:

@@ -45,7 +45,7 @@ def onnxruntime_session(path: str | Path, threads: int = 0, optimised: Path | No
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it says, it raises too
     # Its threads would otherwise spin on into what is timed or run next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if overflows():
