@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from benchmarks.tables.results import Row
@@ -80,9 +80,9 @@ def verdicts(rows: list[Row]) -> Iterator[Verdict]:
         yield closes(quality, "CARN-M x4 (authors')", bits, goal)
 
 
-def report(rows: list[Row]) -> int:
+def report(verdicts: Iterable[Verdict]) -> int:
     """Print all verdicts; return 1 where one is broken, 2 where one is not measured, else 0."""
-    found = list(verdicts(rows))
+    found = list(verdicts)
     print(*found, sep="\n")
     counts = {kept: sum(v.kept is kept for v in found) for kept in (True, False, None)}
     print(f"{counts[True]} kept, {counts[False]} broken, {counts[None]} not measured")

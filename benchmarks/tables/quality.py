@@ -143,7 +143,7 @@ def main() -> None:
     options = parser.parse_args(namespace=Options())
     table = results(options.json)
     if options.check:
-        raise SystemExit(check.report(table.rows))
+        raise SystemExit(check.report(check.verdicts(table.rows)))
     if options.merge is not None:
         for path in options.merge:
             table.put(*(merged(table.get(*table.key(row)), row) for row in read(path)))

@@ -44,12 +44,15 @@ Key = tuple[Any, ...]
 
 
 @cache
-def origin() -> dict[str, str]:
+def origin(*more: str) -> dict[str, str]:
     """Return what a row's figures depend on: the product's last commit (`code`), and the machine's
     processor (`cpu`), whose order of summation moves low-bit networks by thousandths of a dB.
+
+    `more`: parts of the product that count, besides PARTS.
     """
-    commit = _git("log", "-1", "--format=%h", "--", *CODE)
-    changes = [_git(*command, "--", *CODE) for command in (("status", "-s"), ("diff",))]
+    code = [*CODE, *(f"ptqsr/{part}" for part in more)]
+    commit = _git("log", "-1", "--format=%h", "--", *code)
+    changes = [_git(*command, "--", *code) for command in (("status", "-s"), ("diff",))]
     if any(changes):
         # Of one change, too, rows and calibrated networks are not of another.
         commit += f"-dirty-{hashlib.sha256(''.join(changes).encode()).hexdigest()[:7]}"

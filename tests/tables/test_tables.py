@@ -90,7 +90,8 @@ def test_verdicts() -> None:
     assert found(**{"dfsq+": 31.59, "DFSQ, optimal": 31.4}) == [
         "CARN-M x4 (authors'), 4 bits: dfsq+ closes at least 0.33 of the gap of DFSQ, k-means: 0.32"
     ]
-    assert report(rows_of(psnr, 4)) == 2 and report(rows_of({**psnr, "dfsq+": 31}, 4)) == 1
+    assert report(verdicts(rows_of(psnr, 4))) == 2
+    assert report(verdicts(rows_of({**psnr, "dfsq+": 31}, 4))) == 1
 
 
 def test_recipes_that_are_not_there_yet(capsys: pytest.CaptureFixture[str]) -> None:
