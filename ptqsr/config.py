@@ -36,8 +36,8 @@ class Config:
     `include` does; both hold name patterns (fnmatch): the body. With `edges=8` all others but the
     excluded are quantized too, always to 8 bits. `universal_set`, `selector` and `seed` concern
     DFSQ, `percentile` (of either tail, in per cent) the method of that name. `reconstruct`: dfsq+
-    ends with block reconstruction; `iterations` are those of a block, there and of brecq and qdrop,
-    which `seed` concerns too.
+    ends with block reconstruction; `iterations` are those of a block, there and of brecq and qdrop
+    (0: weights stay rounded to nearest), which `seed` concerns too.
 
     >>> Config(bits=4, weight_bits=8).act_bits
     4
@@ -79,9 +79,9 @@ class Config:
             raise PtqsrError(
                 f"reconstruct is {self.reconstruct!r}; it is for method dfsq+, not {self.method}"
             )
-        if type(self.iterations) is not int or self.iterations < 1:
+        if type(self.iterations) is not int or self.iterations < 0:
             raise PtqsrError(
-                f"iterations is {self.iterations!r}; it must be a whole number of at least 1"
+                f"iterations is {self.iterations!r}; it must be a whole number of at least 0"
             )
         for name in ("include", "exclude"):
             patterns = getattr(self, name)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -55,15 +56,35 @@ def results(path: Path) -> Results:
     return Results(path, KEYS, markdown, order)
 
 
-def calibrated(network: Network, key: Key, config: ptqsr.Config, options: Options) -> SRNetwork:
-    """Return the calibrated network, from the work folder where it is there."""
+def in_float(network: Network, options: Options) -> tuple[SRNetwork, Row]:
+    return network.build(options.weights), {}
+
+
+def calibrated(
+    network: Network, key: Key, config: ptqsr.Config, options: Options
+) -> tuple[SRNetwork, Row]:
+    """Return the calibrated network and how it was made, from the work folder where it is there."""
     name = hashlib.sha256(repr((key, config)).encode()).hexdigest()[:16]
     path = options.work / origin()["code"] / f"{name}.safetensors"
+    made = path.with_suffix(".json")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        model = network.build(options.weights)
-        ptqsr.save(ptqsr.calibrate(model, network.crops(options.data), config), path)
-    return ptqsr.load(path)
+        model, crops = network.build(options.weights), network.crops(options.data)
+        start = time.perf_counter()
+        quantized = ptqsr.calibrate(model, crops, config)
+        made.write_text(json.dumps(making(quantized, time.perf_counter() - start)))
+        ptqsr.save(quantized, path)  # last: where it is, all is
+    return ptqsr.load(path), json.loads(made.read_text())
+
+
+def making(network: SRNetwork, seconds: float) -> Row:
+    """Return how long calibration took and, of blocks that learned, the worst.
+
+    That is the one whose error on held-out pictures is largest in units of rounding to nearest's.
+    """
+    blocks = [b["end"]["held_out"] / b["nearest"]["held_out"] for b in network.reconstruction]
+    worst = {"worst block": round(max(blocks), 4)} if blocks else {}
+    return {"seconds": round(seconds, 1), **worst}
 
 
 class Options(argparse.Namespace):
@@ -73,7 +94,7 @@ class Options(argparse.Namespace):
     fresh: bool
 
 
-Job = tuple[Key, Callable[[], SRNetwork], Network]
+Job = tuple[Key, Callable[[], tuple[SRNetwork, Row]], Network]
 
 
 def jobs(options: Options) -> list[Job]:
@@ -82,7 +103,7 @@ def jobs(options: Options) -> list[Job]:
     methods = list(recipes.available(options.methods))
     for network in networks.available(options.weights, only=options.only):
         key: Key = (network.name, *FLOAT)
-        found.append((key, partial(network.build, options.weights), network))
+        found.append((key, partial(in_float, network, options), network))
         for bits in options.bits:
             for method, recipe in methods:
                 if recipe.covers(network.name, bits):
@@ -111,9 +132,10 @@ def fill(table: Results, work: Sequence[Job], sets: Sequence[str], options: Opti
             start = time.perf_counter()
             if network.scale not in pictures:
                 pictures[network.scale] = networks.pairs(options.data, name, network.scale)
-            found = ptqsr.evaluate(make(), pictures[network.scale])
+            model, how = make()
+            found = ptqsr.evaluate(model, pictures[network.scale])
             cell = {"psnr": round(found.psnr, 4), "ssim": round(found.ssim, 5)}
-            table.put({**row, name: cell})
+            table.put({**row, **how, name: cell})
             seconds = time.perf_counter() - start
             print(f"{name} | {' | '.join(map(str, key))} | {cell} | {seconds:.1f} s", flush=True)
 

@@ -95,7 +95,10 @@ def calibrate(
         typer.Option("--reconstruct", help="End dfsq+ with block reconstruction: minutes more."),
     ] = False,
     iterations: Annotated[
-        int, typer.Option(help="Of every block's reconstruction (brecq, qdrop, --reconstruct).")
+        int,
+        typer.Option(
+            help="Of every block's reconstruction (brecq, qdrop, --reconstruct); 0: none."
+        ),
     ] = 1000,
     seed: Annotated[int, typer.Option(help="Of crops, k-means and reconstruction.")] = 0,
     device: Device = "cpu",

@@ -126,9 +126,10 @@ def calibrate(
     body = [name for name in layers if rules[name] == config.body]
     if options := method.reconstruction(body):
         latents = method.latents(network, original, list(layers))
-        blocks = units(network, layers)
-        show = partial(progress, "blocks")
-        records = reconstruct(network, original, blocks, latents, inputs, options, show)
-        network.reconstruction = [asdict(record) for record in records]
+        if options.iterations:
+            blocks = units(network, layers)
+            show = partial(progress, "blocks")
+            records = reconstruct(network, original, blocks, latents, inputs, options, show)
+            network.reconstruction = [asdict(record) for record in records]
     network.calibration = config
     return network.eval()

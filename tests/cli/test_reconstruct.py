@@ -38,7 +38,7 @@ def test_from_end_to_end(run: Run, job: list[object], out: Path, method: str) ->
         (("--reconstruct",), "--reconstruct: is for --method dfsq+, not dfsq"),
         (("--iterations", 5), "--iterations 5: is for --method brecq or qdrop or dfsq+, not dfsq"),
         (("--method", "dfsq+", "--iterations", 5), "--iterations 5: goes with --reconstruct"),
-        (("--method", "brecq", "--iterations", 0), "iterations is 0; it must be a whole number"),
+        (("--method", "brecq", "--iterations", -1), "iterations is -1; it must be a whole number"),
         (("--method", "brecq", "--selector", "optimal"), "--selector optimal: is for"),
         (("--method", "brecq", "--num-images", 1), "one calibration picture is too few"),
     ],

@@ -60,6 +60,18 @@ def test_blocks_get_closer_than_by_rounding_to_nearest(variant: str, method: str
         assert layer.weight_bits == layer.act_bits == 3
 
 
+def test_no_iterations_round_to_nearest() -> None:
+    """In the ranges from which brecq learns, and with any number of pictures."""
+    network = lively("edsr", 2)
+    found = ptqsr.calibrate(network, PICTURES[:1], config("brecq", 0))
+    assert not found.reconstruction
+    for name, layer in layers(found).items():
+        weight = network.get_submodule(name).weight
+        step, lowest = (t.view(-1, 1, 1, 1) for t in (layer.weight_step, layer.lowest_level))
+        levels = (weight / step).round().clamp(lowest, lowest + 7)
+        assert torch.equal(layer.weight, levels * step)
+
+
 @pytest.mark.parametrize("method", ["qdrop", "dfsq+"])
 def test_the_same_bits_on_any_number_of_threads(method: str) -> None:
     threads = torch.get_num_threads()
@@ -158,7 +170,7 @@ def test_the_best_range(bits: int) -> None:
 def test_options_out_of_range() -> None:
     with pytest.raises(PtqsrError, match="reconstruct is True; it is for method dfsq"):
         Config(method="brecq", reconstruct=True)
-    for wrong in (0, -1, 2.5, True, "9"):
+    for wrong in (-1, 2.5, True, "9"):
         with pytest.raises(PtqsrError, match=r"iterations is .*; it must be a whole number"):
             Config(method="brecq", iterations=wrong)  # type: ignore[arg-type]
     assert Config.from_json(config("dfsq+", 7).to_json()) == config("dfsq+", 7)

@@ -93,6 +93,27 @@ def test_verdicts() -> None:
     assert report(rows_of(psnr, 4)) == 2 and report(rows_of({**psnr, "dfsq+": 31}, 4)) == 1
 
 
+def test_verdicts_on_what_learns() -> None:
+    from benchmarks.tables.check import learns, verdicts
+
+    def found(psnr: float, network: str = "EDSR x4 (bundled)", **row: float) -> list[str]:
+        values = {"nearest": 31, "BRECQ": psnr, "dfsq+": 31.7, "dfsq+, reconstructed": 31.73}
+        rows = rows_of(values, 3)
+        rows = [{**each, **row, "network": network} for each in rows]
+        return [v.text for v in verdicts(rows) if v.kept is False and "CARN" not in v.text]
+
+    assert not found(31.1, seconds=2399, **{"worst block": 0.99})
+    assert len(found(31)) == 3 and len(found(31.1, "IMDN x4 (authors')")) == 3
+    assert found(31.1, seconds=2400) == [
+        "EDSR x4 (bundled), 3 bits: BRECQ in 2400 s: 2400",
+    ]
+    assert [v.kept for v in learns({}, "EDSR x4 (bundled)", 3, "BRECQ")] == [None, None]
+    broken = found(31.1, **{"worst block": 1.01})
+    assert broken == [
+        "EDSR x4 (bundled), 3 bits: BRECQ every block below rounding to nearest: 1.01"
+    ]
+
+
 def test_recipes_that_are_not_there_yet(capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks.tables.recipes import RECIPES, Recipe, available
 
