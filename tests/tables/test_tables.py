@@ -216,3 +216,22 @@ def test_the_papers_figures() -> None:
     ]
     line = next(x for x in dfsq(rows).splitlines() if x.startswith("| EDSR x4 | 4 | MinMax"))
     assert line.endswith("| -0.731 / -0.417 / -0.307 | -1.000 / -1.000 / -1.000 |")
+
+
+def test_samples_weighted_by_scale() -> None:
+    from benchmarks.tables.variants import _WeightedHistogram
+    from ptqsr.calibration import NormalisedHistogram
+
+    x = torch.randn(2, 3, 6, 7)
+    x[1] *= 5
+    weighted, *each = (
+        kind(torch.zeros(3, dtype=torch.bool), 104)
+        for kind in (_WeightedHistogram, NormalisedHistogram, NormalisedHistogram)
+    )
+    weighted.update(x)
+    expected = 0
+    for sample, histogram in zip(x.split(1), each, strict=True):
+        histogram.update(sample)
+        centred = sample[0] - sample[0].mean((1, 2), keepdim=True)
+        expected = expected + histogram.counts * centred.abs().amax((1, 2))[:, None].double() ** 2
+    assert torch.allclose(weighted.counts, expected, rtol=1e-5)
