@@ -11,9 +11,8 @@ from ptqsr.training.config import Precision
 def choose(precision: Precision, device: torch.device) -> tuple[bool, str]:
     """Return whether to autocast to bfloat16, and why.
 
-    bfloat16 pays where there are instructions for it: AMX on a CPU (4 times float32 there) or
-    AVX512-BF16 (1.8 times on a Zen 4), Ampere and newer on a GPU. Elsewhere it is emulated and
-    slower than float32.
+    bfloat16 pays where there are instructions for it: AMX or AVX512-BF16 on a CPU, Ampere and
+    newer on a GPU. Elsewhere it is emulated and slower than float32.
     """
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
