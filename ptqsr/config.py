@@ -83,6 +83,10 @@ class Config:
             raise PtqsrError(
                 f"iterations is {self.iterations!r}; it must be a whole number of at least 0"
             )
+        if self.reconstruct and not self.iterations:
+            raise PtqsrError(
+                "iterations is 0: nothing would be reconstructed; give some, or no reconstruct"
+            )
         for name in ("include", "exclude"):
             patterns = getattr(self, name)
             patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
