@@ -6,7 +6,7 @@ import logging
 import time
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -69,9 +69,12 @@ def calibrate(
         float, typer.Option(help="Cut off either tail, in per cent, by the method percentile.")
     ] = 1.0,
     universal_set: Annotated[
-        str,
-        typer.Option(help=f"{', '.join(PRESETS)}, or a JSON file with a list of words."),
-    ] = "dfsq-107",
+        str | None,
+        typer.Option(
+            help=f"{', '.join(PRESETS)}, or a JSON file with a list of words.",
+            show_default="dfsq-107; dfsq+ with 7 or 8 bits: int8",
+        ),
+    ] = None,
     selector: Annotated[
         str, typer.Option(help="kmeans (the paper's) or optimal (exact, and faster).")
     ] = "kmeans",
@@ -118,7 +121,7 @@ def calibrate(
         raise PtqsrError("--num-images and --patch-size must be at least 1")
     for option, value, default, needs in (
         ("--selector", selector, "kmeans", ("dfsq",)),
-        ("--universal-set", universal_set, "dfsq-107", ("dfsq", "dfsq+")),
+        ("--universal-set", universal_set, None, ("dfsq", "dfsq+")),
         ("--percentile", percentile, 1.0, ("percentile",)),
         ("--reconstruct", reconstruct, False, ("dfsq+",)),
         ("--iterations", iterations, 1000, ("brecq", "qdrop", "dfsq+")),
@@ -133,7 +136,7 @@ def calibrate(
         bits=bits,
         weight_bits=bits if weight_bits is None else weight_bits,
         act_bits=bits if act_bits is None else act_bits,
-        universal_set=universal_set,
+        universal_set=cast(str, universal_set),
         selector=selector,
         percentile=percentile,
         include=tuple(include or ()),

@@ -203,6 +203,15 @@ def test_wide_bits_say_so(
     assert "107 levels, not 256" in caplog.text
 
 
+def test_the_universal_set_that_nobody_names() -> None:
+    """The paper's, which has too few values for dfsq+ with 7 bits or more."""
+    for bits in range(2, 9):
+        assert Config(bits=bits).universal_set == "dfsq-107"
+        expected = "int8" if bits > 6 else "dfsq-107"
+        assert Config(method="dfsq+", weight_bits=4, act_bits=bits).universal_set == expected
+    assert Config(method="dfsq+", bits=8, universal_set="sq-2word").universal_set == "sq-2word"
+
+
 def test_config() -> None:
     config = Config(bits=6, act_bits=3, include=["a"], method="minmax")
     assert (config.weight_bits, config.act_bits, config.include) == (6, 3, ("a",))
