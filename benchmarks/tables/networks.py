@@ -33,11 +33,15 @@ class Network:
     def bundled(self) -> bool:
         return "." not in self.source
 
+    @property
+    def trained(self) -> bool:
+        """Whether there are weights: the authors', or in the package."""
+        return not self.bundled or f"{self.source}_x{self.scale}" in models.bundled()
+
     def missing(self, weights: Path) -> str | None:
         """Return why it cannot be built here, or None."""
         if self.bundled:
-            found = f"{self.source}_x{self.scale}" in models.bundled()
-            return None if found else "no such weights are bundled"
+            return None if self.trained else "no such weights are bundled"
         file = weights / self.source
         return None if file.is_file() else f"there is no {file}"
 

@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ptqsr.files import replacing
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks" / "results" / "tables"
 
-# What a figure depends on; the rest of the product may change without making rows anew.
+# What a figure depends on; the rest may change without making rows anew.
 PARTS = (
     "calibration",
     "config.py",
@@ -37,7 +37,12 @@ PARTS = (
     "points",
     "quantizers",
 )
-CODE = ["csrc", *(f"ptqsr/{part}" for part in PARTS)]
+TABLES = ("networks.py", "recipe.py", "variants.py")
+CODE = [
+    "csrc",
+    *(f"ptqsr/{part}" for part in PARTS),
+    *(f"benchmarks/tables/{part}" for part in TABLES),
+]
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
@@ -45,8 +50,8 @@ Key = tuple[Any, ...]
 
 @cache
 def origin() -> dict[str, str]:
-    """Return what a row's figures depend on: the product's last commit (`code`), and the machine's
-    processor (`cpu`), whose order of summation moves low-bit networks by thousandths of a dB.
+    """Return what a row's figures depend on: the last commit of what computes them (`code`), and
+    the machine's processor (`cpu`), whose order of summation moves low-bit networks.
     """
     commit = _git("log", "-1", "--format=%h", "--", *CODE)
     changes = [_git(*command, "--", *CODE) for command in (("status", "-s"), ("diff",))]
@@ -54,6 +59,10 @@ def origin() -> dict[str, str]:
         # Of one change, too, rows and calibrated networks are not of another.
         commit += f"-dirty-{hashlib.sha256(''.join(changes).encode()).hexdigest()[:7]}"
     return {"code": commit, "cpu": machine()["cpu"]}
+
+
+def same_origin(row: Row, other: Row) -> bool:
+    return all(row.get(name) == other.get(name) for name in ("code", "cpu"))
 
 
 def _git(*arguments: str) -> str:
@@ -122,9 +131,19 @@ class Results:
         self._rows |= {self.key(row): row for row in rows}
         self.write()
 
-    def drop(self, unwanted: Callable[[Row], bool]) -> None:
-        """Forget rows; the files follow with the next `put`."""
-        self._rows = {key: row for key, row in self._rows.items() if not unwanted(row)}
+    def begin_again(self, keys: Collection[Key], wanted: Sequence[str], *, fresh: bool) -> None:
+        """Forget the rows of these keys that other code, or another processor, made.
+
+        Those alone that lack what is wanted, or with `fresh` all: a row is of one origin. The files
+        follow with the next `put`.
+        """
+        self._rows = {
+            key: row
+            for key, row in self._rows.items()
+            if key not in keys
+            or same_origin(row, origin())
+            or (not fresh and all(name in row for name in wanted))
+        }
 
     def write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
