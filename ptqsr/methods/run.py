@@ -55,8 +55,8 @@ def calibrate(
     `images` are network inputs, that is, low-resolution pictures: paths, a folder, arrays
     [H, W, C] or tensors [N, C, H, W] (uint8, or float in [0, 1]), or an iterable of them. They
     are gone through once for ranges and once more for points, percentiles or best ranges, on the
-    device that the network is on; by dfsq+ once or twice more, once for every layer where they are
-    many; by block reconstruction once for every block.
+    device that the network is on; by dfsq+ three times more, or twice a layer where they are many
+    (methods.units) or the layer runs several times; by block reconstruction twice a block.
 
     `held_out`, of the same kinds: by these pictures, from which nothing else follows, block
     reconstruction measures and stops. By default one in four of `images`, which should not overlap
