@@ -90,7 +90,7 @@ class CADyQ(QuantizationAware):
     def parameter_groups(self, network: nn.Module) -> list[dict[str, Any]]:
         """Return weights, scales at a rate of their own, and selectors."""
         chosen = {p for m in network.modules() if isinstance(m, Selector) for p in m.parameters()}
-        scales = {m.alpha for m in network.modules() if isinstance(m, MaxScaleQuantizer)}
+        scales = {m.theta for m in network.modules() if isinstance(m, MaxScaleQuantizer)}
         trained = [p for p in network.parameters() if p.requires_grad]
         return [
             {"params": [p for p in trained if p not in scales and p not in chosen]},
