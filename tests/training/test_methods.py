@@ -156,7 +156,7 @@ def test_nothing_is_lost_at_the_start(pictures: list[Path], tmp_path: Path) -> N
     assert (y - expected).abs().max() < 0.02
 
 
-@pytest.mark.parametrize("method", FROM_FLOAT)
+@pytest.mark.parametrize("method", ["pams", "odm", "tflite", "pact"])
 def test_training_learns(pictures: list[Path], tmp_path: Path, method: str) -> None:
     config = replace(CONFIG, steps=40, validate_every=20, learning_rate=5e-3)
     seen: list[dict[str, Any]] = []
@@ -177,7 +177,7 @@ def test_ranges_have_their_own_learning_rate(pictures: list[Path], tmp_path: Pat
 # --- placement ---
 
 
-@pytest.mark.parametrize("name", ["edsr", "edsr_bn", "rdn", "srresnet", "carn_m"])
+@pytest.mark.parametrize("name", ["edsr", "rdn", "srresnet", "carn_m"])
 @torch.no_grad()
 def test_placement_of_the_paper(pictures: list[Path], tmp_path: Path, name: str) -> None:
     run, made = tmp_path / "run", hook("pams", placement="paper")
@@ -206,7 +206,8 @@ def test_the_shortcut_is_quantized_in_the_paper_alone(pictures: list[Path], tmp_
     for placement in PLACEMENTS:
         made = hook("pams", placement=placement)
         with torch.enable_grad():
-            frozen = made.frozen(trained(pictures, tmp_path / placement, made).average)
+            config = replace(CONFIG, steps=1)
+            frozen = made.frozen(trained(pictures, tmp_path / placement, made, config).average)
         for layer in _layers(frozen):
             if layer.bias is not None:
                 layer.bias.zero_()
@@ -263,7 +264,7 @@ def test_without_regularisation(pictures: list[Path], tmp_path: Path) -> None:
 
 def test_the_log_has_the_share_of_conflicts(pictures: list[Path], tmp_path: Path) -> None:
     seen: list[dict[str, Any]] = []
-    Trainer(network(), pictures, CONFIG, tmp_path / "run", hook("odm")).train(seen.append)
+    Trainer(network("small"), pictures, CONFIG, tmp_path / "run", hook("odm")).train(seen.append)
     assert all(0 < record["conflict"] < 1 and record["deviation"] > 0 for record in seen)
 
 

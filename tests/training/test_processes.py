@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import tiny_edsr, write_photograph
+from helpers import write_photograph
 from safetensors.torch import load_file, save_file
 from several import start, torchrun
 from torch import nn
 
-from ptqsr import PtqsrError
+from ptqsr import PtqsrError, models
 from ptqsr.cli.app import app
 from ptqsr.training import processes
 
@@ -37,14 +37,16 @@ def common(pictures: Path) -> list[str]:
     return [
         *("--images", f"{pictures}", "--validation-images", "1"),
         *("--batch-size", "4", "--patch-size", "8", "--learning-rate", "1e-3"),
-        *("--validate-every", "2", "--precision", "fp32"),
+        *("--validate-every", "1", "--precision", "fp32"),
     ]
 
 
 @pytest.fixture
 def job(common: list[str], tmp_path: Path) -> list[str]:
-    save_file(tiny_edsr().state_dict(), tmp_path / "tiny.safetensors")
-    return ["finetune", "--weights", f"{tmp_path / 'tiny.safetensors'}", *common, "--steps", "4"]
+    torch.manual_seed(0)
+    network = models.build("edsr", scale=2, weights=None, blocks=1, width=8)
+    save_file(network.state_dict(), tmp_path / "tiny.safetensors")
+    return ["finetune", "--weights", f"{tmp_path / 'tiny.safetensors'}", *common, "--steps", "2"]
 
 
 def records(run: Path) -> list[dict[str, Any]]:
@@ -58,18 +60,18 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_two_processes_are_as_one(job: list[str], common: list[str], tmp_path: Path) -> None:
-    """Steps 1 to 2, and resumed 3 to 4; by `train`, too."""
+    """A step, and resumed another; by `train`, too."""
     jobs = {method: [*job, "--method", method] for method in METHODS}
     jobs["odm"] += ["--variance-weight", "0.1"]
     jobs["cadyq"] += ["--teacher", f"{tmp_path / 'one' / 'teacher'}"]
     small = ("--scale", "2", "--set", "blocks=1", "--set", "width=8")
-    jobs["train"] = ["train", *small, *common, "--warmup", "0", "--steps", "4"]
+    jobs["train"] = ["train", *small, *common, "--warmup", "0", "--steps", "2"]
     teacher = [*job, "--bits", "8", "-o", f"{tmp_path / 'one' / 'teacher'}"]
-    app([*teacher, "--steps", "2"], standalone_mode=False)
+    app(teacher, standalone_mode=False)
 
     def parts(run: str) -> list[list[str]]:
         every = [[*options, "-o", f"{tmp_path / run / name}"] for name, options in jobs.items()]
-        return [part for all in every for part in ([*all, "--steps", "2"], [*all, "--resume"])]
+        return [part for all in every for part in ([*all, "--steps", "1"], [*all, "--resume"])]
 
     for part in parts("one"):
         app(part, standalone_mode=False)
@@ -79,10 +81,10 @@ def test_two_processes_are_as_one(job: list[str], common: list[str], tmp_path: P
         process.kill()
     said = [(tmp_path / f"said.{number}").read_text() for number in (0, 1)]
     assert [process.exitcode for process in started] == [0, 0], said
-    assert said[0].count("step 4: loss") == len(jobs) and not said[1]  # one of the two speaks
+    assert said[0].count("step 2: loss") == len(jobs) and not said[1]  # one of the two speaks
     for name in jobs:
         one, two = (tmp_path / run / name for run in ("one", "two"))
-        assert [record["step"] for record in records(two)] == [2, 4]
+        assert [record["step"] for record in records(two)] == [1, 2]
         for mine, theirs in zip(records(one), records(two), strict=True):
             assert mine.keys() == theirs.keys()
             for figure in mine.keys() - {"seconds"}:
@@ -95,11 +97,11 @@ def test_two_processes_are_as_one(job: list[str], common: list[str], tmp_path: P
 
 def test_killed_at_any_moment(job: list[str], tmp_path: Path) -> None:
     """SIGKILL, twice, leaves the same weights and log as a run without."""
-    options = [*job, "--method", "odm", "--steps", "24", "--variance-weight", "0.1"]
+    options = [*job, "--method", "odm", "--steps", "16", "--variance-weight", "0.1"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     app([*options, "-o", f"{whole}"], standalone_mode=False)
     log, kills = parts / "log.jsonl", 0
-    for lines in (3, 7):
+    for lines in (3, 8):
         again = [*options, "-o", f"{parts}", *(["--resume"] * (kills > 0))]
         process = start([again], tmp_path / "said.txt")
         while process.is_alive():
@@ -109,7 +111,7 @@ def test_killed_at_any_moment(job: list[str], tmp_path: Path) -> None:
             time.sleep(0.001)
         process.join()
         kills += process.exitcode == -signal.SIGKILL
-    assert kills > 0 and len(records(parts)) < 12
+    assert kills > 0 and len(records(parts)) < 16
     app([*options, "-o", f"{parts}", "--resume"], standalone_mode=False)
     one, two = (load_file(run / "quantized.safetensors") for run in (whole, parts))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
@@ -167,3 +169,18 @@ def test_shares_are_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
         shares.append(processes.share(batch))
     assert torch.equal(torch.cat(shares), batch) and {len(share) for share in shares} == {2}
+
+
+def test_all_take_the_first_ones_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place, in whatever layout they lie."""
+
+    def broadcast(tensor: torch.Tensor, source: int) -> None:
+        assert source == 0 and tensor.is_contiguous()
+        tensor.copy_(torch.arange(tensor.numel()).view(tensor.shape))
+
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "broadcast", broadcast)
+    plain, other = nn.Parameter(torch.zeros(3)), torch.zeros(1, 2, 3, 4)
+    other = other.contiguous(memory_format=torch.channels_last)
+    processes.as_first([plain, other])
+    assert plain.tolist() == [0, 1, 2] and other.flatten().tolist() == list(range(24))
