@@ -43,7 +43,7 @@ def check_run(output: Path, resume: bool) -> None:
 def resumed(trainer: Trainer) -> None:
     """Go on with the run in the trainer's folder, if any was saved there."""
     saved = (trainer.run / STATE).exists()
-    processes.check_agreed(saved, f"{trainer.run / STATE}: its number", trainer.device)
+    processes.check_agreed(saved, f"{trainer.run / STATE}: how many there are", trainer.device)
     if saved:
         trainer.resume()
     else:
