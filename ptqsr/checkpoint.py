@@ -25,11 +25,18 @@ from ptqsr.config import Config
 from ptqsr.deployment import DeployedNetwork
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.files import replacing
-from ptqsr.models import SRNetwork, check_network
+from ptqsr.models import PatchWise, SRNetwork, check_network
 from ptqsr.models.registry import create
-from ptqsr.modules import FakeQuantConv2d, replace
+from ptqsr.modules import FakeQuantConv2d, place, placed, replace, sense
 from ptqsr.packing import pack, unpack
-from ptqsr.quantizers import KINDS, ActivationQuantizer, QuantizedWeight, join
+from ptqsr.quantizers import (
+    KINDS,
+    ActivationQuantizer,
+    QuantizedWeight,
+    UniformQuantizer,
+    choosers,
+    join,
+)
 
 FORMAT = "ptqsr"
 VERSION = 2
@@ -44,6 +51,8 @@ def save(
     at all. Raises PtqsrError for a float network, or where the path cannot be written.
     """
     layers = _quantized(model)
+    if isinstance(model, PatchWise):
+        raise PtqsrError(f"{path}: the network runs by patches; save the one that it runs")
     if isinstance(model, DeployedNetwork):
         raise PtqsrError(
             f"{path}: the network is deployed; save the calibrated one, deploy it again"
@@ -54,14 +63,18 @@ def save(
     names: dict[ActivationQuantizer, str] = {}
     quantizers: dict[str, dict[str, Any]] = {}
     table = {}
+
+    def keep(quantizer: ActivationQuantizer, key: str) -> None:
+        if quantizer in names:
+            return
+        names[quantizer] = key
+        quantizers[key] = {"kind": quantizer.kind, **quantizer.settings()}
+        for part, tensor in quantizer.named_buffers():
+            tensors[f"{key}.{part}"] = tensor
+
     for name, layer in layers.items():
         for position, quantizer in enumerate(layer.quantizer.parts):
-            if quantizer in names:
-                continue
-            names[quantizer] = key = f"{name}.quantizer.{position}"
-            quantizers[key] = {"kind": quantizer.kind, **quantizer.settings()}
-            for part, tensor in quantizer.named_buffers():
-                tensors[f"{key}.{part}"] = tensor
+            keep(quantizer, f"{name}.quantizer.{position}")
         tensors[f"{name}.weight_codes"] = pack(layer.weight_codes.cpu(), layer.weight_bits)
         tensors[f"{name}.weight_step"] = layer.weight_step
         tensors[f"{name}.weight_zero_point"] = layer.weight_zero_point
@@ -70,6 +83,11 @@ def save(
             "shape": list(layer.weight_codes.shape),
             "quantizers": [names[quantizer] for quantizer in layer.quantizer.parts],
         }
+    elsewhere = []
+    for name, where, placed_one in placed(model):
+        assert isinstance(placed_one, ActivationQuantizer)
+        keep(placed_one, f"{name}.{where}_quantizer")
+        elsewhere.append([name, where, names[placed_one]])
     tensors |= _float_part(model, layers)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     manifest = json.dumps(
@@ -80,6 +98,7 @@ def save(
             "config": json.loads(model.calibration.to_json()),
             "layers": table,
             "quantizers": quantizers,
+            **({"placed": elsewhere} if elsewhere else {}),
             "provenance": {
                 "ptqsr": ptqsr.__version__,
                 "torch": torch.__version__,
@@ -204,6 +223,13 @@ def _build(
         joined[keys].check(convs[name].in_channels)
         swaps[convs[name]] = FakeQuantConv2d(convs[name], joined[keys], weights[name])
     replace(network, swaps)
+    for name, where, key in manifest.get("placed", ()):
+        if type(quantizers[key]) is not UniformQuantizer:
+            raise ValueError(f"{name}: a quantizer of kind {quantizers[key].kind} stands there")
+        quantizers[key].check(0)  # of whatever channels
+        place(network.get_submodule(name), where, quantizers[key])
+    if choosers(network):
+        sense(network)
     wanted = _float_part(network, _quantized(network))
     network.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
     network.calibration = Config.from_json(json.dumps(manifest["config"]))
@@ -272,6 +298,11 @@ def _float_part(
     Of a module or tensor that stands under several names, the first name.
     """
     packed = {f"{n}.{part}" for n, layer in layers.items() for part, _ in layer.named_buffers()}
+    packed |= {
+        f"{name}.{where}_quantizer.{part}"
+        for name, where, quantizer in placed(network)
+        for part, _ in quantizer.named_buffers()
+    }
     first_names = {name for name, _ in network.named_modules()}
     part: dict[str, torch.Tensor] = {}
     seen = set()

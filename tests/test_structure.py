@@ -28,9 +28,9 @@ LAYERS = (
     "deployment",
     "methods",
     "evaluation",
+    "checkpoint",
     "training",
     "upscaling",
-    "checkpoint",
     "benchmarking",
     "cli",
 )

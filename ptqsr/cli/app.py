@@ -10,6 +10,7 @@ import ptqsr
 from ptqsr.cli.benchmark import benchmark
 from ptqsr.cli.calibrate import calibrate
 from ptqsr.cli.evaluate import evaluate
+from ptqsr.cli.finetune import finetune
 from ptqsr.cli.info import info
 from ptqsr.cli.output import one_line_errors
 from ptqsr.cli.train import train
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "upscale": upscale,
     "benchmark": benchmark,
     "train": train,
+    "finetune": finetune,
     "models": list_models,
     "info": info,
 }

@@ -10,11 +10,26 @@ import typer
 from rich.table import Table
 
 from ptqsr.cli.device import Device, use_device
-from ptqsr.cli.networks import Deploy, Scale, deployed, open_network
+from ptqsr.cli.networks import (
+    Deploy,
+    Patches,
+    PatchOverlap,
+    Scale,
+    by_patches,
+    deployed,
+    open_network,
+)
 from ptqsr.cli.output import JsonFile, bitops, check_json, parameters, progress_bar, report
-from ptqsr.evaluation import OUTPUT_SIZE, cost
+from ptqsr.errors import PtqsrError
+from ptqsr.evaluation import OUTPUT_SIZE, Cost, cost, draw_bits, mean_bits, recording_bits
 from ptqsr.evaluation import evaluate as measure
+from ptqsr.evaluation.complexity import OUTPUT_HEIGHT, OUTPUT_WIDTH
 from ptqsr.evaluation.data import find_pairs
+from ptqsr.evaluation.quality import super_resolve_luma
+from ptqsr.files import check_writable
+from ptqsr.images import check_format
+from ptqsr.models import PatchWise, SRNetwork, evaluating
+from ptqsr.quantizers import SelectedQuantizer, choosers
 
 
 def evaluate(
@@ -32,37 +47,81 @@ def evaluate(
     scale: Scale = None,
     deploy: Deploy = False,
     device: Device = "cpu",
+    patches: Patches = None,
+    patch_overlap: PatchOverlap = None,
+    bit_map: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the bits that patches and layers choose (CADyQ), of the first picture; of "
+            "one network."
+        ),
+    ] = None,
     per_image: Annotated[bool, typer.Option(help="Show every picture.")] = False,
     json_file: JsonFile = None,
 ) -> None:
     """Measure PSNR and SSIM on luma, BitOPs, storage and feature bits."""
     check_json(json_file)
+    if bit_map is not None:
+        check_format(bit_map)
+        check_writable(bit_map)
     place = use_device(device)
     loaded = [(name, open_network(name, scale)) for name in networks]
+    for _, network in loaded:
+        by_patches(network, patches, patch_overlap)  # wrong sizes show before the work
+        if bit_map is not None and (len(loaded) > 1 or not choosers(network)):
+            raise PtqsrError("--bit-map: give one network alone, whose layers choose their bits")
     for _, network in loaded:
         for folder in data:
             find_pairs(folder, network.scale)  # a missing folder shows before the work
     records: list[dict[str, Any]] = []
     with progress_bar() as show:
         for name, network in loaded:
-            spent = cost(network)
             running = deployed(name, network, place) if deploy else network.to(place)
+            running = by_patches(running, patches, patch_overlap)
+            results = {}
+            with recording_bits(running) as chosen:
+                for folder in data:
+                    title = f"{Path(name).name}, {folder.resolve().name}"
+                    results[str(folder)] = measure(running, folder, progress=partial(show, title))
+            spent = cost(network, chosen=chosen)
             record: dict[str, Any] = {
                 "network": name,
                 "deployed": deploy,
                 "device": str(place),
-                "bitops": spent.bitops,
+                "bitops": _bitops(spent, running),
                 "storage": spent.storage,
                 "storage_bytes": spent.storage_bytes,
                 "fqr": spent.fqr,
-                "data": {},
+                "data": {folder: result.to_json() for folder, result in results.items()},
             }
-            for folder in data:
-                title = f"{Path(name).name}, {folder.resolve().name}"
-                result = measure(running, folder, progress=partial(show, title))
-                record["data"][str(folder)] = result.to_json()
+            if chosen:
+                record["layer_bits"] = mean_bits(chosen)
+            if isinstance(running, PatchWise):
+                record["patches"] = {"size": running.patch, "overlap": running.overlap}
             records.append(record)
+            if bit_map is not None:
+                _draw(bit_map, running, data[0])
     report(_table(records, per_image), records, json_file)
+
+
+def _bitops(spent: Cost, running: SRNetwork) -> float:
+    """Return BitOPs, by patches with what overlaps counted as often as it is computed."""
+    if not isinstance(running, PatchWise):
+        return spent.bitops
+    height, width = (-(-n // running.scale) for n in (OUTPUT_HEIGHT, OUTPUT_WIDTH))
+    return spent.bitops * running.computed(height, width)
+
+
+def _draw(path: Path, running: SRNetwork, folder: Path) -> None:
+    """Draw what is chosen for the first picture of a folder."""
+    pair = find_pairs(folder, running.scale)[0]
+    lr, _ = pair.read(running.scale)
+    with recording_bits(running) as chosen, evaluating(running):
+        super_resolve_luma(running, lr, pair.name)
+    quantizers = (m for m in running.modules() if isinstance(m, SelectedQuantizer))
+    bits = [bits for quantizer in quantizers for bits in quantizer.candidates]
+    by = running if isinstance(running, PatchWise) else None
+    draw_bits(path, lr, chosen, (min(bits), max(bits)), by)
 
 
 def _table(records: list[dict[str, Any]], per_image: bool) -> Table:
@@ -85,6 +144,8 @@ def _table(records: list[dict[str, Any]], per_image: bool) -> Table:
             f"{record['fqr']:.2f}",
         )
         how = "\n(deployed)" if record["deployed"] else ""
+        if "patches" in record:
+            how += "\n(patches of {size}, overlap {overlap})".format(**record["patches"])
         table.add_row(Path(record["network"]).name + how, *cells, *costs)
         if per_image:
             for i, folder in enumerate(folders):

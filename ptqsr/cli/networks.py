@@ -24,6 +24,16 @@ Deploy = Annotated[
     bool, typer.Option("--deploy", help="Run in integers, not simulated in floating point.")
 ]
 
+Patches = Annotated[
+    int | None,
+    typer.Option(help="Run by patches of so many input pixels, each by itself: CADyQ's are 96."),
+]
+
+PatchOverlap = Annotated[
+    int | None,
+    typer.Option(help=f"Of patches, in input pixels; by default {models.patchwise.OVERLAP}."),
+]
+
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -77,6 +87,18 @@ def deployed(
         return deployment.deploy(network, device, graphs=0)
     except PtqsrError as error:
         raise PtqsrError(f"{name}: {error}") from None
+
+
+def by_patches(
+    network: models.SRNetwork, patches: int | None, overlap: int | None
+) -> models.SRNetwork:
+    """Return a network that runs by patches, where these are asked for, or the network itself."""
+    if patches is None:
+        if overlap is not None:
+            raise PtqsrError("--patch-overlap: is for --patches; name their size")
+        return network
+    overlap = models.patchwise.OVERLAP if overlap is None else overlap
+    return models.PatchWise(network, patch=patches, overlap=overlap)
 
 
 def open_or_build(name: str, scale: int | None = None) -> models.SRNetwork:

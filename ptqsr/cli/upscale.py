@@ -16,7 +16,15 @@ import typer
 
 from ptqsr import models
 from ptqsr.cli.device import Device, use_device
-from ptqsr.cli.networks import Deploy, Scale, deployed, open_network
+from ptqsr.cli.networks import (
+    Deploy,
+    Patches,
+    PatchOverlap,
+    Scale,
+    by_patches,
+    deployed,
+    open_network,
+)
 from ptqsr.cli.output import (
     JsonFile,
     check_json,
@@ -70,6 +78,8 @@ def upscale(
             "takes there; chooses the tile."
         ),
     ] = None,
+    patches: Patches = None,
+    patch_overlap: PatchOverlap = None,
     deploy: Deploy = False,
     device: Device = "cpu",
     overwrite: Annotated[bool, typer.Option(help="Replace pictures that are there.")] = False,
@@ -82,6 +92,8 @@ def upscale(
     check_json(json_file)
     if overwrite and skip_existing:
         raise PtqsrError("--overwrite and --skip-existing exclude each other")
+    if patches is not None and (tile is not None or memory is not None or stats != "image"):
+        raise PtqsrError("--patches excludes --tile, --memory and --stats: patches are given")
     jobs = _jobs(source, target)
     there = [job.target for job in jobs if job.target.exists()]
     if there and not overwrite and not skip_existing:
@@ -97,7 +109,7 @@ def upscale(
     if deploy:
         # Each CUDA graph keeps memory that the limit's estimate does not know of.
         network = deployed(checkpoint, network, place, graphs=memory is None)
-    network.to(place)
+    network = by_patches(network.to(place), patches, patch_overlap)
     planner = Planner(network, tile=tile, statistics=stats, memory=memory)  # type: ignore[arg-type]
     records: list[dict[str, Any]] = []
     for number, job in enumerate(jobs, 1):
@@ -149,7 +161,7 @@ def _one(
         plan = planner.plan(*picture.rgb.shape[:2])
     except PtqsrError as error:
         raise PtqsrError(f"{job.source}: {error}") from None
-    if not plan.exact:
+    if not plan.exact and plan.patches is None:
         log.warning("%s: --stats tile changes the picture", job.source)
     height, width = picture.rgb.shape[:2]
     tall, wide = height * network.scale, width * network.scale
@@ -174,6 +186,7 @@ def _one(
         "tile": plan.tile,
         "whole_features": plan.whole_features,
         "exact": plan.exact,
+        **({} if plan.patches is None else {"patches": plan.patches}),
         "device": str(models.device_of(network)),
         "seconds": round(seconds, 2),
     }

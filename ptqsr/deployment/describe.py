@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ptqsr.lowering import Convolve, DropIn, Encode, Float, Plan, Record, Statistics
-from ptqsr.modules import FakeQuantConv2d, IntegerConv
+from ptqsr.modules import Codes, FakeQuantConv2d, IntegerConv, SelectedConv, SubsetCodes
 
 FLOAT_BITS = 32
 # What AVX-512's integer products take at once: so many output channels, four inputs of each.
@@ -43,17 +43,31 @@ def _row(record: Record) -> dict[str, Any] | None:
         return _integers(
             record.layer, record.conv, list(record.absorbed), record.statistics, remarks
         )
-    if isinstance(record, DropIn) and record.conv is not None:
-        return _integers(record.layer, record.conv, [], False, ["by itself", _lanes(record.conv)])
-    if isinstance(record, DropIn):
+    if isinstance(record, DropIn) and record.conv is None:
         return _float(record.layer, record.why, record.module)
+    if isinstance(record, DropIn) and isinstance(record.conv, SelectedConv):
+        candidates = " or ".join(map(str, record.conv.quantizer.candidates))
+        remarks = ["by itself", f"every sample chooses {candidates} bits"]
+        return _integers(record.layer, record.conv.convs[-1], [], False, remarks)
+    if isinstance(record, DropIn) and isinstance(record.conv, IntegerConv):
+        return _integers(record.layer, record.conv, [], False, ["by itself", _lanes(record.conv)])
     if isinstance(record, Statistics):
         return _pass(f"statistics of {record.tensor}", "what makes it cannot give them")
     if isinstance(record, Encode):
-        return _pass(f"codes of {record.tensor}", "encoded once, read by several layers")
+        return _pass(f"codes of {record.tensor}", _encoding(record.codes))
     if isinstance(record, Float):
         return _float(str(record.node.target), record.why, record.module)
     return None
+
+
+def _encoding(codes: Codes) -> str:
+    if isinstance(codes, SubsetCodes) or codes.plain:
+        return "encoded once, read by several layers"
+    has = [
+        name for name, part in (("shift", codes.shift), ("gain", codes.gain)) if part is not None
+    ]
+    has += [f"{codes.levels} levels"] if codes.levels < 1 << codes.bits else []
+    return f"encoded with {', '.join(has)}, which the layers do not do themselves"
 
 
 def _integers(

@@ -16,9 +16,20 @@ from ptqsr.deployment.program import Program, program
 from ptqsr.deployment.store import Store
 from ptqsr.errors import PtqsrError
 from ptqsr.lowering import DropIn, Float, Plan, lower, trace
-from ptqsr.models import SRNetwork, check_network
-from ptqsr.modules import FakeQuantConv2d, QuantConv2d, integer_conv, replace
+from ptqsr.models import PatchWise, SRNetwork, check_network
+from ptqsr.modules import (
+    FakeQuantConv2d,
+    QuantConv2d,
+    SelectedConv,
+    SelectedQuantConv2d,
+    integer_conv,
+    placed,
+    replace,
+    selected_conv,
+    sense,
+)
 from ptqsr.ops.cuda.usable import gpu_problem
+from ptqsr.quantizers import SelectedQuantizer, choosers
 
 METHODS = ("forward", "features", "reconstruct")
 
@@ -183,6 +194,8 @@ def plan_methods(
     network: SRNetwork, between: torch.dtype | None = None, floats: torch.dtype = torch.float32
 ) -> dict[str, Plan]:
     """Return the Plan of each of a network's methods, which share their tensors."""
+    if choosers(network):
+        raise PtqsrError("its layers choose their bits sample by sample")
     as_integers = lru_cache(maxsize=None)(integer_conv)
     return {
         method: lower(trace(network, method), as_integers, between, floats) for method in METHODS
@@ -199,8 +212,15 @@ def _deployable(network: SRNetwork) -> SRNetwork:
     check_network(network)
     if isinstance(network, DeployedNetwork):
         raise PtqsrError("the network is deployed already")
+    if isinstance(network, PatchWise):
+        raise PtqsrError("the network runs by patches; deploy the one that it runs")
     if not any(isinstance(layer, FakeQuantConv2d) for layer in network.modules()):
         raise PtqsrError("the network is not quantized; calibrate it first")
+    if any(True for _ in placed(network)):
+        raise PtqsrError(
+            "its quantizers stand where the paper has them, in shortcuts too, which has no integer "
+            "form; fine-tune with --placement deployable"
+        )
     return copy.deepcopy(network).eval().requires_grad_(False).to("cpu")
 
 
@@ -225,7 +245,9 @@ def _drop_ins(network: SRNetwork) -> list[DropIn]:
         record = DropIn(name, layer, None, "not quantized")
         if isinstance(layer, FakeQuantConv2d):
             try:
-                record = DropIn(name, None, integer_conv(layer), None)
+                chooses = isinstance(layer.quantizer, SelectedQuantizer)
+                conv = selected_conv(layer) if chooses else integer_conv(layer)
+                record = DropIn(name, None, conv, None)
             except PtqsrError as reason:
                 record = DropIn(name, layer, None, str(reason))
                 why = why or f"layer {name}: {reason}"
@@ -241,12 +263,17 @@ def _drop_in_plan(network: SRNetwork, reason: str) -> Plan:
 
 def _drop_in(network: SRNetwork, reason: str, graphs: int) -> DeployedNetwork:
     made = _drop_in_plan(network, reason)
-    swaps: dict[nn.Module, nn.Module] = {
-        network.get_submodule(record.layer): QuantConv2d(record.conv)
-        for record in made.records
-        if isinstance(record, DropIn) and record.conv is not None
-    }
+    swaps: dict[nn.Module, nn.Module] = {}
+    for record in made.records:
+        if isinstance(record, DropIn) and record.conv is not None:
+            selected = isinstance(record.conv, SelectedConv)
+            make = SelectedQuantConv2d if selected else QuantConv2d
+            swaps[network.get_submodule(record.layer)] = make(record.conv)  # type: ignore[arg-type]
+            # Which kernels run next depends on what was computed: nothing that a graph can hold.
+            graphs = 0 if selected else graphs
     replace(network, swaps)
+    if choosers(network):
+        sense(network)
     programs: dict[str, Program] = {
         "forward": _forward,
         "features": _features,

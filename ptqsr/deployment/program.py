@@ -113,8 +113,15 @@ class _Writer:
         else:
             step = self._constant(codes.step, f"{record.name}_step")
             lowest = self._constant(codes.lowest, f"{record.name}_lowest")
+            for tensor, does in ((codes.shift, operator.add), (codes.gain, operator.mul)):
+                if tensor is not None:
+                    constant = self._constant(tensor, f"{record.name}_{does.__name__}")
+                    x = self.graph.call_function(does, (x, constant))
             function, arguments = ops.uniform_encode, (x, step, lowest, codes.bits)
-        self.made[record.name] = self.graph.call_function(function, arguments)
+        made = self.graph.call_function(function, arguments)
+        if not isinstance(codes, SubsetCodes) and codes.levels < 1 << codes.bits:
+            made = self.graph.call_function(torch.clamp, (made, None, codes.levels - 1))
+        self.made[record.name] = made
 
     @write.register
     def _(self, record: Convolve) -> None:

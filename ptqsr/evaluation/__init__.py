@@ -1,18 +1,24 @@
 """Measuring: pictures in pairs, PSNR and SSIM, BitOPs and storage."""
 
+from ptqsr.evaluation.bit_map import draw_bits
+from ptqsr.evaluation.chosen import ChosenBits, mean_bits, recording_bits
 from ptqsr.evaluation.complexity import OUTPUT_SIZE, Cost, LayerCost, cost
 from ptqsr.evaluation.data import Pair, find_pairs, read_pairs
 from ptqsr.evaluation.quality import EvaluationResult, ImageResult, evaluate
 
 __all__ = [
     "OUTPUT_SIZE",
+    "ChosenBits",
     "Cost",
     "EvaluationResult",
     "ImageResult",
     "LayerCost",
     "Pair",
     "cost",
+    "draw_bits",
     "evaluate",
     "find_pairs",
+    "mean_bits",
     "read_pairs",
+    "recording_bits",
 ]

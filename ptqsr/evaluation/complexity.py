@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import nn
 
 from ptqsr.models import SRNetwork, evaluating, matches, sketch
-from ptqsr.modules import FakeQuantConv2d, in_body
-from ptqsr.quantizers import ActivationQuantizer
+from ptqsr.modules import FakeQuantConv2d, in_body, placed
+from ptqsr.quantizers import FEW_BITS, ActivationQuantizer, SelectedQuantizer
 
 FLOAT_BITS = 32
 # The output size for which the field states BitOPs (ODM, Table 4).
@@ -25,13 +26,14 @@ class LayerCost:
     """One convolution: its multiply-accumulates over all its calls, and its bit-widths.
 
     `listed`: whether it is one of those that the papers quantize; `in_fqr`: whether its input's
-    bits count there: those of the body alone, not of the edges (`Config(edges=8)`).
+    bits count there: those of the body alone, not of the edges (`Config(edges=8)`). Bits are
+    means where the layer chooses them.
     """
 
     name: str
     macs: int
-    weight_bits: int
-    act_bits: int
+    weight_bits: float
+    act_bits: float
     listed: bool = True
     in_fqr: bool = True
 
@@ -40,7 +42,7 @@ class LayerCost:
         return self.act_bits < FLOAT_BITS
 
     @property
-    def bitops(self) -> int:
+    def bitops(self) -> float:
         """2 * MACs * weight bits * activation bits, as PAMS and ODM count."""
         return 2 * self.macs * self.weight_bits * self.act_bits
 
@@ -65,7 +67,7 @@ class Cost:
         return sum(layer.macs for layer in self.layers)
 
     @property
-    def bitops(self) -> int:
+    def bitops(self) -> float:
         return sum(layer.bitops for layer in self.layers)
 
     @property
@@ -82,8 +84,17 @@ class Cost:
         return sum(bits) / len(bits) if bits else float(FLOAT_BITS)
 
 
-def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT_WIDTH) -> Cost:
+def cost(
+    network: SRNetwork,
+    *,
+    height: int = OUTPUT_HEIGHT,
+    width: int = OUTPUT_WIDTH,
+    chosen: Mapping[str, Sequence[int]] | None = None,
+) -> Cost:
     """Return the cost of a network for an output of height x width pixels.
+
+    `chosen`: the bits of every sample, by name of the layers that choose them (`recording_bits`);
+    without it they count as the most that there are.
 
     Only shapes are computed: the network runs on PyTorch's meta device.
     """
@@ -116,8 +127,7 @@ def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT
         LayerCost(
             names[layer],
             work,
-            layer.weight_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
-            layer.act_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
+            *_bit_widths(layer, (chosen or {}).get(names[layer], ())),
             matches(names[layer], network.quantized_layers),
             in_body(network, names[layer], include)
             and not matches(names[layer], network.outside_fqr),
@@ -125,6 +135,23 @@ def cost(network: SRNetwork, *, height: int = OUTPUT_HEIGHT, width: int = OUTPUT
         for layer, work in macs.items()
     )
     return Cost(layers, sum(_parameters(network)), ceil(sum(_bits(network)) / 8))
+
+
+def _bit_widths(layer: nn.Module, chosen: Sequence[int]) -> tuple[float, float]:
+    """Return a layer's bits of weights and activations; `chosen`: those of samples, if it chooses.
+
+    Activations' are the mean; weights' are such that the product is the mean of products.
+    """
+    if not isinstance(layer, FakeQuantConv2d):
+        return FLOAT_BITS, FLOAT_BITS
+    quantizer = layer.quantizer
+    if not isinstance(quantizer, SelectedQuantizer) or not chosen:
+        return layer.weight_bits, layer.act_bits
+    products = [
+        bits * (FEW_BITS if quantizer.few(quantizer.candidates.index(bits)) else layer.weight_bits)
+        for bits in chosen
+    ]
+    return sum(products) / sum(chosen), fmean(chosen)
 
 
 def _quantized(network: nn.Module) -> Iterator[FakeQuantConv2d]:
@@ -144,5 +171,8 @@ def _bits(network: nn.Module) -> Iterator[int]:
         # A step in float32 and a zero point in 16 bits for every output channel.
         yield layer.weight.numel() * layer.weight_bits + layer.out_channels * (FLOAT_BITS + 16)
         quantizers |= dict.fromkeys(layer.quantizer.parts)
+    for _, _, elsewhere in placed(network):
+        assert isinstance(elsewhere, ActivationQuantizer)
+        quantizers[elsewhere] = None
     for quantizer in quantizers:
         yield quantizer.storage_bits()

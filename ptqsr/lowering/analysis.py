@@ -89,7 +89,9 @@ class Analysis:
                 continue
             quantizers = [self.convs[reader].codes for reader in readers]
             first = quantizers[0]
-            if isinstance(first, UniformCodes) and len({q.key() for q in quantizers}) == 1:
+            if not isinstance(first, UniformCodes) or not first.plain:
+                continue
+            if len({q.key() for q in quantizers}) == 1:
                 found[last] = first
         return found
 
@@ -108,6 +110,14 @@ class Analysis:
                 return []
         return found
 
+    def encoded_apart(self, part: fx.Node, codes: Codes) -> bool:
+        """Return whether a tensor is encoded in a pass of its own.
+
+        For several convolutions at once, or where they do not know how.
+        """
+        plain = isinstance(codes, SubsetCodes) or codes.plain
+        return self.takers[part, codes.key()] > 1 or not plain
+
     def _between(self) -> set[fx.Node]:
         """Return the results that nothing but operands of fused convolutions are made of.
 
@@ -117,7 +127,7 @@ class Analysis:
             part
             for node in self.convs
             for part, codes in self.parts(node)
-            if self.takers[part, codes.key()] > 1
+            if self.encoded_apart(part, codes)
             or (isinstance(codes, SubsetCodes) and part not in self.emitting)
         }
         return {last for last in self.fusions if last not in apart and self._readers(last)}

@@ -119,7 +119,7 @@ class _Lowering:
         if isinstance(codes, SubsetCodes):
             normalised = self._normalised(part, codes)
         key = (part, codes.key())
-        if self.found.takers[key] < 2:
+        if not self.found.encoded_apart(part, codes):
             return Source(part.name, normalised, False)
         if key not in self.made:
             self.made[key] = name = f"{part.name}_codes{len(self.made)}"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from ptqsr.modules import Codes, IntegerConv, UniformCodes
+from ptqsr.modules import Codes, IntegerConv, SelectedConv, UniformCodes
 
 
 def statistics_of(tensor: str) -> str:
@@ -87,7 +87,7 @@ class Normalise:
 
 @dataclass(frozen=True, eq=False)
 class Encode:
-    """From a float tensor to codes that several convolutions read. `normalised`: for subsets."""
+    """From a float tensor to codes that convolutions read. `normalised`: for subsets."""
 
     name: str
     tensor: str
@@ -158,7 +158,7 @@ class DropIn:
 
     layer: str
     module: nn.Module | None
-    conv: IntegerConv | None
+    conv: IntegerConv | SelectedConv | None
     why: str | None
 
     @property

@@ -25,6 +25,7 @@ from ptqsr.models.base import (
 from ptqsr.models.lockstep import Lockstep
 from ptqsr.models.observing import observing
 from ptqsr.models.official import SOURCES as OFFICIAL
+from ptqsr.models.patchwise import PatchWise
 from ptqsr.models.registry import ARCHITECTURES, check, create, detect
 from ptqsr.models.weights import fill, read_state_dict, transfer
 from ptqsr.models.wrapped import WrappedNetwork
@@ -37,6 +38,7 @@ __all__ = [
     "ARCHITECTURES",
     "OFFICIAL",
     "Lockstep",
+    "PatchWise",
     "SRNetwork",
     "build",
     "bundled",

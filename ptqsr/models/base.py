@@ -58,6 +58,13 @@ class SRNetwork(nn.Module):
         """
         raise NotImplementedError
 
+    def residual_blocks(self) -> dict[str, str]:
+        """Return the names of the residual blocks, and of the layer that ends each one's branch.
+
+        PAMS quantizes what goes into a block, and what its branch adds.
+        """
+        return {}
+
     def reconstruct(self, x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Return the output: upsampler and tail, which look at a small neighbourhood only."""
         raise NotImplementedError

@@ -130,6 +130,13 @@ class CARN(SRNetwork):
             if not name.startswith(others)
         }
 
+    def residual_blocks(self) -> dict[str, str]:
+        return {
+            name: f"{name}.body.{len(module.body) - 1}"
+            for name, module in self.named_modules()
+            if isinstance(module, ResidualBlock)
+        }
+
     def problem_with(self, state: Mapping[str, torch.Tensor]) -> str | None:
         return mean_shift_problem(state, ("sub_mean.shifter", "add_mean.shifter"), 1.0)
 

@@ -89,6 +89,13 @@ class EDSR(SRNetwork):
     def reconstruct(self, x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         return self.add_mean(self.tail(features)) / RGB_RANGE
 
+    def residual_blocks(self) -> dict[str, str]:
+        return {
+            f"body.{i}": f"body.{i}.body.{len(block.body) - 1}"
+            for i, block in enumerate(self.body)
+            if isinstance(block, ResBlock)
+        }
+
     def problem_with(self, state: Mapping[str, torch.Tensor]) -> str | None:
         return mean_shift_problem(state, ("sub_mean", "add_mean"), RGB_RANGE)
 

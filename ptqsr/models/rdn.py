@@ -88,6 +88,9 @@ class RDN(SRNetwork):
     def reconstruct(self, x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         return self.UPNet(features) / self.value_range
 
+    def residual_blocks(self) -> dict[str, str]:
+        return {f"RDBs.{i}": f"RDBs.{i}.LFF" for i in range(len(self.RDBs))}
+
     def adapt(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {_our_name(name, len(self.UPNet) - 1): tensor for name, tensor in state.items()}
 

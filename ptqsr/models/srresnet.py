@@ -58,6 +58,9 @@ class SRResNet(SRNetwork):
     def reconstruct(self, x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         return self.conv_output(self.upscale(features))
 
+    def residual_blocks(self) -> dict[str, str]:
+        return {f"residual.{i}": f"residual.{i}.bn2" for i in range(len(self.residual))}
+
     def adapt(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {_our_name(name): tensor for name, tensor in state.items()}
 

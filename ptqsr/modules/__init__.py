@@ -1,8 +1,11 @@
 """Quantized convolutions, and the surgery that puts them into a network."""
 
 from ptqsr.modules.deployed import QuantConv2d
-from ptqsr.modules.fake import FakeQuantConv2d
+from ptqsr.modules.fake import FakeQuantConv2d, geometry
 from ptqsr.modules.integer import Codes, IntegerConv, SubsetCodes, UniformCodes, integer_conv
+from ptqsr.modules.placed import place, placed
+from ptqsr.modules.selecting import SelectedConv, SelectedQuantConv2d, selected_conv
+from ptqsr.modules.sensing import sense
 from ptqsr.modules.surgery import in_body, quantizable, replace
 
 __all__ = [
@@ -10,10 +13,17 @@ __all__ = [
     "FakeQuantConv2d",
     "IntegerConv",
     "QuantConv2d",
+    "SelectedConv",
+    "SelectedQuantConv2d",
     "SubsetCodes",
     "UniformCodes",
+    "geometry",
     "in_body",
     "integer_conv",
+    "place",
+    "placed",
     "quantizable",
     "replace",
+    "selected_conv",
+    "sense",
 ]

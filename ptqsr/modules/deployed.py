@@ -9,6 +9,7 @@ from ptqsr import ops
 from ptqsr.errors import PtqsrError
 from ptqsr.modules.fake import FakeQuantConv2d
 from ptqsr.modules.integer import IntegerConv, SubsetCodes, integer_conv
+from ptqsr.quantizers import displaced
 
 
 class QuantConv2d(nn.Module):
@@ -25,6 +26,8 @@ class QuantConv2d(nn.Module):
     nonnegative: torch.Tensor
     in_step: torch.Tensor
     in_lowest: torch.Tensor
+    in_shift: torch.Tensor | None
+    in_gain: torch.Tensor | None
 
     def __init__(self, conv: IntegerConv) -> None:
         super().__init__()
@@ -41,6 +44,9 @@ class QuantConv2d(nn.Module):
         else:
             self.register_buffer("in_step", codes.step)
             self.register_buffer("in_lowest", codes.lowest)
+            self.register_buffer("in_shift", codes.shift)
+            self.register_buffer("in_gain", codes.gain)
+            self.plain, self.in_levels = codes.plain, codes.levels
 
     @classmethod
     def from_fake(cls, layer: FakeQuantConv2d) -> QuantConv2d:
@@ -66,8 +72,9 @@ class QuantConv2d(nn.Module):
         if input.dtype == torch.bfloat16:
             return self.forward(input.float()).to(torch.bfloat16)
         if self.kind == "uniform":
+            given = input if self.plain else self._codes(input)
             return ops.uniform_conv2d(
-                [input], self.in_step, self.in_lowest, self.bits,
+                [given], self.in_step, self.in_lowest, self.bits,
                 self.levels, self.step, self.bias, *self.geometry, out_dtype=input.dtype,
             )  # fmt: skip
         mean, scale = ops.normalisation(*ops.channel_stats(input), self.nonnegative)
@@ -75,6 +82,12 @@ class QuantConv2d(nn.Module):
             [input], self.points, mean, scale, self.denominator,
             self.levels, self.step, self.bias, *self.geometry, out_dtype=input.dtype,
         )[0]  # fmt: skip
+
+    def _codes(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the codes that the convolution does not make itself."""
+        x = displaced(x, self.in_shift, self.in_gain)
+        codes = ops.uniform_encode(x, self.in_step, self.in_lowest, self.bits)
+        return codes.clamp(max=self.in_levels - 1)
 
     def extra_repr(self) -> str:
         shape, groups = tuple(self.levels.shape), self.geometry[-1]

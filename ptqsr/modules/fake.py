@@ -7,7 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ptqsr.quantizers import ActivationQuantizer, QuantizedWeight
+from ptqsr.quantizers import (
+    FEW_BITS,
+    ActivationQuantizer,
+    QuantizedWeight,
+    SelectedQuantizer,
+    by_choice,
+)
 
 
 class FakeQuantConv2d(nn.Conv2d):
@@ -59,7 +65,13 @@ class FakeQuantConv2d(nn.Conv2d):
         self.weight = self.quantized_weight.dequantize()
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return self._conv_forward(self.quantizer(input), self.weight, self.bias)
+        x = self.quantizer(input)
+        chooser = self.quantizer
+        if not isinstance(chooser, SelectedQuantizer) or not chooser.weights_follow:
+            return self._conv_forward(x, self.weight, self.bias)
+        weights = (self.weight, self.quantized_weight.coarser(FEW_BITS).dequantize())
+        few = [chooser.few(number) for number in chooser.numbers]
+        return by_choice(x, few, lambda n, some: self._conv_forward(some, weights[n], self.bias))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, weight_bits={self.weight_bits}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 
 from ptqsr.errors import PtqsrError
 from ptqsr.modules.fake import FakeQuantConv2d
-from ptqsr.quantizers import SubsetQuantizer, UniformQuantizer
+from ptqsr.quantizers import OffsetQuantizer, SubsetQuantizer, UniformQuantizer
 
 Pair = tuple[int, int]
 
@@ -38,18 +38,32 @@ class SubsetCodes:
 
 @dataclass(frozen=True, eq=False)
 class UniformCodes:
-    """How a tensor becomes levels: step float32 scalar, lowest level int32 scalar."""
+    """How a tensor becomes levels: step float32 scalar, lowest level int32 scalar.
+
+    `levels`: how many there are, at most 2^bits. `shift`, `gain`: float32 [C, 1, 1] or None; it is
+    (x + shift) * gain that is encoded.
+    """
 
     kind: ClassVar[str] = "uniform"
     step: torch.Tensor
     lowest: torch.Tensor
     bits: int
+    levels: int
+    shift: torch.Tensor | None = None
+    gain: torch.Tensor | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether convolutions can encode so themselves, what they read and what they give."""
+        return self.levels == 1 << self.bits and self.shift is None and self.gain is None
 
     def channels(self, start: int, stop: int) -> UniformCodes:
-        return self
+        shift, gain = (t if t is None else t[start:stop] for t in (self.shift, self.gain))
+        return replace(self, shift=shift, gain=gain)
 
     def key(self) -> tuple[object, ...]:
-        return (self.kind, float(self.step), int(self.lowest), self.bits)
+        offsets = (t if t is None else t.cpu().numpy().tobytes() for t in (self.shift, self.gain))
+        return (self.kind, float(self.step), int(self.lowest), self.bits, self.levels, *offsets)
 
 
 Codes = SubsetCodes | UniformCodes
@@ -92,11 +106,16 @@ def integer_conv(layer: FakeQuantConv2d) -> IntegerConv:
 
 def _codes(layer: FakeQuantConv2d) -> Codes:
     parts = layer.quantizer.parts
-    if isinstance(parts[0], UniformQuantizer):
-        return UniformCodes(parts[0].step, parts[0].lowest, parts[0].bits)
+    first = parts[0]
+    if isinstance(first, UniformQuantizer):
+        offsets = (
+            [first.part(n) for n in ("shift", "gain")] if isinstance(first, OffsetQuantizer) else ()
+        )
+        values = (None if part is None else part.values() for part in offsets)
+        return UniformCodes(first.step, first.lowest, first.bits, first.levels, *values)
     subsets = [part for part in parts if isinstance(part, SubsetQuantizer)]
     if not subsets:
-        raise PtqsrError(f"quantizer {parts[0].kind} has no integer form")
+        raise PtqsrError(f"quantizer {first.kind} has no integer form")
     universal_set = subsets[0].universal_set
     if not universal_set.is_int8:
         raise PtqsrError(f"universal set {universal_set.name} is not int8")

@@ -23,19 +23,48 @@ def grid(low: torch.Tensor, high: torch.Tensor, bits: int) -> tuple[torch.Tensor
     return step, torch.round(low / step).to(torch.int32)
 
 
-class UniformQuantizer(ActivationQuantizer):
-    """Asymmetric and per tensor: x^ = step * clamp(round(x / step), lowest, lowest + 2^bits - 1).
+def symmetric(largest: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (step, lowest level): largest / n, n = 2^(bits-1) - 1, and -n - 1.
 
-    The range is fixed at calibration. `step`: float32 scalar; `lowest`: int32 scalar.
+    The lowest level is there for the sake of the codes; nothing reaches it.
+    """
+    step = largest / ((1 << (bits - 1)) - 1)
+    step = torch.where(step > 0, step, torch.ones_like(step))
+    return step, torch.full_like(step, -(1 << (bits - 1)), dtype=torch.int32)
+
+
+def quantized(
+    x: torch.Tensor,
+    step: torch.Tensor,
+    lowest: torch.Tensor,
+    bits: int,
+    highest: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    """Return step * clamp(round(x / step), lowest, highest); highest: lowest + 2^bits - 1 if None.
+
+    highest, where given, is no larger than that.
+    """
+    y = ops.uniform_fake_quant(x, step, lowest, bits)
+    return y if highest is None else y.clamp(max=(highest * step).to(y.dtype))
+
+
+class UniformQuantizer(ActivationQuantizer):
+    """Asymmetric and per tensor: x^ = step * clamp(round(x / step), lowest, lowest + levels - 1).
+
+    The range is fixed at calibration. `step`: float32 scalar; `lowest`: int32 scalar; `levels`:
+    2^bits, or fewer: 2^bits - 1 are as many on either side of 0.
     """
 
     kind = "uniform"
     step: torch.Tensor
     lowest: torch.Tensor
 
-    def __init__(self, step: torch.Tensor, lowest: torch.Tensor, *, bits: int) -> None:
+    def __init__(
+        self, step: torch.Tensor, lowest: torch.Tensor, *, bits: int, levels: int | None = None
+    ) -> None:
         super().__init__()
         self.bits = bits
+        self.fewer = levels  # None: as many as the bits give
         self.register_buffer("step", step)
         self.register_buffer("lowest", lowest)
 
@@ -44,8 +73,13 @@ class UniformQuantizer(ActivationQuantizer):
         step, lowest = grid(torch.tensor(low), torch.tensor(high), bits)
         return cls(step, lowest, bits=bits)
 
+    @property
+    def levels(self) -> int:
+        return 1 << self.bits if self.fewer is None else self.fewer
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return ops.uniform_fake_quant(x, self.step, self.lowest, self.bits)
+        highest = None if self.levels == 1 << self.bits else self.lowest + (self.levels - 1)
+        return quantized(x, self.step, self.lowest, self.bits, highest)
 
     def check(self, channels: int) -> None:
         if (self.step.dtype, self.step.shape) != (torch.float32, ()):
@@ -56,15 +90,19 @@ class UniformQuantizer(ActivationQuantizer):
             raise ValueError(f"{self.bits} bits")
         if not (self.step > 0 and self.step.isfinite() and -(1 << self.bits) < self.lowest <= 0):
             raise ValueError(f"step {self.step} and lowest level {self.lowest}")
+        if not isinstance(self.levels, int) or not 2 <= self.levels <= 1 << self.bits:
+            raise ValueError(f"{self.levels} levels of {self.bits} bits")
 
     def settings(self) -> dict[str, Any]:
-        return {"bits": self.bits}
+        every = self.levels == 1 << self.bits
+        return {"bits": self.bits, **({} if every else {"levels": self.levels})}
 
     @classmethod
     def restore(
         cls, settings: dict[str, Any], tensors: dict[str, torch.Tensor]
     ) -> UniformQuantizer:
-        return cls(tensors["step"], tensors["lowest"], bits=settings["bits"])
+        levels = settings.get("levels")
+        return cls(tensors["step"], tensors["lowest"], bits=settings["bits"], levels=levels)
 
 
 @dataclass(frozen=True)
@@ -119,6 +157,15 @@ class QuantizedWeight:
         lowest = self.zero_point.int() - (1 << (self.bits - 1))  # 0 is among the levels
         if ((lowest > 0) | (lowest <= -(1 << self.bits))).any():
             raise ValueError("zero points outside the levels")
+
+    def coarser(self, bits: int) -> QuantizedWeight:
+        """Return w^ in fewer bits: symmetric, one step, max |w^| / (2^(bits-1) - 1)."""
+        weight = self.dequantize()
+        step, lowest = symmetric(weight.abs().amax(), bits)
+        rows = len(self.codes)
+        return QuantizedWeight.from_levels(
+            torch.round(weight / step), step.repeat(rows), lowest.repeat(rows), bits
+        )
 
     def levels(self) -> torch.Tensor:
         """Return w^ in units of the step, float32 [O, I/groups, K, K]: whole numbers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from ptqsr.errors import PtqsrError
 from ptqsr.images import downscale, read_rgb
+from ptqsr.training.config import TrainConfig
 
 
 class CropSampler:
@@ -60,6 +62,27 @@ class CropSampler:
                 crop = np.rot90(crop[:, ::-1] if flip else crop, turns)
                 crops.append(torch.from_numpy(crop.transpose(2, 0, 1).copy()))
         return torch.stack(lr_crops), torch.stack(hr_crops)
+
+
+class TrainingPictures:
+    """What a run trains on, `sampler`, and what it is measured on, `validation`: (LR, HR) pairs.
+
+    `identity`: how many pictures these are, and a digest of their names.
+    """
+
+    def __init__(self, paths: list[Path], config: TrainConfig, scale: int) -> None:
+        names = "\n".join(path.name for path in paths)
+        self.identity = f"{len(paths)} with names of digest {sha256(names.encode()).hexdigest()}"
+        training, held_out = split(paths, config.validation_images)
+        self.sampler = CropSampler(
+            training,
+            scale=scale,
+            patch_size=config.patch_size,
+            batch_size=config.batch_size,
+            seed=config.seed,
+        )
+        pairs = (read_pair(path, scale, config.patch_size) for path in held_out)
+        self.validation = [pair for pair in pairs if pair is not None]
 
 
 def read_pair(path: Path, scale: int, patch_size: int) -> tuple[np.ndarray, np.ndarray] | None:

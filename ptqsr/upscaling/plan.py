@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 
 from ptqsr.errors import PtqsrError
-from ptqsr.models import SRNetwork, device_of, sketch
+from ptqsr.models import PatchWise, SRNetwork, device_of, sketch
 from ptqsr.upscaling.probe import Extent, probe
 
 Statistics = Literal["image", "tile"]
@@ -43,7 +43,8 @@ class Plan:
     that are computed too. `whole_features`: only the part that enlarges goes by tiles. `exact`:
     the picture is that of the whole network, but for rounding. `peak_bytes`: an estimate for the
     whole process, on a GPU for its tensors there, None where there is none. `convolutions`: how
-    many `features` runs.
+    many `features` runs. `patches`: of a network that takes the picture apart by itself
+    (models.PatchWise), their size and overlap.
     """
 
     tile: int | None
@@ -52,9 +53,12 @@ class Plan:
     exact: bool
     peak_bytes: int | None
     convolutions: int
+    patches: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        if self.tile is None:
+        if self.patches is not None:
+            what = "patches of {} that overlap by {}".format(*self.patches)
+        elif self.tile is None:
             what = "the whole picture at once"
         elif self.whole_features:
             what = f"the body on the whole picture, the rest in tiles of {self.tile}"
@@ -102,6 +106,8 @@ class Planner:
 
         Raises PtqsrError where there is none that keeps to the memory limit and the statistics.
         """
+        if isinstance(self.network, PatchWise):
+            return self._by_patches(self.network)
         if self.unknown is None:
             try:
                 features, tail = self._probe(height, width)
@@ -159,6 +165,12 @@ class Planner:
                 "those options the whole picture goes through it at once"
             )
         return Plan(None, 0, whole_features=False, exact=True, peak_bytes=None, convolutions=0)
+
+    def _by_patches(self, network: PatchWise) -> Plan:
+        if self.tile is not None or self.memory is not None or self.statistics == "tile":
+            raise PtqsrError("a network that runs by patches takes no tiles and no memory limit")
+        sizes = network.patch, network.overlap
+        return Plan(None, 0, False, False, None, 0, sizes)
 
     def _make(
         self, height: int, width: int, tile: int | None, whole_features: bool

@@ -24,6 +24,8 @@ from safetensors.torch import save
 
 import ptqsr
 from ptqsr import Config, PtqsrError, checkpoint, models
+from ptqsr.modules import FakeQuantConv2d, place
+from ptqsr.quantizers import OffsetQuantizer, Offsets, UniformQuantizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -87,11 +89,27 @@ def write(path: Path, content: bytes) -> None:
 NETWORKS: dict[str, tuple[Callable[[], models.SRNetwork], Config]] = {
     "dfsq": (tiny_edsr, Config(selector="optimal")),
     "minmax": (tiny_edsr, Config(method="minmax", weight_bits=3)),
+    "trained": (tiny_edsr, Config(method="minmax", weight_bits=3)),
     "joined": (
         lambda: models.build("rdn", scale=2, weights=None, blocks=1, layers=2, growth=8, width=8),
         Config(selector="optimal", universal_set="sq-2word"),
     ),
 }
+
+
+def retouch(network: models.SRNetwork) -> None:
+    """Give a network what `ptqsr finetune` gives: fewer levels, offsets, quantizers elsewhere."""
+    first, second, *_ = [m for m in network.modules() if isinstance(m, FakeQuantConv2d)]
+
+    def levels() -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.tensor(0.5), torch.tensor(-7, dtype=torch.int32)
+
+    first.quantizer = UniformQuantizer(*levels(), bits=4, levels=15)
+    shift, gain = (Offsets.from_float(torch.randn(16)) for _ in range(2))
+    second.quantizer = OffsetQuantizer(*levels(), bits=4, shift=shift, gain=gain)
+    place(network.get_submodule("body.0"), "input", first.quantizer)
+    end = UniformQuantizer(*levels(), bits=4, levels=15)
+    place(network.get_submodule("body.0.body.2"), "output", end)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +118,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (build, config) in NETWORKS.items():
         torch.manual_seed(0)
         network = ptqsr.calibrate(build(), [photograph(16, 18)], config)
+        if name == "trained":
+            retouch(network)
         ptqsr.save(network, folder / f"{name}.safetensors")
     return folder
 
@@ -297,6 +317,27 @@ def no_blocks(manifest: Any, _: Tensors) -> None:
 @forgery("joined", "more than")
 def a_million_layers(manifest: Any, _: Tensors) -> None:
     manifest["hyperparameters"] |= {"blocks": 1000, "layers": 1000}
+
+
+@forgery("trained", "shift outside 4 bits")
+def offsets_beyond_their_bits(_: Any, tensors: Tensors) -> None:
+    tensors["body.0.body.2.quantizer.0.shift_codes"][0] = -128
+
+
+@forgery("trained", "17 levels of 4 bits")
+def more_levels_than_codes(manifest: Any, _: Tensors) -> None:
+    for settings in manifest["quantizers"].values():
+        settings["levels"] = 17
+
+
+@forgery("trained", "no place for a quantizer: 'output' of a Sequential")
+def a_quantizer_in_a_container(manifest: Any, _: Tensors) -> None:
+    manifest["placed"][0][:2] = "body.0.body", "output"
+
+
+@forgery("trained", "a quantizer of kind uniform with offsets stands there")
+def offsets_in_a_shortcut(manifest: Any, _: Tensors) -> None:
+    manifest["placed"][0][2] = "body.0.body.2.quantizer.0"
 
 
 @forgery("minmax", "2.0 bits")

@@ -11,14 +11,29 @@ from torch import nn
 from ptqsr import PtqsrError, ops
 from ptqsr.modules import FakeQuantConv2d, QuantConv2d
 from ptqsr.points import UniversalSet
-from ptqsr.quantizers import ActivationQuantizer, QuantizedWeight, SubsetQuantizer, UniformQuantizer
+from ptqsr.quantizers import (
+    ActivationQuantizer,
+    OffsetQuantizer,
+    Offsets,
+    QuantizedWeight,
+    SubsetQuantizer,
+    UniformQuantizer,
+)
 
+STATIC = ("uniform", "symmetric", "offset")
 X = torch.randn(2, 6, 9, 10, generator=torch.Generator().manual_seed(1))
 
 
 def quantizer(kind: str, channels: int = 6) -> ActivationQuantizer:
     if kind == "uniform":
         return UniformQuantizer.from_range(-3.0, 3.0, 8)
+    if kind == "symmetric":  # of 3 bits, 7 levels: what is larger than the range shows the eighth
+        lowest = torch.tensor(-3, dtype=torch.int32)
+        return UniformQuantizer(torch.tensor(0.4), lowest, bits=3, levels=7)
+    if kind == "offset":
+        shift, gain = (Offsets.from_float(X[i, :channels, 0, i] + i) for i in range(2))
+        step, lowest = torch.tensor(0.4), torch.tensor(-3, dtype=torch.int32)
+        return OffsetQuantizer(step, lowest, bits=3, shift=shift, gain=gain)
     universal_set = UniversalSet.preset(kind)
     integers = torch.from_numpy(universal_set.integers).int()
     count = universal_set.count(6)
@@ -43,14 +58,14 @@ GEOMETRIES = [
 
 
 @pytest.mark.parametrize("options", GEOMETRIES, ids=str)
-@pytest.mark.parametrize("kind", ["uniform", "dfsq-107", "sq-2word", "int8"])
+@pytest.mark.parametrize("kind", [*STATIC, "dfsq-107", "sq-2word", "int8"])
 @torch.no_grad()
 def test_close_to_the_fake_layer(kind: str, options: dict[str, object]) -> None:
     fake = layer(kind, **options)
     ours = QuantConv2d.from_fake(fake)
     expected, y = fake(X), ours(X)
     assert y.shape == expected.shape and y.dtype == torch.float32
-    if kind == "uniform":
+    if kind in STATIC:
         assert (y - expected).abs().max() < 1e-5
         return
     # Contract 4: half a step of the refolded weights at every tap.

@@ -243,7 +243,8 @@ def test_hooks_are_called_in_order(pictures: list[Path], tmp_path: Path) -> None
     assert hook.calls == [("parameter_groups", -1), *per_step]
     rates = [group["lr"] for group in trainer.optimiser.param_groups]
     assert rates[1] == pytest.approx(rates[0] * 0.1)
-    assert [record["count"] for record in records(tmp_path / "run")] == [3, 6, 7]
+    # Means of 1, 2, 3; of 4, 5, 6; and of 7.
+    assert [record["count"] for record in records(tmp_path / "run")] == [2, 5, 7]
 
 
 def test_edited_gradients_are_those_that_count(pictures: list[Path], tmp_path: Path) -> None:
@@ -305,9 +306,23 @@ def test_schedule() -> None:
     assert TrainConfig(steps=1, warmup=0).learning_rate_at(0) == TrainConfig().learning_rate
 
 
+@pytest.mark.parametrize("steps", [30, 3000, 31])
+def test_schedule_of_halves(steps: int) -> None:
+    """As the papers': 30 epochs halved every 10, whatever an epoch is."""
+    config = TrainConfig(steps=steps, warmup=0, phases=3, learning_rate=1e-4)
+    rates = [config.learning_rate_at(step) for step in range(steps)]
+    assert set(rates) == {1e-4, 5e-5, 2.5e-5} and rates == sorted(rates, reverse=True)
+    assert all(abs(rates.count(rate) - steps / 3) < 1 for rate in set(rates))
+    assert config.learning_rate_at(10 * steps) == 2.5e-5
+    warm = replace(config, warmup=10)
+    assert warm.learning_rate_at(4) == pytest.approx(5e-5)
+    assert warm.learning_rate_at(10) == rates[10]
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("phases", -1),
         ("steps", 0),
         ("batch_size", 0),
         ("patch_size", 7),

@@ -1,0 +1,61 @@
+"""What a quantization-aware training is, besides the loop's options."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ptqsr.config import Config
+from ptqsr.errors import PtqsrError
+from ptqsr.training.methods.selection import Selection
+
+PLACEMENTS = ("deployable", "paper")
+SKT_FORMS = ("mean", "norm")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Frozen; raises PtqsrError for a value out of range.
+
+    `quantization`: method, bits, and which convolutions. `placement`: "deployable", a quantizer in
+    front of every convolution; "paper", PAMS' three in every residual block, which the shortcut
+    goes through too. `skt`, `skt_weight`: the form and weight of the structured knowledge transfer.
+    `range_factor`: of the learning rate, for ranges and offsets, which are learnt in units of where
+    they start. `init_batches`: how many batches ranges begin with. Of ODM: `variance_weight`
+    (lambda_V; None: `ODM.prepare` chooses it), `cooperative` (Eq. 5), `offset_ratio` of the layers
+    that get a shift, and a gain. `selection`: of CADyQ, None for the others.
+    """
+
+    quantization: Config
+    placement: str = "deployable"
+    skt: str = "mean"
+    skt_weight: float = 1000.0
+    range_factor: float = 1.0
+    init_batches: int = 100
+    variance_weight: float | None = 0.01
+    cooperative: bool = True
+    offset_ratio: float = 0.3
+    selection: Selection | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("placement", PLACEMENTS), ("skt", SKT_FORMS)):
+            if getattr(self, name) not in known:
+                chosen = getattr(self, name)
+                raise PtqsrError(f"{name} {chosen!r} is unknown; choose {' or '.join(known)}")
+        if self.init_batches < 1:
+            raise PtqsrError(f"init_batches is {self.init_batches}; it must be at least 1")
+        for name in ("skt_weight", "range_factor", "variance_weight"):
+            value = getattr(self, name)
+            if value is not None and not (value >= 0 and math.isfinite(value)):
+                raise PtqsrError(f"{name} is {value}; it must be a finite number, at least 0")
+        if not 0 <= self.offset_ratio <= 1:
+            raise PtqsrError(f"offset_ratio is {self.offset_ratio}; it must be from 0 to 1")
+        if self.quantization.edges is not None:
+            raise PtqsrError("edges: training quantizes the body alone; leave it out")
+
+    def to_json(self) -> dict[str, Any]:
+        record = asdict(self)
+        del record["selection"]
+        chosen = {} if self.selection is None else self.selection.to_json()
+        return {**record.pop("quantization"), **record, **chosen}
