@@ -37,9 +37,10 @@ class Config:
     A convolution is quantized if the network's own list names it and `exclude` does not, or if
     `include` does; both hold name patterns (fnmatch): the body. With `edges=8` all others but the
     excluded are quantized too, always to 8 bits. `universal_set` (by default the paper's, for dfsq+
-    with more than 6 bits int8), `selector` and `seed` concern DFSQ, `percentile` (of either tail, in per cent) the method of that name. `reconstruct`: dfsq+
-    ends with block reconstruction; `iterations` are those of a block, there and of brecq and qdrop
-    (0: weights stay rounded to nearest), which `seed` concerns too.
+    with more than 6 bits int8), `selector` and `seed` concern DFSQ, `percentile` (of either tail,
+    in per cent) the method of that name. `reconstruct`: dfsq+ ends with block reconstruction;
+    `iterations` are those of a block, there and of brecq and qdrop (0: weights stay rounded to
+    nearest), which `seed` concerns too.
 
     >>> Config(bits=4, weight_bits=8).act_bits
     4
