@@ -114,7 +114,7 @@ def arguments() -> Options:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--patch", type=int, default=24, help="in input pixels")
     parser.add_argument("--learning-rate", type=float, default=1e-4)
-    parser.add_argument("--range-learning-rate", type=float, default=1e-2)
+    parser.add_argument("--range-learning-rate", type=float, default=1e-3)
     parser.add_argument("--bit-weight", type=float, default=1e-3, help="CADyQ's w_reg at the start")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--validate-every", type=int, default=250, help="the run is saved then")

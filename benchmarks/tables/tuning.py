@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from shutil import copyfile
 from typing import Any
 
 import torch
@@ -17,20 +16,22 @@ from torch import nn
 import ptqsr
 from benchmarks.tables.results import Row, origin
 from benchmarks.tables.runs import RUNS, Run, network_of
-from benchmarks.tables.tuning_records import read_run, steps_done, tell
+from benchmarks.tables.tuning_records import read_run, steps_done, tell, variance_weight
 from ptqsr import Config
 from ptqsr.evaluation import evaluate
 from ptqsr.images import list_images
 from ptqsr.models import SRNetwork
 from ptqsr.training import TrainConfig, Trainer
+from ptqsr.training.config import Precision
 from ptqsr.training.data import TrainingPictures
-from ptqsr.training.hooks import Batches
+from ptqsr.training.hooks import Batches, Show
 from ptqsr.training.methods import CHECKPOINT, METHODS, PAMS, Options, Selection
-from ptqsr.training.methods.variance import CHOICE, choose_variance_weight
+from ptqsr.training.methods.variance import choose_variance_weight
 from ptqsr.training.trainable import MaxScaleQuantizer, quantizers_of
 
 # Largest alpha of a random start (PAMS, Table 5), in the networks' units: grey levels.
 MOST = 128.0
+PRECISION: Precision = "fp32"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Scale:
 
     def settings(self, run: Run) -> Row:
         """Return what a row says of it."""
-        found = asdict(self.of(run))
+        found = {**asdict(self.of(run)), "precision": PRECISION}
         if run.method != "cadyq":
             del found["bit_weight"]
         return found if run.trained else {}
@@ -120,9 +121,9 @@ class Workshop:
         options = self._options(run)
         if run.method == "odm" and "variance_weight" not in run.options:
             if run.weighted_as:
-                folder.mkdir(parents=True, exist_ok=True)
-                copyfile(self.finished(run.weighted_as) / CHOICE, folder / CHOICE)
-            weight = choose_variance_weight(build, pictures, config, options, folder, print)
+                weight = variance_weight(self.finished(run.weighted_as))
+            else:
+                weight = choose_variance_weight(build, pictures, config, options, folder, print)
             options = replace(options, variance_weight=weight)
         method = RandomStart if run.random_start else METHODS[run.method]
         trainer = Trainer(build(), pictures, config, folder, method(options))
@@ -154,6 +155,7 @@ class Workshop:
             ema=0.0,
             validate_every=self.validate_every,
             seed=scale.seed,
+            precision=PRECISION,
         )
 
     def _options(self, run: Run) -> Options:
@@ -183,18 +185,20 @@ class Workshop:
         if not run.trained:
             return row
         made = read_run(self.finished(name))
+        if run.weighted_as:
+            made["variance_weight"] = variance_weight(self.finished(run.weighted_as))
         return {**row, **self.scale.settings(run), **made}
 
 
 class RandomStart(PAMS):
     """PAMS whose alphas begin anywhere up to MOST (Table 5)."""
 
-    def initialise(self, network: nn.Module, batches: Batches) -> None:
-        super().initialise(network, batches)
+    def initialise(self, network: nn.Module, batches: Batches, show: Show) -> None:
+        super().initialise(network, batches, show)
         generator = torch.Generator().manual_seed(0)
         for quantizer in quantizers_of(network):
             assert isinstance(quantizer, MaxScaleQuantizer)
-            quantizer.alpha.data.fill_(float(torch.rand((), generator=generator)) * MOST)
+            quantizer.start.fill_(float(torch.rand((), generator=generator)) * MOST)
 
     def identity(self) -> dict[str, Any]:
         return {**super().identity(), "start": "random"}

@@ -9,7 +9,6 @@ from statistics import fmean
 import torch
 
 from benchmarks.tables.results import Row
-from ptqsr.training import precision
 from ptqsr.training.methods.odm import MISMATCH
 from ptqsr.training.methods.variance import CHOICE
 
@@ -31,7 +30,6 @@ def read_run(folder: Path) -> Row:
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     last = log[-1]
     row: Row = {
-        "precision": "bf16" if precision.choose("auto", torch.device("cpu"))[0] else "fp32",
         "seconds": last["seconds"],
         "seconds_per_step": round(last["seconds"] / last["step"], 3),
         "curve": _curve(log, "validation_psnr"),
@@ -41,8 +39,7 @@ def read_run(folder: Path) -> Row:
     if "conflict" in last:
         row["conflict"] = round(fmean(record["conflict"] for record in log), 4)
     if (folder / CHOICE).exists():
-        choice = json.loads((folder / CHOICE).read_text(encoding="utf-8"))
-        row["variance_weight"] = choice["variance_weight"]
+        row["variance_weight"] = variance_weight(folder)
     if (folder / MISMATCH).exists():
         layers = json.loads((folder / MISMATCH).read_text(encoding="utf-8"))
         row["mismatch"] = {
@@ -51,6 +48,11 @@ def read_run(folder: Path) -> Row:
             for when in ("before", "after")
         }
     return row
+
+
+def variance_weight(folder: Path) -> float:
+    """Return the lambda_V that an ODM run has chosen."""
+    return json.loads((folder / CHOICE).read_text(encoding="utf-8"))["variance_weight"]
 
 
 def _curve(log: list[Row], figure: str) -> dict[str, float]:

@@ -69,7 +69,7 @@ def test_training_goes_on(
     step = Trainer._one_step
     for stop in (2, 0):
         counter = Counter(step, stop)
-        monkeypatch.setattr(Trainer, "_one_step", lambda trainer, c=counter: c(trainer))
+        monkeypatch.setattr(Trainer, "_one_step", lambda trainer, rate, c=counter: c(trainer, rate))
         if stop:
             with pytest.raises(KeyboardInterrupt):
                 run(finetuning, tmp_path / "parts.json", monkeypatch, *asked)
