@@ -85,11 +85,16 @@ def _table(made: exporting.Export) -> Table:
     table = Table(title=f"{made.path}, {made.bytes / 1024:.0f} KiB", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
-    if made.integer:
-        count = len(made.integer) + len(made.floating)
+    if made.format == "onnx":
+        count = len(made.integer) + len(made.unfused) + len(made.floating)
         table.add_row("integer convolutions", f"{len(made.integer)} of {count} in ONNX Runtime")
+        if made.unfused:
+            said = f"{', '.join(made.unfused)}: their results are not quantized"
+            table.add_row("quantized, but in floating point", said)
         if made.floating:
-            table.add_row("floating point", ", ".join(made.floating))
+            said = f"{', '.join(made.floating)}: not quantized, or with scales of every picture"
+            table.add_row("in floating point", said)
+    if made.kernels:
         table.add_row("results in 8 bits", f"{len(made.quantized_results)} layers'")
         table.add_row("weights rounded again", f"{made.kernels_rounded} of {made.kernels} kernels")
     for check in made.checks:

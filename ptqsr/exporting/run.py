@@ -15,7 +15,7 @@ from ptqsr.errors import PtqsrError
 from ptqsr.exporting import onnx_graph
 from ptqsr.exporting.metadata import metadata_of
 from ptqsr.exporting.onnx_graph import telling
-from ptqsr.exporting.portable import check_exportable, portable, rounded_again
+from ptqsr.exporting.portable import check_exportable, is_static, portable, rounded_again
 from ptqsr.exporting.ranges import crops, result_ranges
 from ptqsr.exporting.roundings import Roundings
 from ptqsr.exporting.runtimes import check_installed, convolutions, onnxruntime_session
@@ -33,10 +33,11 @@ STEPS = 4  # for progress
 class Export:
     """What was written, and how it compares.
 
-    integer, floating: the convolutions of an ONNX file as ONNX Runtime runs them on this CPU.
-    quantized_results: layers whose result has 8 bits in the file and is floating point in the
-    network. kernels_rounded: of `kernels` of static layers, those whose weights were rounded again
-    to be symmetric.
+    integer, unfused, floating: the convolutions of an ONNX file as ONNX Runtime runs them on this
+    CPU: static ones in integers and in floating point, and all others. A layer that runs several
+    times is several, with numbers. quantized_results: layers whose result has 8 bits in the file
+    and is floating point in the network. kernels_rounded: of `kernels` of static layers, those
+    whose weights were rounded again to be symmetric.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Export:
     bytes: int
     checks: tuple[Check, ...]
     integer: tuple[str, ...] = ()
+    unfused: tuple[str, ...] = ()
     floating: tuple[str, ...] = ()
     quantized_results: tuple[str, ...] = ()
     kernels: int = 0
@@ -110,15 +112,17 @@ def export(
 
             roundings = Roundings(ranges, levels, symmetric=True)
             checks = check(network, run, roundings, tolerance)
-            integer, floating = convolutions(temporary, dict(network.named_modules()))
+            integer, others = convolutions(temporary, dict(network.named_modules()))
     rounded, kernels = rounded_again(network)
+    unfused = [name for name in others if is_static(network.get_submodule(name.partition("#")[0]))]
     return Export(
         path=str(path),
         format=kind,
         bytes=path.stat().st_size,
         checks=tuple(checks),
         integer=tuple(integer),
-        floating=tuple(floating),
+        unfused=tuple(unfused),
+        floating=tuple(name for name in others if name not in unfused),
         quantized_results=tuple(levels),
         kernels=kernels,
         kernels_rounded=rounded,

@@ -56,10 +56,7 @@ def onnxruntime_session(path: str | Path, threads: int = 0, optimised: Path | No
 
 
 def convolutions(path: str | Path, layers: Collection[str]) -> tuple[list[str], list[str]]:
-    """Return which of the layers in a file ONNX Runtime convolves in integers here, and the others.
-
-    A layer that runs several times is several, with numbers.
-    """
+    """Return which layers of a file ONNX Runtime convolves in integers here, and the others."""
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:

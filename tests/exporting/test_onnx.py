@@ -44,8 +44,8 @@ def test_every_static_layer_runs_in_integers(variant: str) -> None:
     network, made = exported(variant)
     static = [n for n, m in network.named_modules() if isinstance(m, FakeQuantConv2d)]
     integer = {name.partition("#")[0] for name in made.integer}
-    assert integer == set(static) - {static[0]} and static[0] in made.floating
-    assert set(made.floating).isdisjoint(made.integer)
+    assert integer == set(static) - {static[0]} and made.unfused == (static[0],)
+    assert not set(made.floating) & set(static)
 
 
 @pytest.mark.parametrize("variant", ["edsr_bn", "mixture"])
@@ -194,7 +194,8 @@ def test_other_static_quantizers(tmp_path: Path, change: Any) -> None:
     assert worst(network, run(made.path, x), x) > 60
     # No result is rounded that is not in the network, and 6-bit weights are exact.
     assert not made.quantized_results and (made.kernels_rounded, made.kernels) == (0, 24)
-    assert len(made.integer) == (2 if change is levels else 0)
+    count = 2 if change is levels else 0
+    assert (len(made.integer), len(made.unfused)) == (count, 3 - count)
 
 
 def test_what_follows_is_folded(tmp_path: Path) -> None:
