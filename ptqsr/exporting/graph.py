@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
+# Where ways end: convolutions, and what makes sizes of tensors.
+ENDS = (*CONVOLUTIONS, "Shape", "Size")
 # What changes no numbers.
 MOVES = ("Concat", "DepthToSpace", "Pad", "Reshape", "Slice", "Split", "Transpose")
 
@@ -57,7 +59,7 @@ class Graph:
                 return True
             if value not in seen:
                 seen.add(value)
-                users = (user for user in self.users(value) if user.op_type not in CONVOLUTIONS)
+                users = (user for user in self.users(value) if user.op_type not in ENDS)
                 found += [result for user in users for result in user.outputs]
         return False
 
@@ -69,7 +71,7 @@ class Graph:
             if value.is_graph_input():
                 return True
             node = value.producer()
-            if value not in seen and node is not None and node.op_type not in CONVOLUTIONS:
+            if value not in seen and node is not None and node.op_type not in ENDS:
                 seen.add(value)
                 found += [each for each in node.inputs if each is not None]
         return False
