@@ -14,9 +14,17 @@ MIN_BITS, MAX_BITS = 2, 8
 EDGE_BITS, EDGE_SET = 8, "int8"
 
 
+def check_bits(name: str, value: object) -> None:
+    """Raise PtqsrError for a bit-width that there is not."""
+    if type(value) is not int or not MIN_BITS <= value <= MAX_BITS:
+        raise PtqsrError(
+            f"{name} is {value!r}; it must be a whole number from {MIN_BITS} to {MAX_BITS}"
+        )
+
+
 @dataclass(frozen=True)
 class Rule:
-    """How a convolution is quantized; those with equal rules share what they read.
+    """How a layer is quantized; those with equal rules share what they read.
 
     `universal_set` concerns DFSQ. `whole_range`: no legal picture may be clipped, so that static
     ranges keep their tails and take in the test cards (ptqsr.calibration.cards).
@@ -37,7 +45,8 @@ class Config:
     excluded are quantized too, always to 8 bits. `universal_set`, `selector` and `seed` concern
     DFSQ, `percentile` (of either tail, in per cent) the method of that name. `reconstruct`: dfsq+
     ends with block reconstruction; `iterations` are those of a block, there and of brecq and qdrop,
-    which `seed` concerns too.
+    which `seed` concerns too. `layers`: (name, bits of weights, of activations) of every layer to
+    quantize, as a plan has them (ptqsr.plan); they take the place of the bits and patterns.
 
     >>> Config(bits=4, weight_bits=8).act_bits
     4
@@ -58,17 +67,14 @@ class Config:
     edges: int | None = None
     reconstruct: bool = False
     iterations: int = 1000
+    layers: tuple[tuple[str, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("weight_bits", "act_bits"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.bits)
         for name in ("bits", "weight_bits", "act_bits"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or not MIN_BITS <= value <= MAX_BITS:
-                raise PtqsrError(
-                    f"{name} is {value!r}; it must be a whole number from {MIN_BITS} to {MAX_BITS}"
-                )
+            check_bits(name, getattr(self, name))
         if self.edges is not None and (type(self.edges), self.edges) != (int, EDGE_BITS):
             raise PtqsrError(f"edges is {self.edges!r}; it must be {EDGE_BITS}, or be left out")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 32:
@@ -87,6 +93,12 @@ class Config:
             patterns = getattr(self, name)
             patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
             object.__setattr__(self, name, patterns)
+        object.__setattr__(self, "layers", tuple(map(tuple, self.layers)))
+        for name, weight_bits, act_bits in self.layers:
+            check_bits(f"layer {name}: weight_bits", weight_bits)
+            check_bits(f"layer {name}: act_bits", act_bits)
+        if self.layers and (self.include or self.exclude or self.edges):
+            raise PtqsrError("layers are all that is quantized: leave out include, exclude, edges")
         for name in ("method", "universal_set", "selector"):
             if not isinstance(getattr(self, name), str):
                 raise PtqsrError(f"{name} is {getattr(self, name)!r}; give its name")

@@ -1,5 +1,6 @@
 """Post-training methods: recipes over statistics, selectors and quantizers."""
 
-from ptqsr.methods.run import METHODS, Progress, calibrate
+from ptqsr.methods.run import METHODS, calibrate, method_of
+from ptqsr.methods.simulate import Progress, simulate
 
-__all__ = ["METHODS", "Progress", "calibrate"]
+__all__ = ["METHODS", "Progress", "calibrate", "method_of", "simulate"]

@@ -16,7 +16,7 @@ from ptqsr import checkpoint
 from ptqsr.calibration import collect, readings
 from ptqsr.errors import PtqsrError
 from ptqsr.models import SRNetwork
-from ptqsr.modules import FakeQuantConv2d, quantizable
+from ptqsr.modules import as_convolutions, quantizable
 from ptqsr.training.hooks import Batches, TrainingHook
 from ptqsr.training.losses import structured_transfer
 from ptqsr.training.methods.options import Options
@@ -64,10 +64,10 @@ class QuantizationAware(TrainingHook):
     def begin(self, network: SRNetwork, lr: torch.Tensor) -> SRNetwork:
         self.teacher = copy.deepcopy(network).eval().requires_grad_(False)
         wanted = self.options.quantization
-        convs = quantizable(network, wanted.include, wanted.exclude)
-        for name, conv in convs.items():
-            if isinstance(conv, FakeQuantConv2d):
-                raise PtqsrError(f"layer {name}: is quantized already; train the float network")
+        layers = quantizable(network, wanted.include, wanted.exclude)
+        as_convolutions(self.teacher, layers)
+        names = as_convolutions(network, layers).values()
+        convs = {name: network.get_submodule(name) for name in names}
         self.observed = {name: self.teacher.get_submodule(name) for name in convs}
         found = readings(self.teacher, self.observed, lr[:1], per_channel=False)  # type: ignore[arg-type]
         self.parts = dict(enumerate(found.parts))
