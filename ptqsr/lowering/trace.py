@@ -11,11 +11,12 @@ from torch.utils._pytree import tree_leaves
 
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.models import SRNetwork, sketch
+from ptqsr.models.fitting import Fit
 from ptqsr.models.layers import BicubicUpsample, MeanShift
 from ptqsr.models.tracing import Tracer
 from ptqsr.modules import FakeQuantConv2d
 
-LEAVES = (FakeQuantConv2d, MeanShift, BicubicUpsample)
+LEAVES = (FakeQuantConv2d, MeanShift, BicubicUpsample, Fit)
 # Of the picture with which shapes are found: several samples, so that a parameter's shape is not
 # taken for a feature's, and sides that differ.
 SAMPLES, HEIGHT, WIDTH = 2, 48, 64
@@ -54,6 +55,7 @@ def trace(network: SRNetwork, method: str) -> Traced:
     Raises PtqsrError, with the reason, where they cannot be known without a picture, or where a
     tensor is changed while others read it.
     """
+
     def inputs(height: int, width: int) -> list[torch.Tensor]:
         return _inputs(network, method, height, width)
 
@@ -61,7 +63,8 @@ def trace(network: SRNetwork, method: str) -> Traced:
         tracer = Tracer(inputs, method, LEAVES)
         graph = tracer.trace(network)
         watch = _watch(tracer.root, graph, inputs(HEIGHT, WIDTH))
-        if any([_set_apart(graph, *pair) for pair in watch.given_back.items()]):
+        rewired = [_set_apart(graph, *pair) for pair in watch.given_back.items()]
+        if any(rewired):
             watch = _watch(tracer.root, graph, inputs(HEIGHT, WIDTH))
     except PtqsrError:
         raise
@@ -129,7 +132,8 @@ def _storage(x: torch.Tensor) -> int:
 def _set_apart(graph: fx.Graph, node: fx.Node, made: fx.Node) -> bool:
     """Let those that read a tensor after `node` has changed it read what that gives.
 
-    Where others read it before, or it is an input, `node` changes a copy. Returns whether the graph is another now.
+    Where others read it before, or it is an input, `node` changes a copy. Returns whether the graph
+    is another now.
     """
     order = {other: number for number, other in enumerate(graph.nodes)}
     others = [user for user in made.users if user is not node]

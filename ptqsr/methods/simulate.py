@@ -12,7 +12,7 @@ from ptqsr.config import Config, Rule
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
 from ptqsr.models import SRNetwork
-from ptqsr.modules import FakeQuantConv2d, as_convolutions, replace
+from ptqsr.modules import FakeQuantConv2d, as_convolutions, convolutions, replace
 from ptqsr.quantizers import ActivationQuantizer, QuantizedWeight, join
 
 # Called with what is being done, how much of it is done, and how much there is.
@@ -42,7 +42,7 @@ def simulate(
             raise PtqsrError(f"layer {name.rpartition('.')[0]}: {name} holds NaN or Inf")
     names = as_convolutions(network, rules)
     rules = {names[name]: rule for name, rule in rules.items()}
-    layers = {name: network.get_submodule(name) for name in rules}
+    layers = convolutions(network, rules)
     first = next(iter(inputs))
     found = readings(network, layers, first, per_channel=method.per_channel, rules=rules)
     parts = dict(enumerate(found.parts))

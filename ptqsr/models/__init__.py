@@ -181,9 +181,11 @@ def wrap(
 
     `module` maps [N, C, H, W] in [0, value_range] to [N, C, scale H, scale W] in the same range,
     with C = 3 ("rgb") or 1 ("y"); a scale that is not given is found. Pictures whose sides are not
-    multiples of `multiple_of` are padded. The module is not copied, and keeps its mode. It runs once, in evaluation mode, to see what its layers do: quantized are, by
-    default, the convolutions, transposed convolutions and linear layers after the first, up to the
-    last shortcut before it enlarges (`places()` of what is returned says what each is, and why).
+    multiples of `multiple_of` are padded. The module is not copied, and keeps its mode.
+
+    It runs once, in evaluation mode, to see what its layers do: quantized are, by default, the
+    convolutions, transposed convolutions and linear layers after the first, up to the last shortcut
+    before it enlarges (`places()` of what is returned says what each is, and why).
     """
     return WrappedNetwork(
         module=module,

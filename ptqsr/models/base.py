@@ -134,7 +134,7 @@ def sketch(network: Network) -> Network:
 
 
 def shell(network: Network) -> Network:
-    """Return a copy that shares all tensors: what tracing does to a network's attributes stays there."""
+    """Return a copy that shares all tensors: what tracing does to attributes stays there."""
     return copy.deepcopy(network, {id(tensor): tensor for tensor in _tensors(network)})
 
 

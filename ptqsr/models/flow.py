@@ -93,7 +93,9 @@ class _Watch(TorchDispatchMode):
         self.users: dict[int, int] = {}
         owned = [(name, t) for name, t in network.named_parameters()]
         self.kept = {name: tensor.untyped_storage() for name, tensor in owned}
-        self.owners = {storage._cdata: name.rpartition(".")[0] for name, storage in self.kept.items()}
+        self.owners = {
+            storage._cdata: name.rpartition(".")[0] for name, storage in self.kept.items()
+        }
         self.elsewhere: set[str] = set()
         self.written: set[str] = set()
         self._note(x, False)

@@ -93,7 +93,8 @@ def load(state: Mapping[str, torch.Tensor], path: str | Path) -> SpandrelNetwork
         what = "square pictures" if sizes.square else f"pictures of {channels} channels"
         raise PtqsrError(f"{path}: {family} of spandrel takes {what}, which ptqsr does not")
     x = torch.rand((1, channels, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(0))
-    expected = copy.deepcopy(found)(x)  # a copy: it may keep what it makes in inference mode
+    # Copies: some change the picture, or keep what they make in inference mode.
+    expected = copy.deepcopy(found)(x.clone())
     network = SpandrelNetwork(
         scale=found.scale,
         colours="y" if channels == 1 else "rgb",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import count
 
 import torch
@@ -49,8 +50,8 @@ class WrappedNetwork(SRNetwork):
         self._watch()
         if scale is None:
             self.scale = self.hyperparameters["scale"] = self._found_scale()
-        places = self.flow.places if self.flow else {}
-        self.quantized_layers = tuple(name for name, place in places.items() if place.part == "body")
+        found: Mapping[str, Place] = self.flow.places if self.flow else {}
+        self.quantized_layers = tuple(n for n, place in found.items() if place.part == "body")
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return x: where a user's network begins to enlarge is not known."""
@@ -124,4 +125,3 @@ class WrappedNetwork(SRNetwork):
                 "that is no whole scale"
             )
         return height // HEIGHT
-

@@ -1,6 +1,6 @@
 """Quantized convolutions, and the surgery that puts them into a network."""
 
-from ptqsr.modules.as_conv import as_convolutions, owner
+from ptqsr.modules.as_conv import as_convolutions, convolutions, owner
 from ptqsr.modules.deployed import QuantConv2d
 from ptqsr.modules.fake import FakeQuantConv2d, geometry
 from ptqsr.modules.integer import Codes, IntegerConv, SubsetCodes, UniformCodes, integer_conv
@@ -20,6 +20,7 @@ __all__ = [
     "UniformCodes",
     "as_convolutions",
     "check_quantizable",
+    "convolutions",
     "geometry",
     "in_body",
     "integer_conv",

@@ -101,7 +101,13 @@ def _conv(
     groups: int,
 ) -> nn.Conv2d:
     made = nn.Conv2d(
-        inputs, outputs, kernel, padding=padding, groups=groups, bias=bias is not None, device="meta"
+        inputs,
+        outputs,
+        kernel,
+        padding=padding,
+        groups=groups,
+        bias=bias is not None,
+        device="meta",
     )
     made.weight = nn.Parameter(weight, requires_grad=False)
     if bias is not None:
@@ -130,6 +136,12 @@ def as_convolutions(network: nn.Module, names: Iterable[str]) -> dict[str, str]:
         found[name] = name if made is None else f"{name}.conv"
     replace(network, swaps)
     return found
+
+
+def convolutions(network: nn.Module, names: Iterable[str]) -> dict[str, nn.Conv2d]:
+    """Return convolutions by name."""
+    found = {name: network.get_submodule(name) for name in names}
+    return {name: layer for name, layer in found.items() if isinstance(layer, nn.Conv2d)}
 
 
 def owner(network: nn.Module, name: str) -> str:

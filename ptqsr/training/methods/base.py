@@ -16,7 +16,7 @@ from ptqsr import checkpoint
 from ptqsr.calibration import collect, readings
 from ptqsr.errors import PtqsrError
 from ptqsr.models import SRNetwork
-from ptqsr.modules import as_convolutions, quantizable
+from ptqsr.modules import as_convolutions, convolutions, quantizable
 from ptqsr.training.hooks import Batches, TrainingHook
 from ptqsr.training.losses import structured_transfer
 from ptqsr.training.methods.options import Options
@@ -66,10 +66,9 @@ class QuantizationAware(TrainingHook):
         wanted = self.options.quantization
         layers = quantizable(network, wanted.include, wanted.exclude)
         as_convolutions(self.teacher, layers)
-        names = as_convolutions(network, layers).values()
-        convs = {name: network.get_submodule(name) for name in names}
+        convs = convolutions(network, as_convolutions(network, layers).values())
         self.observed = {name: self.teacher.get_submodule(name) for name in convs}
-        found = readings(self.teacher, self.observed, lr[:1], per_channel=False)  # type: ignore[arg-type]
+        found = readings(self.teacher, self.observed, lr[:1], per_channel=False)
         self.parts = dict(enumerate(found.parts))
         # A tensor is one part as it is read.
         self.read_by = {name: numbers[0] for name, numbers in found.layers.items()}
@@ -88,7 +87,7 @@ class QuantizationAware(TrainingHook):
         inputs = (batches(step) for step in range(self.options.init_batches))
         collect(
             self.teacher,
-            self.observed,  # type: ignore[arg-type]
+            self.observed,
             {number: self.parts[number] for number in own},
             inputs,
             lambda number, _: _Shown(own[number]),
