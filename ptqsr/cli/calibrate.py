@@ -28,6 +28,7 @@ from ptqsr.cli.output import (
     report,
     stderr,
 )
+from ptqsr.cli.output import show as show_table
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import OUTPUT_SIZE, EvaluationResult, cost, evaluate
@@ -147,7 +148,7 @@ def calibrate(
         config, choice = chosen(network, config, found, target_bits, max_drop)
     rows = plans.plan(network, config)
     if config.layers or network.architecture not in models.ARCHITECTURES:
-        stderr.print(plan_table(rows, f"{network.title} x{network.scale}"))
+        show_table(plan_table(rows, f"{network.title} x{network.scale}"))
     with progress_bar() as show:
         start = time.perf_counter()
         quantized = methods.calibrate(network, crops.inputs, config, progress=show)

@@ -23,6 +23,7 @@ from ptqsr.methods.simulate import Progress, simulate
 from ptqsr.methods.uniform import MinMax, Percentile
 from ptqsr.methods.units import units
 from ptqsr.models import SRNetwork, wrap
+from ptqsr.models.flow import IDLE
 from ptqsr.modules import as_convolutions
 from ptqsr.plan import rules
 
@@ -94,9 +95,8 @@ def method_of(config: Config) -> type[Method]:
 
 
 def _name_what_cannot(model: SRNetwork) -> None:
-    cannot = [
-        f"{name} ({place.why})" for name, place in model.places().items() if place.part == "never"
-    ]
+    never = {name: place.why for name, place in model.places().items() if place.part == "never"}
+    cannot = [f"{name} ({why})" for name, why in never.items() if why != IDLE]
     if cannot:
         more = f" and {len(cannot) - SHOWN} more" if len(cannot) > SHOWN else ""
         log.warning(

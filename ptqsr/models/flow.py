@@ -24,6 +24,7 @@ HEIGHT, WIDTH = 48, 64
 # "body": quantized if nothing else is said; "edge": with `edges`; "other": where included; "never":
 # cannot be.
 Part = Literal["body", "edge", "other", "never"]
+IDLE = "the network never runs it"
 GATE = "reads one value of each channel: there is nothing to save"
 
 
@@ -216,7 +217,7 @@ class _Watch(TorchDispatchMode):
             if isinstance(module, OTHERS):
                 found[name] = Place("never", f"{type(module).__name__} has no quantized form")
             elif isinstance(module, LAYERS):
-                found.setdefault(name, Place("never", "the network never runs it"))
+                found.setdefault(name, Place("never", IDLE))
         return {**self.apart, **found}
 
     def _problem(self, name: str, layer: nn.Module, call: _Call, changed: bool) -> str | None:
