@@ -40,12 +40,13 @@ class Place:
 class Flow:
     """What was seen. `places`: by name, layers in the order in which they run, then what is no
     layer and computes as one. `size`: of the output, (height, width). `changed`: layers whose
-    weights the network itself changed.
+    weights the network itself changed; `input_changed`: whether it wrote into the picture.
     """
 
     places: Mapping[str, Place]
     size: tuple[int, int]
     changed: frozenset[str]
+    input_changed: bool
 
 
 def watch(network: nn.Module, x: torch.Tensor) -> Flow:
@@ -53,7 +54,8 @@ def watch(network: nn.Module, x: torch.Tensor) -> Flow:
     seen = _Watch(network, x)
     with torch.inference_mode(False), torch.no_grad(), seen.hooks(), seen:
         y = network(x)
-    return Flow(seen.places(), tuple(y.shape[-2:]), frozenset(seen.changed()))
+    size = y.shape[-2], y.shape[-1]
+    return Flow(seen.places(), size, frozenset(seen.changed()), seen.input_changed)
 
 
 JOIN, ENLARGED = "+", "^"
@@ -99,6 +101,7 @@ class _Watch(TorchDispatchMode):
         }
         self.elsewhere: set[str] = set()
         self.written: set[str] = set()
+        self.input_changed = False
         self._note(x, False)
 
     @contextmanager
@@ -141,8 +144,11 @@ class _Watch(TorchDispatchMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         inputs = _tensors((args, kwargs))
-        if func._schema.is_mutable and inputs and _storage(inputs[0]) in self.owners:
-            self.written.add(self.owners[_storage(inputs[0])])
+        if func._schema.is_mutable and inputs:
+            written = _storage(inputs[0])
+            self.input_changed |= written == _storage(self.picture)
+            if written in self.owners:
+                self.written.add(self.owners[written])
         known = [self.layered[_storage(t)] for t in inputs if _storage(t) in self.layered]
         if not known:
             return result

@@ -47,7 +47,9 @@ class WrappedNetwork(SRNetwork):
         self.fit = Fit(minimum, multiple_of) if minimum or multiple_of > 1 else None
         self.flow: Flow | None = None
         self.unknown = ""  # why nothing is known of what it does
+        self.changes_input = False
         self._watch()
+        self.changes_input = self.flow is None or self.flow.input_changed
         if scale is None:
             self.scale = self.hyperparameters["scale"] = self._found_scale()
         found: Mapping[str, Place] = self.flow.places if self.flow else {}
@@ -61,7 +63,7 @@ class WrappedNetwork(SRNetwork):
         height, width = x.shape[-2:]
         given = x if self.fit is None else self.fit(x)
         if self.value_range == 1:
-            y = self.module(given.clone())  # it may change its input
+            y = self.module(given.clone() if self.changes_input else given)
         else:
             y = self.module(given * self.value_range) / self.value_range
         return y if self.fit is None else y[..., : height * self.scale, : width * self.scale]
