@@ -5,25 +5,22 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 from functools import partial
-from math import log10
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from ptqsr import checkpoint, methods, models
 from ptqsr import plan as plans
 from ptqsr.cli import options
+from ptqsr.cli.calibrate_table import calibration_table, prediction
 from ptqsr.cli.crops import make_crops
 from ptqsr.cli.device import Device, use_device
 from ptqsr.cli.mixing import candidates_of, check_limits, chosen, plan_table, read_sensitivity
 from ptqsr.cli.networks import Settings, float_network
 from ptqsr.cli.output import (
     JsonFile,
-    bitops,
     check_json,
-    parameters,
     progress_bar,
     report,
     stderr,
@@ -31,7 +28,7 @@ from ptqsr.cli.output import (
 from ptqsr.cli.output import show as show_table
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
-from ptqsr.evaluation import OUTPUT_SIZE, EvaluationResult, cost, evaluate
+from ptqsr.evaluation import cost, evaluate
 from ptqsr.files import check_writable
 from ptqsr.sensitivity import Choice, sensitivity
 
@@ -176,7 +173,7 @@ def calibrate(
         "act_bits": None if config.layers else config.act_bits,
         "edges": config.edges,
         "plan": [asdict(row) for row in rows],
-        "chosen": _chosen(choice, full, ours),
+        "chosen": prediction(choice, full, ours),
         "layers": len(after.layers),
         "quantized_layers": sum(layer.quantized for layer in after.layers),
         "held_out_crops": len(pairs),
@@ -197,7 +194,7 @@ def calibrate(
         "calibration_seconds": round(calibration_seconds, 2),
         "seconds": round(time.perf_counter() - began, 2),
     }
-    report(_table(figures), figures, json_file)
+    report(calibration_table(figures), figures, json_file)
     stderr.print(
         f"Written: {output}  (measure it: ptqsr evaluate {output} --data DIR)", soft_wrap=True
     )
@@ -215,23 +212,6 @@ def _widths(config: Config, limited: bool) -> str:
     return "mixed" if mixed else f"w{config.weight_bits}a{config.act_bits}"
 
 
-def _chosen(
-    choice: Choice | None, full: EvaluationResult | None, ours: EvaluationResult | None
-) -> dict[str, Any] | None:
-    """Return what was predicted of chosen bits beside what was measured."""
-    if choice is None:
-        return None
-    measured = None
-    if choice.in_db and full is not None and ours is not None:
-        measured = full.psnr - ours.psnr
-    return {
-        "mean_bits": choice.mean_bits,
-        "predicted_drop": choice.loss if choice.in_db else None,
-        "measured_drop": measured,
-        "predicted_mse": None if choice.in_db else choice.loss,
-    }
-
-
 def _check_output(output: Path) -> None:
     """Say before the work that its result has no place, or the place of something else."""
     check_writable(output)
@@ -239,49 +219,3 @@ def _check_output(output: Path) -> None:
         raise PtqsrError(f"{output}: checkpoints are safetensors; name one with that ending")
     if output.exists() and not checkpoint.is_checkpoint(output):
         raise PtqsrError(f"{output}: exists and is no checkpoint of ptqsr; name another with -o")
-
-
-def _table(figures: dict[str, Any]) -> Table:
-    model, scale, method = figures["model"], figures["scale"], figures["method"]
-    mixed = figures["weight_bits"] is None
-    bits = "mixed bits" if mixed else f"W{figures['weight_bits']}A{figures['act_bits']}"
-    title = f"{model} x{scale}, {method}, {bits}"
-    if figures["edges"] is not None:
-        title += f", edges W{figures['edges']}A{figures['edges']}"
-    table = Table(title=title)
-    table.add_column("")
-    table.add_column("full precision", justify="right")
-    table.add_column("quantized", justify="right")
-
-    def db(value: float | str | None) -> str:
-        return (
-            "-" if value is None else f"{value} dB" if isinstance(value, str) else f"{value:.3f} dB"
-        )
-
-    psnr, reference = figures["psnr"], figures["psnr"]["reference"]
-    label = f"PSNR of {figures['held_out_crops']} held-out crops"
-    if figures["held_out_crops"] == 0:
-        label = "PSNR (pictures too small to hold any crop out)"
-    elif reference != "picture":
-        label += f", against the {reference}"
-    table.add_row(label, db(psnr["full_precision"]), db(psnr["quantized"]))
-    if picked := figures["chosen"]:
-        table.add_row("mean bits, weighted by MACs", "32", f"{picked['mean_bits']:.3f}")
-        if picked["measured_drop"] is not None:
-            drops = [f"{picked[f'{what}_drop']:.3f} dB" for what in ("predicted", "measured")]
-            table.add_row("PSNR drop, predicted and measured", "", " and ".join(drops))
-        else:
-            psnr_of = 10 * log10(255**2 / max(picked["predicted_mse"], 1e-9))
-            table.add_row("PSNR, predicted from layers alone", "", f"{psnr_of:.3f} dB")
-    table.add_row("layers quantized", "0", f"{figures['quantized_layers']} of {figures['layers']}")
-    rows = (
-        (f"BitOPs for {OUTPUT_SIZE}", "bitops", bitops),
-        ("storage, in float32 parameters", "storage", parameters),
-        ("storage with steps and points", "storage_bytes", lambda b: f"{b / 1024:.0f} KiB"),
-    )
-    for name, key, text in rows:
-        a, b = figures[key]["full_precision"], figures[key]["quantized"]
-        table.add_row(name, text(a), f"{text(b)} ({b / a:.1%})")
-    table.add_row("calibration", "", f"{figures['calibration_seconds']:.1f} s")
-    table.add_row("everything", "", f"{figures['seconds']:.1f} s")
-    return table

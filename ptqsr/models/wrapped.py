@@ -11,8 +11,9 @@ from torch import nn
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.models.base import Colours, SRNetwork, device_of, evaluating, matches
 from ptqsr.models.fitting import Fit
-from ptqsr.models.flow import HEIGHT, WIDTH, Flow, Place, watch
+from ptqsr.models.flow import HEIGHT, WIDTH, Flow, Place
 from ptqsr.models.tracing import as_graph
+from ptqsr.models.watching import watch
 
 
 class WrappedNetwork(SRNetwork):
@@ -41,7 +42,7 @@ class WrappedNetwork(SRNetwork):
             )
         if minimum < 0 or multiple_of < 1:
             raise PtqsrError(f"wrap: minimum {minimum}, multiple_of {multiple_of}; give pixels")
-        super().__init__(scale=scale or 1, colours=colours, value_range=value_range)
+        super().__init__(scale=scale or 0, colours=colours, value_range=value_range)
         self.module = module
         self.value_range = value_range
         self.fit = Fit(minimum, multiple_of) if minimum or multiple_of > 1 else None
@@ -66,7 +67,9 @@ class WrappedNetwork(SRNetwork):
             y = self.module(given.clone() if self.changes_input else given)
         else:
             y = self.module(given * self.value_range) / self.value_range
-        return y if self.fit is None else y[..., : height * self.scale, : width * self.scale]
+        if self.fit is None or not self.scale:
+            return y
+        return y[..., : height * self.scale, : width * self.scale]
 
     def places(self) -> dict[str, Place]:
         if self.flow is None:
@@ -120,10 +123,12 @@ class WrappedNetwork(SRNetwork):
             raise PtqsrError(
                 f"wrap: the scale cannot be found ({self.unknown}); give it: scale=..."
             )
-        height, width = self.flow.size
-        if height % HEIGHT or width != WIDTH * (height // HEIGHT):
+        picture = self._picture()
+        given = picture if self.fit is None else self.fit(picture)
+        (height, width), (low, narrow) = self.flow.size, given.shape[-2:]
+        if not height or height % low or width != narrow * (height // low):
             raise PtqsrError(
-                f"wrap: the network makes {width}x{height} of {WIDTH}x{HEIGHT} pixels: "
-                "that is no whole scale"
+                f"wrap: the network makes {width}x{height} of {narrow}x{low} pixels: that is no "
+                "whole scale"
             )
-        return height // HEIGHT
+        return height // low
