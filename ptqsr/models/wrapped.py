@@ -90,6 +90,7 @@ class WrappedNetwork(SRNetwork):
         shape = (1, 1 if self.colours == "y" else 3, HEIGHT + more, WIDTH + more)
         return torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device_of(self))
 
+    @torch.inference_mode(False)
     def _watch(self) -> None:
         """Find out what the module's layers do."""
         with evaluating(self):

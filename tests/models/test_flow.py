@@ -63,6 +63,12 @@ def test_the_scale_is_found(enlarge: int) -> None:
         ptqsr.calibrate(models.wrap(net), [torch.rand(3, 9, 9)], scale=5)
 
 
+@torch.inference_mode()
+def test_within_inference_mode() -> None:
+    network = models.wrap(Inplace())
+    assert network.flow is not None and network.flow.input_changed
+
+
 def test_no_whole_scale() -> None:
     with pytest.raises(PtqsrError, match="makes 31x23 of 64x48 pixels: that is no whole scale"):
         models.wrap(nn.Conv2d(3, 3, 3, stride=2))
