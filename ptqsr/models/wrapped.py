@@ -15,6 +15,8 @@ from ptqsr.models.flow import HEIGHT, WIDTH, Flow, Place
 from ptqsr.models.tracing import as_graph
 from ptqsr.models.watching import watch
 
+MAX_SIDE = 512  # that pictures may be padded to, at least
+
 
 class WrappedNetwork(SRNetwork):
     """Feeds a module its own value range; `places` are what one run of it shows.
@@ -40,9 +42,14 @@ class WrappedNetwork(SRNetwork):
                 f"wrap: scale {scale}, value_range {value_range}, colours {colours!r}; "
                 'give a scale of at least 1, a positive range, and "rgb" or "y"'
             )
-        if minimum < 0 or multiple_of < 1:
-            raise PtqsrError(f"wrap: minimum {minimum}, multiple_of {multiple_of}; give pixels")
+        if not 0 <= minimum <= MAX_SIDE or not 1 <= multiple_of <= MAX_SIDE:
+            raise PtqsrError(
+                f"wrap: minimum {minimum}, multiple_of {multiple_of}; "
+                f"give at most {MAX_SIDE} pixels"
+            )
         super().__init__(scale=scale or 0, colours=colours, value_range=value_range)
+        if multiple_of > 1:
+            self.hyperparameters["multiple_of"] = multiple_of
         self.module = module
         self.value_range = value_range
         self.fit = Fit(minimum, multiple_of) if minimum or multiple_of > 1 else None

@@ -297,6 +297,8 @@ class Strict(nn.Module):
 
 @torch.no_grad()
 def test_multiples() -> None:
+    with pytest.raises(PtqsrError, match="give at most 512 pixels"):
+        models.wrap(Strict(), multiple_of=1000)
     net = Strict()
     network = models.wrap(net, multiple_of=4)
     x = torch.rand(1, 3, 7, 10)

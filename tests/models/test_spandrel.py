@@ -207,6 +207,7 @@ def test_damaged_weights(tmp_path: Path) -> None:
         (dict(settings={"num_conv": 1 << 30}), "far larger"),
         (dict(settings={"widgets": 3}), "cannot be built"),
         (dict(settings={"num_conv": 3}), "module.body"),
+        (dict(multiple_of=1 << 30), "give at most 512 pixels"),
     ],
 )
 def test_hostile_manifests(change: dict[str, Any], words: str, tmp_path: Path) -> None:
