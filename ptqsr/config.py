@@ -12,6 +12,8 @@ VERSION = 1
 MIN_BITS, MAX_BITS = 2, 8
 # Of the convolutions outside the papers' list: the picture itself goes through them.
 EDGE_BITS, EDGE_SET = 8, "int8"
+# DFSQ's own set has 107 values: enough to choose from up to 6 bits.
+PAPER_SET, PAPER_BITS = "dfsq-107", 6
 
 
 def check_bits(name: str, value: object) -> None:
@@ -42,11 +44,12 @@ class Config:
 
     A convolution is quantized if the network's own list names it and `exclude` does not, or if
     `include` does; both hold name patterns (fnmatch): the body. With `edges=8` all others but the
-    excluded are quantized too, always to 8 bits. `universal_set`, `selector` and `seed` concern
-    DFSQ, `percentile` (of either tail, in per cent) the method of that name. `reconstruct`: dfsq+
-    ends with block reconstruction; `iterations` are those of a block, there and of brecq and qdrop,
-    which `seed` concerns too. `layers`: (name, bits of weights, of activations) of every layer to
-    quantize, as a plan has them (ptqsr.plan); they take the place of the bits and patterns.
+    excluded are quantized too, always to 8 bits. `universal_set` (None: the paper's, for layers of
+    dfsq+ with more than 6 bits int8), `selector` and `seed` concern DFSQ, `percentile` (of either
+    tail, in per cent) the method of that name. `reconstruct`: dfsq+ ends with block reconstruction;
+    `iterations` are those of a block, there and of brecq and qdrop (0: weights stay rounded to
+    nearest), which `seed` concerns too. `layers`: (name, bits of weights, of activations) of every
+    layer to quantize, as a plan has them (ptqsr.plan), in place of the bits and patterns.
 
     >>> Config(bits=4, weight_bits=8).act_bits
     4
@@ -58,7 +61,7 @@ class Config:
     bits: int = 4
     weight_bits: int = cast(int, None)  # not given: as `bits`
     act_bits: int = cast(int, None)
-    universal_set: str = "dfsq-107"  # a preset's name or a JSON file of words
+    universal_set: str | None = None  # a preset's name or a JSON file of words
     selector: str = "kmeans"
     percentile: float = 1.0
     include: tuple[str, ...] = ()
@@ -85,9 +88,13 @@ class Config:
             raise PtqsrError(
                 f"reconstruct is {self.reconstruct!r}; it is for method dfsq+, not {self.method}"
             )
-        if type(self.iterations) is not int or self.iterations < 1:
+        if type(self.iterations) is not int or self.iterations < 0:
             raise PtqsrError(
-                f"iterations is {self.iterations!r}; it must be a whole number of at least 1"
+                f"iterations is {self.iterations!r}; it must be a whole number of at least 0"
+            )
+        if self.reconstruct and not self.iterations:
+            raise PtqsrError(
+                "iterations is 0: nothing would be reconstructed; give some, or no reconstruct"
             )
         for name in ("include", "exclude"):
             patterns = getattr(self, name)
@@ -100,13 +107,19 @@ class Config:
         if self.layers and (self.include or self.exclude or self.edges):
             raise PtqsrError("layers are all that is quantized: leave out include, exclude, edges")
         for name in ("method", "universal_set", "selector"):
-            if not isinstance(getattr(self, name), str):
-                raise PtqsrError(f"{name} is {getattr(self, name)!r}; give its name")
+            value = getattr(self, name)
+            if not (isinstance(value, str) or (name == "universal_set" and value is None)):
+                raise PtqsrError(f"{name} is {value!r}; give its name")
 
     @property
     def body(self) -> Rule:
         """The rule of the listed and included convolutions."""
-        return Rule(self.weight_bits, self.act_bits, self.universal_set)
+        return self.rule(self.weight_bits, self.act_bits)
+
+    def rule(self, weight_bits: int, act_bits: int) -> Rule:
+        """Return the rule of layers of the body with these bits."""
+        wide = self.method == "dfsq+" and act_bits > PAPER_BITS
+        return Rule(weight_bits, act_bits, self.universal_set or (EDGE_SET if wide else PAPER_SET))
 
     @property
     def edge(self) -> Rule:

@@ -53,9 +53,10 @@ def rules(network: SRNetwork, config: Config) -> dict[str, Rule]:
         if name not in places:
             raise PtqsrError(f"layer {name}: is not in the network")
         check_quantizable(name, network.get_submodule(name), places[name])
-        edge = places[name].part != "body"
-        universal_set = EDGE_SET if edge else config.universal_set
-        found[name] = Rule(weight_bits, act_bits, universal_set, whole_range=edge)
+        if places[name].part == "body":
+            found[name] = config.rule(weight_bits, act_bits)
+        else:
+            found[name] = Rule(weight_bits, act_bits, EDGE_SET, whole_range=True)
     return found
 
 

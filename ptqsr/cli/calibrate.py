@@ -51,7 +51,7 @@ def calibrate(
     sensitivity_file: options.SensitivityFile = None,
     method: options.Method = "dfsq",
     percentile: options.Percentile = 1.0,
-    universal_set: options.UniversalSet = "dfsq-107",
+    universal_set: options.UniversalSet = None,
     selector: options.Selector = "kmeans",
     include: options.Include = None,
     exclude: options.Exclude = None,
@@ -65,7 +65,10 @@ def calibrate(
         typer.Option("--reconstruct", help="End dfsq+ with block reconstruction: minutes more."),
     ] = False,
     iterations: Annotated[
-        int, typer.Option(help="Of every block's reconstruction (brecq, qdrop, --reconstruct).")
+        int,
+        typer.Option(
+            help="Of every block's reconstruction (brecq, qdrop, --reconstruct); 0: none."
+        ),
     ] = 1000,
     seed: options.Seed = 0,
     device: Device = "cpu",
@@ -78,7 +81,7 @@ def calibrate(
     began = time.perf_counter()
     for option, value, default, needs in (
         ("--selector", selector, "kmeans", ("dfsq",)),
-        ("--universal-set", universal_set, "dfsq-107", ("dfsq", "dfsq+")),
+        ("--universal-set", universal_set, None, ("dfsq", "dfsq+")),
         ("--percentile", percentile, 1.0, ("percentile",)),
         ("--reconstruct", reconstruct, False, ("dfsq+",)),
         ("--iterations", iterations, 1000, ("brecq", "qdrop", "dfsq+")),
@@ -132,6 +135,7 @@ def calibrate(
         num_images=num_images,
         patch_size=patch_size,
         seed=seed,
+        to_stop=methods.learns(config),
     )
     choice: Choice | None = None
     if limited:
@@ -148,7 +152,9 @@ def calibrate(
         show_table(plan_table(rows, f"{network.title} x{network.scale}"))
     with progress_bar() as show:
         start = time.perf_counter()
-        quantized = methods.calibrate(network, crops.inputs, config, progress=show)
+        quantized = methods.calibrate(
+            network, crops.inputs, config, held_out=crops.to_stop or None, progress=show
+        )
         calibration_seconds = time.perf_counter() - start
         pairs = crops.pairs(network)
         measured = {

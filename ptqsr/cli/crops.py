@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,18 +10,33 @@ import numpy as np
 import torch
 
 from ptqsr.errors import PtqsrError
-from ptqsr.images import cut, downscale, list_images, sample_photographs, to_tensor, to_uint8
+from ptqsr.images import (
+    cut,
+    cut_held_out,
+    downscale,
+    list_images,
+    sample_photographs,
+    to_tensor,
+    to_uint8,
+)
 from ptqsr.models import SRNetwork, device_of
 
 HELD_OUT = 16  # crops to measure on
+TO_STOP = 8  # more of them, by which methods that learn stop
+
+log = logging.getLogger("ptqsr")
 
 
 @dataclass(frozen=True)
 class Crops:
-    """`inputs`: what networks are calibrated on; `held_out`: crops of the same pictures' rest."""
+    """`inputs`: what networks are calibrated on; `to_stop`: by what methods that learn stop.
+
+    `held_out`: what is measured on. The last two are of bands that calibration never sees.
+    """
 
     names: list[str]
     inputs: list[np.ndarray]
+    to_stop: list[np.ndarray]
     held_out: list[np.ndarray]
     low_resolution: bool
     scale: int
@@ -54,14 +70,29 @@ def make_crops(
     num_images: int,
     patch_size: int,
     seed: int,
+    to_stop: bool = False,
 ) -> Crops:
+    """Return crops of a folder's pictures, by default of scikit-learn's; `to_stop`: these too."""
     if num_images < 1 or patch_size < 1:
         raise PtqsrError("--num-images and --patch-size must be at least 1")
     paths = sample_photographs() if images is None else list_images(images)
     factor = 1 if low_resolution else scale
-    crops, held_out = cut(
-        paths, size=patch_size * factor, count=num_images, held_out=HELD_OUT, seed=seed
+    size = patch_size * factor
+    crops, held_out = cut(paths, size=size, count=num_images, held_out=HELD_OUT, seed=seed)
+    apart = _to_stop(paths, size, seed) if to_stop else []
+    inputs, learning = (
+        some if low_resolution else [downscale(crop, scale)[0] for crop in some]
+        for some in (crops, apart)
     )
-    inputs = crops if low_resolution else [downscale(crop, scale)[0] for crop in crops]
     names = [path.name for path in paths[:1000]]
-    return Crops(names, inputs, held_out, low_resolution, scale)
+    return Crops(names, inputs, learning, held_out, low_resolution, scale)
+
+
+def _to_stop(paths: list[Path], size: int, seed: int) -> list[np.ndarray]:
+    crops = cut_held_out(paths, size=size, count=TO_STOP, seed=seed)
+    if not crops:
+        log.warning(
+            "%s: too small to hold crops out; blocks stop by one in four of the calibration crops",
+            paths[0].parent,
+        )
+    return crops

@@ -32,7 +32,11 @@ Percentile = Annotated[
     float, typer.Option(help="Cut off either tail, in per cent, by the method percentile.")
 ]
 UniversalSet = Annotated[
-    str, typer.Option(help=f"{', '.join(PRESETS)}, or a JSON file with a list of words.")
+    str | None,
+    typer.Option(
+        help=f"{', '.join(PRESETS)}, or a JSON file with a list of words.",
+        show_default="dfsq-107; dfsq+ with 7 or 8 bits: int8",
+    ),
 ]
 Selector = Annotated[str, typer.Option(help="kmeans (the paper's) or optimal (exact, and faster).")]
 Include = Annotated[

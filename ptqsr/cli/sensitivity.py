@@ -23,7 +23,7 @@ def sensitivity(
     method: options.Method = "dfsq",
     candidates: options.Candidates = None,
     percentile: options.Percentile = 1.0,
-    universal_set: options.UniversalSet = "dfsq-107",
+    universal_set: options.UniversalSet = None,
     selector: options.Selector = "kmeans",
     include: options.Include = None,
     exclude: options.Exclude = None,

@@ -19,6 +19,7 @@ from ptqsr.methods.brecq import BRECQ, QDrop
 from ptqsr.methods.dfsq import DFSQ, DFSQPlus
 from ptqsr.methods.reconstruct import reconstruct
 from ptqsr.methods.refine import refine
+from ptqsr.methods.samples import Pictures, divide
 from ptqsr.methods.simulate import Progress, simulate
 from ptqsr.methods.uniform import MinMax, Percentile
 from ptqsr.methods.units import units
@@ -35,12 +36,19 @@ SHOWN = 3  # layers that a warning names
 log = logging.getLogger("ptqsr")
 
 
+def learns(config: Config) -> bool:
+    """Return whether the method ends with block reconstruction, which takes held-out pictures."""
+    method = METHODS.get(config.method)
+    return method is not None and method(config, config.body).reconstruction(()) is not None
+
+
 @torch.inference_mode(False)  # the result is changed in place, and may be trained
 def calibrate(
     model: nn.Module,
     images: Image | Iterable[Image],
     config: Config | None = None,
     *,
+    held_out: Image | Iterable[Image] | None = None,
     scale: int | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> SRNetwork:
@@ -52,10 +60,16 @@ def calibrate(
 
     `images` are network inputs, that is, low-resolution pictures: paths, a folder, arrays
     [H, W, C] or tensors [N, C, H, W] (uint8, or float in [0, 1]), or an iterable of them. They
-    are gone through once, or twice where the method chooses points or percentiles, on the device
-    that the network is on. Raises PtqsrError where an input, a weight or an activation is not
-    usable, and names it.
+    are gone through once for ranges and once more for points, percentiles or best ranges, on the
+    device that the network is on; by dfsq+ three times more, or twice a layer where they are many
+    (methods.units) or the layer runs several times; by block reconstruction twice a block.
 
+    `held_out`, of the same kinds: by these pictures, from which nothing else follows, block
+    reconstruction measures and stops. By default one in four of `images`, which should not overlap
+    then: ranges and points follow from all of `images`, weights from the other three.
+
+    Raises PtqsrError where an input, a weight or an activation is not usable, and names it, where
+    pictures are held out for a method that does not reconstruct, and where it has but one picture.
     Where blocks were reconstructed, `reconstruction` of what is returned says what became of each.
     """
     config = config or Config()
@@ -71,18 +85,25 @@ def calibrate(
             log.warning(notice)
     _name_what_cannot(model)
     inputs = Inputs(images, model)
+    method = kind(config, config.body)
+    if held_out is not None and not learns(config):
+        raise PtqsrError(f"held_out: {config.method} reconstructs no blocks here; leave it out")
+    learned, apart = (
+        _divided(inputs, held_out, model, config) if learns(config) else (inputs, Pictures(()))
+    )
     network, by_name = simulate(model, inputs, config, kind, wanted, progress=progress)
+    if not (method.refines or learns(config)):
+        return network
     original = copy.deepcopy(model).eval()
     as_convolutions(original, wanted)
-    method = kind(config, config.body)
     if method.refines:
-        refine(network, original, list(by_name), inputs, partial(progress, "weights"))
-    learned = [name for name, rule in by_name.items() if not rule.whole_range]
-    if options := method.reconstruction(learned):
+        refine(network, original, list(by_name), learned, partial(progress, "weights"))
+    if options := method.reconstruction([n for n, rule in by_name.items() if not rule.whole_range]):
         latents = method.latents(network, original, list(by_name))
-        blocks = units(network, by_name)
         show = partial(progress, "blocks")
-        records = reconstruct(network, original, blocks, latents, inputs, options, show)
+        records = reconstruct(
+            network, original, units(network, by_name), latents, learned, apart, options, show
+        )
         network.reconstruction = [asdict(record) for record in records]
     return network
 
@@ -104,3 +125,15 @@ def _name_what_cannot(model: SRNetwork) -> None:
             ", ".join(cannot[:SHOWN]),
             more,
         )
+
+
+def _divided(
+    inputs: Inputs, held_out: Image | Iterable[Image] | None, network: SRNetwork, config: Config
+) -> tuple[Pictures, Pictures]:
+    """Return the pictures to reconstruct from, and those to measure on."""
+    if held_out is None:
+        return divide(inputs, config.seed)
+    apart = Pictures(Inputs(held_out, network, "held-out"))
+    for _ in apart:
+        pass  # what is wrong with one shows now, not after minutes
+    return Pictures(inputs), apart

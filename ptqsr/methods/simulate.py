@@ -13,7 +13,7 @@ from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
 from ptqsr.models import SRNetwork
 from ptqsr.modules import FakeQuantConv2d, as_convolutions, convolutions, replace
-from ptqsr.quantizers import ActivationQuantizer, QuantizedWeight, join
+from ptqsr.quantizers import ActivationQuantizer, join
 
 # Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -81,7 +81,7 @@ def simulate(
             joined[numbers] = join([quantizers[number] for number in numbers])
     swaps: dict[torch.nn.Module, torch.nn.Module] = {}
     for name, conv in layers.items():
-        weight = QuantizedWeight.from_float(conv.weight, rules[name].weight_bits)
+        weight = recipes[rules[name]].weight(conv.weight)
         swaps[conv] = FakeQuantConv2d(conv, joined[found.layers[name]], weight)
     replace(network, swaps)
     network.calibration = config

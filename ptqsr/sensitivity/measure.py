@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace as changed
 
 import numpy as np
 import torch
@@ -64,7 +63,7 @@ def sensitivity(
     done = 0
     for bits in sorted({bits for several in bits_of.values() for bits in several}):
         now = {
-            name: rule if rule.whole_range else changed(rule, weight_bits=bits, act_bits=bits)
+            name: rule if rule.whole_range else config.rule(bits, bits)
             for name, rule in wanted.items()
         }
         quantized, _ = simulate(model, inputs, config, kind, now, progress=progress)
