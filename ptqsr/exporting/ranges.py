@@ -14,7 +14,7 @@ from ptqsr.exporting.portable import is_static
 from ptqsr.exporting.results import Range
 from ptqsr.images import cut, downscale
 from ptqsr.models import SRNetwork
-from ptqsr.modules import in_body
+from ptqsr.modules import in_body, owner
 
 # What pictures that were not measured may exceed the measured ones by.
 MARGIN = 1.25
@@ -38,7 +38,7 @@ def result_ranges(network: SRNetwork, pictures: Iterable[Any]) -> dict[str, Rang
     if not layers:
         return {}
     include = network.calibration.include if network.calibration else ()
-    edges = {name for name in layers if not in_body(network, name, include)}
+    edges = {name for name in layers if not in_body(network, owner(network, name), include)}
     lows: dict[str, torch.Tensor] = {}
     highs: dict[str, torch.Tensor] = {}
     measured = set(layers)

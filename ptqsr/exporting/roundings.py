@@ -13,6 +13,7 @@ from torch import nn
 from ptqsr.exporting.portable import is_static, symmetric
 from ptqsr.exporting.results import Range
 from ptqsr.models import SRNetwork
+from ptqsr.models.flow import LAYERS
 
 # Relative, of all results: what other orders of sums change. A sum of a thousand float32 products
 # is off by some 2^-24 sqrt(1000) of their magnitude.
@@ -33,13 +34,13 @@ class Roundings:
 def rounded_otherwise(network: SRNetwork, roundings: Roundings) -> Iterator[None]:
     """Let a network compute with the roundings of a file, the same ones every time.
 
-    Besides, results of all convolutions are off by up to SUMS, and where weights are symmetric
+    Besides, results of all layers are off by up to SUMS, and where weights are symmetric
     integers, biases by up to half of the unit in which products are counted.
     """
     generator = torch.Generator().manual_seed(0)
     with ExitStack() as undone:
         for name, module in network.named_modules():
-            if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            if not isinstance(module, LAYERS):
                 continue
             hook = _Rounding(generator, roundings.ranges.get(name), roundings.levels.get(name))
             if roundings.symmetric and is_static(module):
@@ -52,7 +53,7 @@ def rounded_otherwise(network: SRNetwork, roundings: Roundings) -> Iterator[None
 
 
 class _Rounding:
-    """A hook that rounds what a convolution gives."""
+    """A hook that rounds what a layer gives."""
 
     def __init__(self, generator: torch.Generator, found: Range | None, levels: int | None) -> None:
         self.generator, self.found, self.levels = generator, found, levels
