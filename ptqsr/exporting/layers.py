@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ptqsr.exporting.standard import node
+from ptqsr.models.fitting import Fit
 from ptqsr.models.layers import BicubicUpsample, MeanShift
 from ptqsr.modules import FakeQuantConv2d, geometry
 
@@ -87,3 +88,25 @@ class PlainBicubic(nn.Module):
         phases = F.conv2d(padded.reshape(n * c, 1, h + 4, w + 4), self.taps)
         enlarged = F.pixel_shuffle(phases, self.scale)
         return enlarged.view(n, c, h * self.scale, w * self.scale)
+
+
+class PlainFit(nn.Module):
+    """Fit by the index of every row and column: no size is a special case."""
+
+    def __init__(self, layer: Fit) -> None:
+        super().__init__()
+        self.minimum, self.multiple = layer.minimum, layer.multiple
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[-2:]
+        return x.index_select(2, self._index(height)).index_select(3, self._index(width))
+
+    def cut(self, y: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        return y.index_select(2, torch.arange(height)).index_select(3, torch.arange(width))
+
+    def _index(self, side: int) -> torch.Tensor:
+        """Return 0, 1, ..., the last, then back to 0, and 0 from there on."""
+        steps = (torch.sym_max(side, self.minimum) + self.multiple - 1) // self.multiple
+        last = side - 1
+        beside = (torch.arange(steps * self.multiple) - last).abs()
+        return last - beside.clamp(max=last)

@@ -10,9 +10,10 @@ from torch import nn
 
 from ptqsr.deployment import DeployedNetwork
 from ptqsr.errors import PtqsrError
-from ptqsr.exporting.layers import PlainBicubic, PlainConv, PlainShift
+from ptqsr.exporting.layers import PlainBicubic, PlainConv, PlainFit, PlainShift
 from ptqsr.exporting.standard import LinearNodes, PlainSubset, PlainUniform
 from ptqsr.models import PatchWise, SRNetwork, check_network
+from ptqsr.models.fitting import Fit
 from ptqsr.models.layers import BicubicUpsample, MeanShift
 from ptqsr.modules import FakeQuantConv2d, place, placed, replace
 from ptqsr.quantizers import (
@@ -64,6 +65,8 @@ def portable(network: SRNetwork, *, onnx: bool) -> nn.Module:
             swaps[module] = PlainShift(module)
         elif isinstance(module, BicubicUpsample):
             swaps[module] = PlainBicubic(module)
+        elif isinstance(module, Fit):
+            swaps[module] = PlainFit(module)
     for name, where, quantizer in list(placed(copied)):
         layer = swaps.get(copied.get_submodule(name))
         if layer is not None:  # hooks stay with the layer that goes
