@@ -61,7 +61,7 @@ def calibrated(variant: str, config: Config) -> SRNetwork:
 
 def mixture() -> SRNetwork:
     torch.manual_seed(4)
-    network = models.wrap(Mixture(), scale=2, colours="y")
+    network = models.wrap(Mixture().eval(), scale=2, colours="y", multiple_of=4)
     network.quantized_layers = ("module.again", "module.fuse", "module.tail")
     return network
 

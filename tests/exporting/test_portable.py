@@ -12,7 +12,9 @@ from lowering.cases import floating, psnr
 
 import ptqsr
 from ptqsr import Config, PtqsrError, models
+from ptqsr.exporting.layers import PlainFit
 from ptqsr.exporting.standard import PlainSubset
+from ptqsr.models.fitting import Fit
 from ptqsr.modules import place
 from ptqsr.points import UniversalSet
 from ptqsr.quantizers import SelectedQuantizer, SubsetQuantizer, UniformQuantizer
@@ -47,6 +49,16 @@ def test_the_table_is_the_quantizer(name: str) -> None:
     plain = PlainSubset([quantizer], onnx=False)(x)
     assert torch.equal(plain[0], quantizer(x)[0]) and torch.equal(plain[1, :2], x[1, :2])
     assert psnr(plain, quantizer(x)) > 60 - 20 * torch.log10(torch.tensor(d))
+
+
+@pytest.mark.parametrize(("minimum", "multiple"), [(0, 4), (16, 8), (16, 1), (0, 1)])
+def test_padding_by_index(minimum: int, multiple: int) -> None:
+    fit = Fit(minimum, multiple)
+    plain = PlainFit(fit)
+    for height, width in ((1, 1), (3, 7), (8, 9), (33, 16)):
+        x = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(plain(x), fit(x)), (height, width)
+        assert torch.equal(plain.cut(plain(x), height, width), x)
 
 
 @pytest.mark.parametrize("method", ["minmax", "dfsq"])
