@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ptqsr import ops
-from ptqsr.calibration import ChannelRanges, NormalisedHistogram, Part, Statistics
+from ptqsr.calibration import ChannelRanges, NormalisedHistogram, Part, Summable
 from ptqsr.methods import METHODS
 from ptqsr.methods.dfsq import DFSQ
 from ptqsr.points import select_channels
@@ -111,7 +111,7 @@ class _VariantDFSQ(DFSQ):
         return _Histogram(self._without_mean(ranges), d, kind)
 
     def quantizer(
-        self, part: Part, ranges: ChannelRanges, statistics: Statistics | None
+        self, part: Part, ranges: ChannelRanges, statistics: Summable | None
     ) -> SubsetQuantizer:
         if self.variant.points == "tensor" and isinstance(statistics, NormalisedHistogram):
             # Every channel the same histogram, hence the same points.

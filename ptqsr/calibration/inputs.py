@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ class Inputs:
     [H, W, C], uint8 or float in [0, 1]; tensors [C, H, W] or [N, C, H, W], likewise.
     """
 
+    # The number of the first picture, where these are a part of all.
+    first = 0
+
     def __init__(self, images: Image | Iterable[Image], network: SRNetwork) -> None:
         if isinstance(images, (str, Path)):
             images = list_images(images) if Path(images).is_dir() else [images]
@@ -37,8 +41,14 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.images)
 
+    def part(self, start: int, stop: int) -> Inputs:
+        """Return some of the pictures, which keep their numbers."""
+        found = copy.copy(self)
+        found.images, found.first = self.images[start:stop], self.first + start
+        return found
+
     def __iter__(self) -> Iterator[torch.Tensor]:
-        for number, image in enumerate(self.images):
+        for number, image in enumerate(self.images, self.first):
             x = self._tensor(image, f"calibration picture {number}")
             if self.luma_only and x.shape[1] == 3:
                 x = unit_luma(x)

@@ -24,6 +24,7 @@ from ptqsr.cli.output import (
     report,
     stderr,
 )
+from ptqsr.cli.scaling import Engine, Workers, engine_of, gather_on
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import OUTPUT_SIZE, cost, evaluate
@@ -99,6 +100,8 @@ def calibrate(
     ] = 1000,
     seed: Annotated[int, typer.Option(help="Of crops, k-means and reconstruction.")] = 0,
     device: Device = "cpu",
+    engine: Engine = "local",
+    workers: Workers = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Checkpoint to write.")
     ] = None,
@@ -135,6 +138,7 @@ def calibrate(
         reconstruct=reconstruct,
         iterations=iterations,
     )
+    ray = engine_of(engine, workers, device)
     place = use_device(device)
     network = _network(model, scale, weights, hyperparameters(settings)).to(place)
     model = network.architecture
@@ -152,7 +156,7 @@ def calibrate(
     inputs = crops if low_resolution else [downscale(crop, network.scale)[0] for crop in crops]
     with progress_bar() as show:
         start = time.perf_counter()
-        quantized = methods.calibrate(network, inputs, config, progress=show)
+        quantized = methods.calibrate(network, inputs, config, progress=show, gather=gather_on(ray))
         calibration_seconds = time.perf_counter() - start
         pairs = _pairs(network, held_out, low_resolution)
         measured = {

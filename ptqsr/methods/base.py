@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from ptqsr.calibration import ChannelRanges, Part, Statistics
+from ptqsr.calibration import ChannelRanges, Part, Summable
 from ptqsr.config import Config, Rule
 from ptqsr.methods.records import Options
 from ptqsr.models import SRNetwork
@@ -28,12 +28,12 @@ class Method:
     def __init__(self, config: Config, rule: Rule) -> None:
         self.config, self.rule = config, rule
 
-    def statistics(self, ranges: ChannelRanges) -> Statistics | None:
+    def statistics(self, ranges: ChannelRanges) -> Summable | None:
         """Return the empty statistics of a second pass, or None."""
         return None
 
     def quantizer(
-        self, part: Part, ranges: ChannelRanges, statistics: Statistics | None
+        self, part: Part, ranges: ChannelRanges, statistics: Summable | None
     ) -> ActivationQuantizer:
         """Return the part's quantizer."""
         raise NotImplementedError

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from ptqsr.calibration import ChannelRanges, NormalisedHistogram, Part, Statistics
+from ptqsr.calibration import ChannelRanges, NormalisedHistogram, Part, Summable
 from ptqsr.config import Config, Rule
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
@@ -45,7 +45,7 @@ class DFSQ(Method):
         return NormalisedHistogram(ranges.nonnegative, self.universal_set.denominator)
 
     def quantizer(
-        self, part: Part, ranges: ChannelRanges, statistics: Statistics | None
+        self, part: Part, ranges: ChannelRanges, statistics: Summable | None
     ) -> SubsetQuantizer:
         nonnegative = ranges.nonnegative
         if part.of_picture and self.rule.whole_range:

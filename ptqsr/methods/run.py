@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
 
 import torch
 
-from ptqsr.calibration import ChannelRanges, Image, Inputs, cards, collect, readings
+from ptqsr.calibration import (
+    ChannelRanges,
+    Gather,
+    Image,
+    Inputs,
+    cards,
+    collect,
+    gather,
+    readings,
+)
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
@@ -41,14 +50,16 @@ def calibrate(
     config: Config | None = None,
     *,
     progress: Progress = lambda what, done, total: None,
+    gather: Gather = gather,
 ) -> SRNetwork:
     """Return a fake-quantized copy of `model`, in evaluation mode; `model` stays as it is.
 
     `images` are network inputs, that is, low-resolution pictures: paths, a folder, arrays
     [H, W, C] or tensors [N, C, H, W] (uint8, or float in [0, 1]), or an iterable of them. They
     are gone through once, or twice where the method chooses points or percentiles, on the device
-    that the network is on. Raises PtqsrError where an input, a weight or an activation is not
-    usable, and names it.
+    that the network is on; `gather` may take the pictures elsewhere for these statistics
+    (ptqsr.cluster), which add up to the same bits. Raises PtqsrError where an input, a weight or an
+    activation is not usable, and names it.
 
     Where blocks were reconstructed, `reconstruction` of what is returned says what became of each.
     """
@@ -80,25 +91,21 @@ def calibrate(
     # The sightings of a part are all of one rule.
     recipe = {number: recipes[rules[part.sightings[0].layer]] for number, part in parts.items()}
 
-    def counted(what: str, pictures: Collection[torch.Tensor] | Inputs) -> Iterator[torch.Tensor]:
-        progress(what, 0, len(pictures))
-        for done, x in enumerate(pictures, 1):
-            yield x
-            progress(what, done, len(pictures))
-
-    ranges = collect(
-        network, layers, parts, counted("ranges", inputs), lambda _, n: ChannelRanges(n)
+    ranges = gather(
+        network, layers, parts, inputs, lambda _, n: ChannelRanges(n), partial(progress, "ranges")
     )
     whole = {number: part for number, part in parts.items() if recipe[number].rule.whole_range}
     if whole:
-        pictures = counted("test cards", cards(first))
-        collect(network, layers, whole, pictures, lambda number, _: ranges[number])
+        for number, reached in collect(
+            network, layers, whole, cards(first), lambda _, n: ChannelRanges(n)
+        ).items():
+            ranges[number].add(reached)
     details = {number: recipe[number].statistics(ranges[number]) for number in parts}
     wanted = {number: detail for number, detail in details.items() if detail is not None}
     if wanted:
-        pictures = counted("distributions", inputs)
         seen = {number: parts[number] for number in wanted}
-        collect(network, layers, seen, pictures, lambda number, _: wanted[number])
+        show = partial(progress, "distributions")
+        details |= gather(network, layers, seen, inputs, lambda n, _: wanted[n], show)
     quantizers = []
     for number in parts:
         progress("quantizers", number, len(parts))

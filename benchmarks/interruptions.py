@@ -1,0 +1,174 @@
+"""A folder job that is killed at random, and resumed: are its files those of an undisturbed run?
+
+    python -m benchmarks.interruptions --pictures 40 --clips 1 --kills 15
+
+Every run is a process of its own that SIGKILL ends at random: while it begins, or after it has
+finished a picture or two (or a segment of a clip), a random time into the next. What it left under
+the names of outputs is compared each time, and everything after the last run. Pictures are random,
+the network is small. Clips need PyAV. Exits with 1 where a file differs, or where the job ended
+before it was killed so often.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch._dynamo  # what networks without values import, once for all runs
+from PIL import Image
+from safetensors.torch import save_file
+
+from benchmarks.timer import write
+from ptqsr import models
+from ptqsr.cli.app import app
+
+RATE = 25
+MOST = 2  # pieces that a run finishes, besides those on their way, before it is killed
+
+
+class Arguments(argparse.Namespace):
+    pictures: int
+    clips: int
+    frames: int
+    segment: int
+    height: int
+    width: int
+    kills: int
+    seed: int
+    json: str | None
+
+
+def make_inputs(folder: Path, arguments: Arguments) -> None:
+    """Write the network, and pictures and clips of it to be enlarged."""
+    torch.manual_seed(arguments.seed)
+    network = models.build("edsr", scale=2, weights=None, blocks=2, width=16)
+    save_file(network.state_dict(), folder / "network.safetensors")
+    rng = np.random.default_rng(arguments.seed)
+    size = (arguments.height, arguments.width, 3)
+    (folder / "in").mkdir()
+    for number in range(arguments.pictures):
+        picture = rng.integers(0, 256, size, np.uint8)
+        Image.fromarray(picture).save(folder / "in" / f"{number:03}.png")
+    for number in range(arguments.clips):
+        import av
+
+        with av.open(str(folder / "in" / f"{number:03}.mkv"), "w") as clip:
+            stream = clip.add_stream("ffv1", rate=RATE)
+            stream.width, stream.height, stream.pix_fmt = arguments.width, arguments.height, "bgr0"
+            for _ in range(arguments.frames):
+                frame = av.VideoFrame.from_ndarray(rng.integers(0, 256, size, np.uint8), "rgb24")
+                clip.mux(stream.encode(frame.reformat(format="bgr0")))
+            clip.mux(stream.encode(None))
+
+
+def start(folder: Path, target: Path) -> int:
+    """Begin the job, or go on with it, in a process; return its id.
+
+    It is a copy of this process, which spares it the imports: this one never computes.
+    """
+    if process := os.fork():
+        return process
+    status = 1
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.dup2(os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+        torch.set_num_threads(1)
+        names = (folder / "in", target, "-c", folder / "network.safetensors")
+        status = app(["upscale", *map(str, names)], standalone_mode=False) or 0
+    except BaseException as error:
+        sys.stderr.write(f"{error!r}\n")
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def finish(process: int, folder: Path) -> None:
+    """Wait for a run to end by itself; exits where it failed."""
+    if os.waitpid(process, 0)[1] != 0:
+        sys.exit(f"a run failed: {(folder / 'log').read_text()}")
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """Return the outputs in a folder: what stands there under names that users gave."""
+    return {path.name: path.read_bytes() for path in folder.glob("[0-9]*")}
+
+
+def pieces(folder: Path) -> int:
+    """Return how many outputs and segments of clips are there."""
+    return sum(1 for _ in folder.rglob("[0-9]*"))
+
+
+def killed(process: int, folder: Path, more: int, after: float) -> bool:
+    """Kill a process once so many more pieces are there, and then so many seconds later.
+
+    Returns whether it was still at work.
+    """
+    wanted, ended = pieces(folder) + more, 0
+    while pieces(folder) < wanted and not ended:
+        time.sleep(0.002)
+        ended = os.waitpid(process, os.WNOHANG)[0]
+    if ended:
+        return False
+    time.sleep(after)
+    os.kill(process, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(process, 0)[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, usual in (("pictures", 40), ("clips", 0), ("kills", 10), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=usual)
+    for name, usual in (("height", 60), ("width", 80), ("frames", 100), ("segment", 20)):
+        parser.add_argument(f"--{name}", type=int, default=usual)
+    parser.add_argument("--json")
+    arguments = parser.parse_args(namespace=Arguments())
+    rng = random.Random(arguments.seed)
+    if arguments.clips:
+        from ptqsr.jobs.video import encoding
+
+        encoding.SEGMENT = arguments.segment
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_inputs(folder, arguments)
+        began = time.perf_counter()
+        finish(start(folder, folder / "undisturbed"), folder)
+        seconds = time.perf_counter() - began
+        wanted = outputs(folder / "undisturbed")
+        assert len(wanted) == arguments.pictures + arguments.clips
+        segments = arguments.clips * -(-arguments.frames // arguments.segment)
+        piece = seconds / (len(wanted) + segments)
+        rows = []
+        for kill in range(1, arguments.kills + 1):
+            more, after = rng.randrange(MOST + 1), rng.uniform(0, piece)
+            if not killed(start(folder, folder / "killed"), folder / "killed", more, after):
+                sys.exit(f"the job ended before kill {kill}; give more pictures")
+            found = outputs(folder / "killed")
+            wrong = [name for name, data in found.items() if data != wanted[name]]
+            rows.append({"after": more, "finished": len(found), "wrong": wrong})
+            done = pieces(folder / "killed") - len(found)
+            print(f"kill {kill}: {len(found)} of {len(wanted)} files and {done} segments are there")
+        finish(start(folder, folder / "killed"), folder)
+        import shutil; shutil.copytree(folder, "/tmp/v/kept", dirs_exist_ok=True)
+        found = outputs(folder / "killed")
+        wrong = sorted(name for name in {**wanted, **found} if wanted.get(name) != found.get(name))
+        wrong += [path.name for path in (folder / "killed").iterdir() if path.name[0] == "."]
+        wrong += [name for row in rows for name in row["wrong"]]
+    print(
+        f"{arguments.kills} kills of a job of {seconds:.1f} s: "
+        + (f"WRONG: {wrong}" if wrong else "every file is whole and that of the undisturbed run")
+    )
+    write(arguments.json, {"seconds": round(seconds, 2), "kills": rows, "wrong": wrong})
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
