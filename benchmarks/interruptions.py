@@ -157,7 +157,6 @@ def main() -> None:
             done = pieces(folder / "killed") - len(found)
             print(f"kill {kill}: {len(found)} of {len(wanted)} files and {done} segments are there")
         finish(start(folder, folder / "killed"), folder)
-        import shutil; shutil.copytree(folder, "/tmp/v/kept", dirs_exist_ok=True)
         found = outputs(folder / "killed")
         wrong = sorted(name for name in {**wanted, **found} if wanted.get(name) != found.get(name))
         wrong += [path.name for path in (folder / "killed").iterdir() if path.name[0] == "."]

@@ -214,6 +214,21 @@ def test_colours_are_what_they_were(
     assert (said in caplog.text) == (form == "yuv420p10le")
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx-vp9"])
+def test_runs_are_alike(tmp_path: Path, codec: str) -> None:
+    """To the byte, of noise too, and with a frame alone in its segment."""
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (32, 48, 3), np.uint8) for _ in range(13)]
+    source = write_video(tmp_path / "a.mkv", noise)
+    for name in ("b.mkv", "c.mkv"):
+        network = models.wrap(Nearest(), scale=2)
+        make(source, tmp_path / name, network, settings=VideoSettings.of(codec, []))
+    assert (tmp_path / "b.mkv").read_bytes() == (tmp_path / "c.mkv").read_bytes()
+    assert [frame.pts for frame in frames(tmp_path / "b.mkv")] == [
+        frame.pts for frame in frames(source)
+    ]
+
+
 def test_turned_videos_are_upright(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mp4", moving(2, 16, 24), codec="libx264", turn=90)
     lossy = VideoSettings.of("libx264", [])

@@ -84,8 +84,10 @@ class Assembly:
         with encoding_errors(self.target), av.open(file, "w", format=self.format) as container:
             stream = encoder.add(container)
             encoder.begin(container, stream)
-            container.mux(stream.encode(encoder.frame(Frame(0, 0, 1, black), black)))
-            container.mux(stream.encode(None))
+            frame = encoder.frame(Frame(0, 0, 1, black), black)
+            for packet in [*stream.encode(frame), *stream.encode(None)]:
+                packet.pts = packet.dts = 0
+                container.mux_one(packet)
         file.seek(0)
         with av.open(file) as container:
             if (container.streams.video[0].sample_aspect_ratio or 1) != clip.pixel:

@@ -96,6 +96,7 @@ class Segments:
         self.open = ExitStack()
         self.container: Any = None
         self.stream: Any = None
+        self.next = 0
 
     def path(self, number: int) -> Path:
         return self.folder / f"{number:06}.{CONTAINER}"
@@ -117,14 +118,25 @@ class Segments:
             self.container = self.open.enter_context(av.open(str(temporary), "w", format=CONTAINER))
             self.stream = self.encoder.add(self.container)
             self.encoder.begin(self.container, self.stream)
-        self.container.mux(self.stream.encode(self.encoder.frame(frame, rgb)))
+            self.next = frame.time - 2 * SEGMENT
+        self._write(self.stream.encode(self.encoder.frame(frame, rgb)))
 
     def finish(self) -> None:
         """Give the file that is being written its place, if there is one."""
         if self.container is not None:
-            self.container.mux(self.stream.encode(None))
+            self._write(self.stream.encode(None))
             self.container = self.stream = None
             self.open.close()
+
+    def _write(self, packets: list[Any]) -> None:
+        """Write what was encoded, as decoded in its order and before any of it is shown.
+
+        When exactly is for the whole video to say; libx265 does not know it of a single frame.
+        """
+        for packet in packets:
+            packet.dts = self.next
+            self.next += 1
+            self.container.mux_one(packet)
 
     def __enter__(self) -> Segments:
         return self
