@@ -31,6 +31,8 @@ LAYERS = (
     "checkpoint",
     "training",
     "upscaling",
+    "jobs",
+    "cluster",
     "benchmarking",
     "cli",
 )

@@ -13,12 +13,12 @@ import torch
 from ptqsr import ops
 
 
-class Statistics(Protocol):
+class Measure(Protocol):
     def update(self, x: torch.Tensor) -> None:
         """Take in an activation, float32 [N, C, H, W]."""
 
 
-class Summable(Statistics, Protocol):
+class Statistics(Measure, Protocol):
     def add(self, other: Any) -> None:
         """Take in what another of this kind, made alike, has taken in."""
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ptqsr.calibration import Gather, gather
 from ptqsr.errors import PtqsrError
+from ptqsr.methods import Gather
 
 if TYPE_CHECKING:
     from ptqsr.cluster import Ray
@@ -36,10 +36,10 @@ def engine_of(name: str, workers: int | None, device: str) -> Ray | None:
     return Ray(workers, gpu=device == "cuda")
 
 
-def gather_on(ray: Ray | None) -> Gather:
-    """Return where calibration takes its statistics; what follows from them is computed here."""
+def gather_on(ray: Ray | None) -> Gather | None:
+    """Return where calibration takes its statistics, or None for this process."""
     if ray is None:
-        return gather
+        return None
     from ptqsr import cluster
 
     return partial(cluster.gather, ray)

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from ptqsr import jobs as here
-from ptqsr.calibration import Inputs, Part, Share, collect_share
+from ptqsr.calibration import Inputs, Part, collect
 from ptqsr.cluster.engine import Ray
 from ptqsr.evaluation import EvaluationResult, ImageResult, Pair, measure
 from ptqsr.jobs import Job, Outcome, Settings, is_video
@@ -38,6 +38,7 @@ def gather(
     parts: Mapping[int, Part],
     inputs: Inputs,
     make: Callable[[int, int], Any],
+    usual: Mapping[str, int],
     progress: Progress,
 ) -> dict[int, Any]:
     """Collect statistics: with `functools.partial(gather, ray)`, `ptqsr.calibrate` takes it.
@@ -46,21 +47,16 @@ def gather(
     """
     size = -(-len(inputs) // (ray.workers * PIECES))
     pieces = [inputs.part(start, start + size) for start in range(0, len(inputs), size)]
-    plain = copy.deepcopy(network).cpu()
-    setup = partial(_gatherer, plain, list(layers), parts, make, ray.gpu)
     total = {number: make(number, part.channels) for number, part in parts.items()}
-    calls: list[tuple[int, dict[str, int]]] = []
+    empty, plain = copy.deepcopy(total), copy.deepcopy(network).cpu()
+    setup = partial(_gatherer, plain, list(layers), parts, empty, usual, ray.gpu)
     progress(0, len(inputs))
     done = 0
     for piece, share in ray.map(setup, pieces):
-        for number, statistics in share.statistics.items():
+        for number, statistics in share.items():
             total[number].add(statistics)
-        calls.append((share.first, share.calls))
         done += len(pieces[piece])
         progress(done, len(inputs))
-    first = Share[Any]({}, *min(calls, key=lambda entry: entry[0]))
-    for number, found in sorted(calls, key=lambda entry: entry[0]):
-        first.check_calls(found, number)
     return total
 
 
@@ -68,17 +64,21 @@ def _gatherer(
     network: SRNetwork,
     names: Sequence[str],
     parts: Mapping[int, Part],
-    make: Callable[[int, int], Any],
+    empty: Mapping[int, Any],
+    usual: Mapping[str, int],
     gpu: bool,
-) -> Callable[[Inputs], Share[Any]]:
+) -> Callable[[Inputs], dict[int, Any]]:
     network.to("cuda" if gpu else "cpu")
-    layers = {name: network.get_submodule(name) for name in names}
+    layers: dict[str, Any] = {name: network.get_submodule(name) for name in names}
 
-    def work(inputs: Inputs) -> Share[Any]:
+    def work(inputs: Inputs) -> dict[int, Any]:
         inputs.device = device_of(network)
-        # What `make` gives may be the same object for every piece.
-        empty = lambda number, channels: copy.deepcopy(make(number, channels))  # noqa: E731
-        return collect_share(network, layers, parts, inputs, empty, inputs.first)  # type: ignore[arg-type]
+        share = copy.deepcopy(empty)
+        return collect(
+            *(network, layers, parts, inputs, lambda number, _: share[number]),
+            usual=usual,
+            first=inputs.first,
+        )
 
     return work
 

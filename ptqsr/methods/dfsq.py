@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from ptqsr.calibration import ChannelRanges, NormalisedHistogram, Part, Summable
+from ptqsr.calibration import ChannelRanges, NormalisedHistogram, Part, Statistics
 from ptqsr.config import Config, Rule
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
@@ -45,7 +45,7 @@ class DFSQ(Method):
         return NormalisedHistogram(ranges.nonnegative, self.universal_set.denominator)
 
     def quantizer(
-        self, part: Part, ranges: ChannelRanges, statistics: Summable | None
+        self, part: Part, ranges: ChannelRanges, statistics: Statistics | None
     ) -> SubsetQuantizer:
         nonnegative = ranges.nonnegative
         if part.of_picture and self.rule.whole_range:
@@ -76,7 +76,7 @@ class DFSQ(Method):
 
     def notice(self) -> str | None:
         size, asked = len(self.universal_set.integers), 1 << self.rule.act_bits
-        if asked <= size:
+        if asked <= size + 1:  # int8 is symmetric: a level less than it has codes
             return None
         return (
             f"{self.rule.act_bits} bits of {self.universal_set.name} mean {size} levels, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ptqsr.calibration import ChannelRanges, Part, Summable, ValueHistogram
+from ptqsr.calibration import ChannelRanges, Part, Statistics, ValueHistogram
 from ptqsr.methods.base import Method
 from ptqsr.quantizers import UniformQuantizer
 
@@ -13,7 +13,7 @@ class MinMax(Method):
     name = "minmax"
 
     def quantizer(
-        self, part: Part, ranges: ChannelRanges, statistics: Summable | None
+        self, part: Part, ranges: ChannelRanges, statistics: Statistics | None
     ) -> UniformQuantizer:
         low, high = float(ranges.low.min()), float(ranges.high.max())
         return UniformQuantizer.from_range(low, high, self.rule.act_bits)
@@ -32,7 +32,7 @@ class Clipped(MinMax):
         return ValueHistogram(float(ranges.low.min()), float(ranges.high.max()))
 
     def quantizer(
-        self, part: Part, ranges: ChannelRanges, statistics: Summable | None
+        self, part: Part, ranges: ChannelRanges, statistics: Statistics | None
     ) -> UniformQuantizer:
         if self.rule.whole_range:
             return super().quantizer(part, ranges, statistics)
