@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +22,6 @@ from ptqsr.training.data import TrainingPictures
 from ptqsr.training.hooks import Batches, Figures, Show, TrainingHook, silent
 from ptqsr.training.losses import structured_transfer
 from ptqsr.training.methods.options import Options
-from ptqsr.training.state import digest_of
 from ptqsr.training.trainable import (
     TrainableQuantizer,
     WeightGrid,
@@ -181,12 +179,7 @@ class QuantizationAware(TrainingHook):
     def identity(self) -> dict[str, Any]:
         options = self.options.to_json()
         del options["init_batches"]  # they are over
-        return {**options, "weights": f"of digest {self.digest}"}
-
-    @cached_property
-    def digest(self) -> str:
-        """That of the float network's weights."""
-        return digest_of(self.teacher.state_dict())
+        return options
 
     def frozen(self, network: SRNetwork) -> SRNetwork:
         """Return what a trainable network has become."""
