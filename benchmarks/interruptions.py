@@ -1,12 +1,13 @@
-"""A folder job that is killed at random, and resumed: are its files those of an undisturbed run?
+"""A folder job that is killed at random and resumed, and one on a cluster: are the files the same?
 
-    python -m benchmarks.interruptions --pictures 40 --clips 1 --kills 15
+    python -m benchmarks.interruptions --json benchmarks/results/interruptions.json
 
 Every run is a process of its own that SIGKILL ends at random: while it begins, or after it has
 finished a picture or two (or a segment of a clip), a random time into the next. What it left under
-the names of outputs is compared each time, and everything after the last run. Pictures are random,
-the network is small. Clips need PyAV. Exits with 1 where a file differs, or where the job ended
-before it was killed so often.
+the names of outputs is compared with an undisturbed run's files each time, and everything after the
+last run; then the same job by `--engine ray` on a cluster of two workers. Pictures and frames are
+random, the network is small. Clips need PyAV, the cluster Ray; `--clips 0` and `--workers 0` leave
+them out. Exits with 1 where a file differs, or where the job ended before it was killed so often.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +41,10 @@ class Arguments(argparse.Namespace):
     pictures: int
     clips: int
     frames: int
-    segment: int
     height: int
     width: int
     kills: int
+    workers: int
     seed: int
     json: str | None
 
@@ -69,7 +72,7 @@ def make_inputs(folder: Path, arguments: Arguments) -> None:
             clip.mux(stream.encode(None))
 
 
-def start(folder: Path, target: Path) -> int:
+def start(folder: Path, target: str, workers: int = 0) -> int:
     """Begin the job, or go on with it, in a process; return its id.
 
     It is a copy of this process, which spares it the imports: this one never computes.
@@ -78,17 +81,29 @@ def start(folder: Path, target: Path) -> int:
         return process
     status = 1
     try:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
         torch.set_num_threads(1)
-        names = (folder / "in", target, "-c", folder / "network.safetensors")
-        status = app(["upscale", *map(str, names)], standalone_mode=False) or 0
+        names = map(str, (folder / "in", folder / target, "-c", folder / "network.safetensors"))
+        with cluster(workers) if workers else nullcontext(()) as engine:
+            status = app(["upscale", *names, *engine], standalone_mode=False) or 0
     except BaseException as error:
         sys.stderr.write(f"{error!r}\n")
     finally:
         sys.stderr.flush()
         os._exit(status)
+
+
+@contextmanager
+def cluster(workers: int) -> Iterator[tuple[str, ...]]:
+    """Run a cluster of so many CPUs on this machine; give the options that use it."""
+    import ray
+
+    # Workers import ptqsr, and unpickle networks, from where this process does.
+    path = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    ray.init(num_cpus=workers, include_dashboard=False, runtime_env={"env_vars": path})
+    yield ("--engine", "ray", "--workers", str(workers))
+    ray.shutdown()
 
 
 def finish(process: int, folder: Path) -> None:
@@ -100,6 +115,13 @@ def finish(process: int, folder: Path) -> None:
 def outputs(folder: Path) -> dict[str, bytes]:
     """Return the outputs in a folder: what stands there under names that users gave."""
     return {path.name: path.read_bytes() for path in folder.glob("[0-9]*")}
+
+
+def differing(folder: Path, wanted: dict[str, bytes]) -> list[str]:
+    """Return which outputs of a finished job are not as wanted, and what else it left."""
+    found = outputs(folder)
+    wrong = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+    return sorted(wrong + [path.name for path in folder.glob(".*")])
 
 
 def pieces(folder: Path) -> int:
@@ -125,47 +147,49 @@ def killed(process: int, folder: Path, more: int, after: float) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, usual in (("pictures", 40), ("clips", 0), ("kills", 10), ("seed", 0)):
+    for name, usual in (("pictures", 30), ("clips", 2), ("kills", 10), ("workers", 2)):
         parser.add_argument(f"--{name}", type=int, default=usual)
-    for name, usual in (("height", 60), ("width", 80), ("frames", 100), ("segment", 20)):
+    for name, usual in (("height", 60), ("width", 80), ("frames", 400), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=usual)
     parser.add_argument("--json")
     arguments = parser.parse_args(namespace=Arguments())
     rng = random.Random(arguments.seed)
-    if arguments.clips:
-        from ptqsr.jobs.video import encoding
-
-        encoding.SEGMENT = arguments.segment
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_inputs(folder, arguments)
         began = time.perf_counter()
-        finish(start(folder, folder / "undisturbed"), folder)
+        finish(start(folder, "undisturbed"), folder)
         seconds = time.perf_counter() - began
         wanted = outputs(folder / "undisturbed")
         assert len(wanted) == arguments.pictures + arguments.clips
-        segments = arguments.clips * -(-arguments.frames // arguments.segment)
-        piece = seconds / (len(wanted) + segments)
         rows = []
         for kill in range(1, arguments.kills + 1):
-            more, after = rng.randrange(MOST + 1), rng.uniform(0, piece)
-            if not killed(start(folder, folder / "killed"), folder / "killed", more, after):
+            more, after = rng.randrange(MOST + 1), rng.uniform(0, seconds / len(wanted))
+            if not killed(start(folder, "killed"), folder / "killed", more, after):
                 sys.exit(f"the job ended before kill {kill}; give more pictures")
             found = outputs(folder / "killed")
+            segments = pieces(folder / "killed") - len(found)
             wrong = [name for name, data in found.items() if data != wanted[name]]
-            rows.append({"after": more, "finished": len(found), "wrong": wrong})
-            done = pieces(folder / "killed") - len(found)
-            print(f"kill {kill}: {len(found)} of {len(wanted)} files and {done} segments are there")
-        finish(start(folder, folder / "killed"), folder)
-        found = outputs(folder / "killed")
-        wrong = sorted(name for name in {**wanted, **found} if wanted.get(name) != found.get(name))
-        wrong += [path.name for path in (folder / "killed").iterdir() if path.name[0] == "."]
-        wrong += [name for row in rows for name in row["wrong"]]
+            rows.append({"files": len(found), "segments": segments, "wrong": wrong})
+            print(f"kill {kill}: {len(found)} of {len(wanted)} files, {segments} segments there")
+        finish(start(folder, "killed"), folder)
+        figures = {
+            "files": len(wanted),
+            "seconds": round(seconds, 2),
+            "kills": rows,
+            "wrong": differing(folder / "killed", wanted),
+        }
+        if arguments.workers:
+            finish(start(folder, "cluster", arguments.workers), folder)
+            wrong = differing(folder / "cluster", wanted)
+            figures["cluster"] = {"workers": arguments.workers, "wrong": wrong}
+    jobs = [figures, figures.get("cluster", {"wrong": []}), *rows]
+    wrong = [name for job in jobs for name in job["wrong"]]
     print(
-        f"{arguments.kills} kills of a job of {seconds:.1f} s: "
-        + (f"WRONG: {wrong}" if wrong else "every file is whole and that of the undisturbed run")
+        f"{arguments.kills} kills, {arguments.workers} workers of a cluster: "
+        + (f"WRONG: {wrong}" if wrong else "every file is whole and the same")
     )
-    write(arguments.json, {"seconds": round(seconds, 2), "kills": rows, "wrong": wrong})
+    write(arguments.json, figures)
     sys.exit(1 if wrong else 0)
 
 

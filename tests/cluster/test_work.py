@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -95,7 +94,7 @@ def test_a_layer_that_runs_more_often_in_another_share_is_named() -> None:
 
     net = models.wrap(Net(), scale=1)
     pictures = [photograph(4, 4)] * 4 + [photograph(8, 4)] * 4
-    with pytest.raises(PtqsrError, match=r"again: runs 2 times on .* picture 4, 1 on the first"):
+    with pytest.raises(PtqsrError, match=r"again: runs 2 times on .* picture 6, 1 on the first"):
         ptqsr.calibrate(net, pictures, gather=partial(cluster.gather, Pretended()))
 
 
@@ -141,4 +140,3 @@ def test_upscaling_is_that_of_one_process(
         else:
             assert outcome.error == other.error.replace("in/", f"{tmp_path}/in/")
     assert not outcomes and ray.sent == [3]
-    json.dumps([outcome.figures for outcome in outcomes.values()])
