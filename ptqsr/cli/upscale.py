@@ -30,6 +30,7 @@ from ptqsr.jobs import (
     Outcome,
     Settings,
     VideoSettings,
+    Watch,
     list_jobs,
     parts_of,
     upscale_files,
@@ -129,7 +130,7 @@ def upscale(
         if manifest is not None:
             planner.in_use = manifest.remember(in_use=planner.in_use)["in_use"]
         if ray is None:
-            outcomes = upscale_files(running, planner, left, settings, partial(_watch, left))
+            outcomes = upscale_files(running, planner, left, settings, _watching(left))
         else:
             from ptqsr import cluster
 
@@ -177,7 +178,8 @@ def _left(
             f"{others[0].target}{more}: exists; name another place, or give --overwrite or "
             "--skip-existing"
         )
-    left = [job for job in jobs if overwrite or job not in others]
+    left_out = set() if overwrite else set(others)
+    left = [job for job in jobs if job not in left_out]
     if manifest is not None:
         left = [job for job in left if not manifest.finished(job.source, job.target)]
         manifest.claim(job.target for job in left)
@@ -186,12 +188,17 @@ def _left(
     return left
 
 
-@contextmanager
-def _watch(jobs: Sequence[Job], job: Job) -> Iterator[Progress]:
-    """Show how much of a job is done, and which of how many it is."""
-    prefix = f"{jobs.index(job) + 1}/{len(jobs)} " if len(jobs) > 1 else ""
-    with progress_bar() as show:
-        yield partial(show, f"{prefix}{job.source.name}")
+def _watching(jobs: Sequence[Job]) -> Watch:
+    """Return what shows how much of a job is done, and which of how many it is."""
+    numbers = {job: number for number, job in enumerate(jobs, 1)}
+
+    @contextmanager
+    def watch(job: Job) -> Iterator[Progress]:
+        prefix = f"{numbers[job]}/{len(jobs)} " if len(jobs) > 1 else ""
+        with progress_bar() as show:
+            yield partial(show, f"{prefix}{job.source.name}")
+
+    return watch
 
 
 def _report(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ptqsr.errors import PtqsrError
+from ptqsr.errors import PtqsrError, one_line
 
 INSTALL = 'pip install "ptqsr[ray]"'
 log = logging.getLogger("ptqsr")
@@ -42,8 +42,11 @@ class Ray:
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             try:
                 ray.init(logging_level="ERROR", log_to_driver=False)
-            except ConnectionError as error:
-                raise PtqsrError(f"--engine ray: no cluster at RAY_ADDRESS ({error})") from None
+            except Exception as error:  # Ray raises plain ones, too
+                raise PtqsrError(
+                    f"--engine ray: no cluster is reached by RAY_ADDRESS, or starts here "
+                    f"({one_line(error)})"
+                ) from None
         self.threads, self.gpu = torch.get_num_threads(), gpu
         room = sum(self._room(node["Resources"]) for node in ray.nodes() if node["Alive"])
         self.workers = room if workers is None else workers

@@ -4,7 +4,7 @@ from ptqsr.jobs.formats import VideoSettings, is_video, parts_of
 from ptqsr.jobs.listing import Job, list_jobs
 from ptqsr.jobs.manifest import Manifest
 from ptqsr.jobs.overlap import overlapped
-from ptqsr.jobs.run import Outcome, Settings, upscale_files
+from ptqsr.jobs.run import Outcome, Settings, Watch, upscale_files
 
 __all__ = [
     "Job",
@@ -12,6 +12,7 @@ __all__ = [
     "Outcome",
     "Settings",
     "VideoSettings",
+    "Watch",
     "is_video",
     "list_jobs",
     "overlapped",
