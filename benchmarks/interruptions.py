@@ -2,10 +2,9 @@
 
     python -m benchmarks.interruptions --json benchmarks/results/interruptions.json
 
-Every run is a process of its own that SIGKILL ends at random: while it begins, or after it has
-finished a picture or two (or a segment of a clip), a random time into the next. What it left under
-the names of outputs is compared with an undisturbed run's files each time, and everything after the
-last run; then the same job by `--engine ray` on a cluster of two workers. Pictures and frames are
+Every run is a process of its own that SIGKILL ends a random time after a random picture, or segment
+of a clip, is there; the numbers of these are spread over the job. What a run left under the names of
+outputs is compared with an undisturbed run's files each time, and everything after the last; then the same job by `--engine ray` on a cluster of two workers. Pictures and frames are
 random, the network is small. Clips need PyAV, the cluster Ray; `--clips 0` and `--workers 0` leave
 them out. Exits with 1 where a file differs, or where the job ended before it was killed so often.
 """
@@ -19,8 +18,9 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,6 @@ from ptqsr import models
 from ptqsr.cli.app import app
 
 RATE = 25
-MOST = 2  # pieces that a run finishes, besides those on their way, before it is killed
 
 
 class Arguments(argparse.Namespace):
@@ -124,18 +123,31 @@ def differing(folder: Path, wanted: dict[str, bytes]) -> list[str]:
     return sorted(wrong + [path.name for path in folder.glob(".*")])
 
 
-def pieces(folder: Path) -> int:
-    """Return how many outputs and segments of clips are there."""
-    return sum(1 for _ in folder.rglob("[0-9]*"))
+def segments(folder: Path) -> int:
+    """Return how many segments of clips that are not finished are there."""
+    return sum(1 for _ in folder.glob(".*.parts/[0-9]*"))
 
 
-def killed(process: int, folder: Path, more: int, after: float) -> bool:
-    """Kill a process once so many more pieces are there, and then so many seconds later.
+def pieces(folder: Path, in_clip: int) -> int:
+    """Return how many pictures and segments are there; finished clips have `in_clip` of these."""
+    clips = sum(1 for _ in folder.glob("[0-9]*.mkv"))
+    return sum(1 for _ in folder.glob("[0-9]*.png")) + clips * in_clip + segments(folder)
+
+
+def segments_of(frames: int) -> int:
+    """Return how many segments a clip has."""
+    from ptqsr.jobs.video.encoding import SEGMENT
+
+    return -(-frames // SEGMENT)
+
+
+def killed(process: int, there: Callable[[], int], wanted: float, after: float) -> bool:
+    """Kill a process once so many pieces are there, and then so many seconds later.
 
     Returns whether it was still at work.
     """
-    wanted, ended = pieces(folder) + more, 0
-    while pieces(folder) < wanted and not ended:
+    ended = 0
+    while there() < wanted and not ended:
         time.sleep(0.002)
         ended = os.waitpid(process, os.WNOHANG)[0]
     if ended:
@@ -147,7 +159,7 @@ def killed(process: int, folder: Path, more: int, after: float) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, usual in (("pictures", 30), ("clips", 2), ("kills", 10), ("workers", 2)):
+    for name, usual in (("pictures", 60), ("clips", 2), ("kills", 10), ("workers", 2)):
         parser.add_argument(f"--{name}", type=int, default=usual)
     for name, usual in (("height", 60), ("width", 80), ("frames", 400), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=usual)
@@ -162,16 +174,19 @@ def main() -> None:
         seconds = time.perf_counter() - began
         wanted = outputs(folder / "undisturbed")
         assert len(wanted) == arguments.pictures + arguments.clips
+        in_clip = segments_of(arguments.frames) if arguments.clips else 0
+        there = partial(pieces, folder / "killed", in_clip)
+        total = arguments.pictures + arguments.clips * in_clip
         rows = []
-        for kill in range(1, arguments.kills + 1):
-            more, after = rng.randrange(MOST + 1), rng.uniform(0, seconds / len(wanted))
-            if not killed(start(folder, "killed"), folder / "killed", more, after):
-                sys.exit(f"the job ended before kill {kill}; give more pictures")
-            found = outputs(folder / "killed")
-            segments = pieces(folder / "killed") - len(found)
+        for kill in range(arguments.kills):
+            enough = rng.uniform(kill, kill + 1) / (arguments.kills + 1) * total
+            after = rng.uniform(0, seconds / total)
+            if not killed(start(folder, "killed"), there, enough, after):
+                sys.exit(f"the job ended before kill {kill + 1}; give more pictures")
+            found, unfinished = outputs(folder / "killed"), segments(folder / "killed")
             wrong = [name for name, data in found.items() if data != wanted[name]]
-            rows.append({"files": len(found), "segments": segments, "wrong": wrong})
-            print(f"kill {kill}: {len(found)} of {len(wanted)} files, {segments} segments there")
+            rows.append({"files": len(found), "segments": unfinished, "wrong": wrong})
+            print(f"kill {kill + 1}: {len(found)} of {len(wanted)} files, {unfinished} segments")
         finish(start(folder, "killed"), folder)
         figures = {
             "files": len(wanted),

@@ -44,7 +44,7 @@ class Ray:
                 ray.init(logging_level="ERROR", log_to_driver=False)
             except Exception as error:  # Ray raises plain ones, too
                 raise PtqsrError(
-                    f"--engine ray: no cluster is reached by RAY_ADDRESS, or starts here "
+                    "--engine ray: no cluster is reached by RAY_ADDRESS, or starts here "
                     f"({one_line(error)})"
                 ) from None
         self.threads, self.gpu = torch.get_num_threads(), gpu

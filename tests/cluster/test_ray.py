@@ -10,7 +10,9 @@ from helpers import tiny_edsr, write_photograph
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from ptqsr import PtqsrError
 from ptqsr.cli.app import app
+from ptqsr.cluster import Ray
 from ptqsr.jobs.manifest import NAME
 
 
@@ -38,6 +40,17 @@ def outputs(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != NAME
     }
+
+
+def test_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason='needs pip install "ptqsr[ray]"')
+
+    def fail(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nmore")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(PtqsrError, match=r"no cluster is reached by .* \(The current .*\.\)$"):
+        Ray()
 
 
 @pytest.mark.usefixtures("one_thread", "cluster")
