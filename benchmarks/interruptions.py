@@ -3,10 +3,11 @@
     python -m benchmarks.interruptions --json benchmarks/results/interruptions.json
 
 Every run is a process of its own that SIGKILL ends a random time after a random picture, or segment
-of a clip, is there; the numbers of these are spread over the job. What a run left under the names of
-outputs is compared with an undisturbed run's files each time, and everything after the last; then the same job by `--engine ray` on a cluster of two workers. Pictures and frames are
-random, the network is small. Clips need PyAV, the cluster Ray; `--clips 0` and `--workers 0` leave
-them out. Exits with 1 where a file differs, or where the job ended before it was killed so often.
+of a clip, is there; these are spread over the job. What a run left under the names of outputs is
+compared with an undisturbed run's files each time, and everything after the last; then the same job
+by `--engine ray` on a cluster of two workers. Pictures and frames are random, the network is small.
+Clips need PyAV, the cluster Ray; `--clips 0` and `--workers 0` leave them out. Exits with 1 where a
+file differs, or where the job ended before it was killed so often.
 """
 
 from __future__ import annotations
