@@ -58,7 +58,7 @@ def calibrate(
     edges: options.Edges = None,
     images: options.Images = None,
     low_resolution: options.LowResolution = False,
-    num_images: options.NumImages = 32,
+    num_images: options.NumImages = None,
     patch_size: options.PatchSize = 48,
     reconstruct: Annotated[
         bool,
@@ -135,7 +135,7 @@ def calibrate(
         num_images=num_images,
         patch_size=patch_size,
         seed=seed,
-        to_stop=methods.learns(config),
+        learns=methods.learns(config),
     )
     choice: Choice | None = None
     if limited:
@@ -164,7 +164,7 @@ def calibrate(
     provenance = {
         "weights": weights,
         "pictures": crops.names,
-        "num_images": num_images,
+        "num_images": len(crops.inputs),
         "patch_size": patch_size,
     }
     checkpoint.save(quantized, output, provenance=provenance)
