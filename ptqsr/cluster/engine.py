@@ -41,7 +41,7 @@ class Ray:
             # Its C++ side would log to the terminal what it expects and mends by itself.
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             try:
-                ray.init(logging_level="ERROR", log_to_driver=False)
+                ray.init(logging_level=logging.ERROR, log_to_driver=False)
             except Exception as error:  # Ray raises plain ones, too
                 raise PtqsrError(
                     "--engine ray: no cluster is reached by RAY_ADDRESS, or starts here "
