@@ -20,7 +20,8 @@ from ptqsr.quantizers import ActivationQuantizer, join
 
 # Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
-# Fills what it is given to make, as `collect` does; with how often each layer runs, and what shows how many inputs are done.
+# Fills what `make` gives, as `collect` does; is told how often each layer runs, and shows how many
+# inputs are done.
 Gather = Callable[
     [
         SRNetwork,
