@@ -256,11 +256,9 @@ def test_pixels_that_the_result_cannot_tell(
 
 
 class Stopping(Nearest):
-    """Is interrupted at a frame, once; counts the frames that it enlarges."""
+    """Is interrupted at a frame; counts the frames that it enlarges. `wrap` runs it, too."""
 
-    def __init__(self, at: int) -> None:
-        super().__init__()
-        self.at, self.seen = at, 0
+    at, seen = -1, 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.device.type != "meta":
@@ -276,8 +274,8 @@ def test_an_interrupted_video_goes_on(tmp_path: Path, at: int) -> None:
     source = write_video(tmp_path / "a.mp4", moving(11), codec="libx264", sound="aac")
     lossy = VideoSettings.of("libx264", ["preset=ultrafast"])
     make(source, tmp_path / "whole.mp4", models.wrap(Nearest(), scale=2), settings=lossy)
-    inner = Stopping(at)
-    network, target = models.wrap(inner, scale=2), tmp_path / "b.mp4"
+    network, target = models.wrap(inner := Stopping(), scale=2), tmp_path / "b.mp4"
+    inner.at, inner.seen = at, 0
     with pytest.raises(KeyboardInterrupt):
         make(source, target, network, settings=lossy)
     finished = (at - 1) // 4 * 4
@@ -293,8 +291,8 @@ def test_an_interrupted_video_goes_on(tmp_path: Path, at: int) -> None:
 def test_parts_of_another_job_are_refused(tmp_path: Path) -> None:
     source = write_video(tmp_path / "a.mkv", moving(9))
     target = tmp_path / "b.mkv"
-    inner = Stopping(7)
-    network = models.wrap(inner, scale=2)
+    network = models.wrap(inner := Stopping(), scale=2)
+    inner.at, inner.seen = 7, 0
     with pytest.raises(KeyboardInterrupt):
         make(source, target, network, job={"checkpoint": "abc"})
     inner.at = -1
