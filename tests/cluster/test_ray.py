@@ -53,6 +53,7 @@ def test_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         Ray()
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("one_thread", "cluster")
 def test_two_workers_give_what_one_process_does(tmp_path: Path) -> None:
     """Calibration to the same bits, upscaling to the same files; each starts two workers."""
