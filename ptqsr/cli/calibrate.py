@@ -26,6 +26,7 @@ from ptqsr.cli.output import (
     stderr,
 )
 from ptqsr.cli.output import show as show_table
+from ptqsr.cli.scaling import Engine, Workers, engine_of, gather_on
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import cost, evaluate
@@ -72,6 +73,8 @@ def calibrate(
     ] = 1000,
     seed: options.Seed = 0,
     device: Device = "cpu",
+    engine: Engine = "local",
+    workers: Workers = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Checkpoint to write.")
     ] = None,
@@ -118,6 +121,7 @@ def calibrate(
         iterations=iterations,
     )
     widths = candidates_of(candidates)
+    ray = engine_of(engine, workers, device)
     place = use_device(device)
     network = float_network(model, scale, weights, settings).to(place)
     if plan is not None:
@@ -153,7 +157,12 @@ def calibrate(
     with progress_bar() as show:
         start = time.perf_counter()
         quantized = methods.calibrate(
-            network, crops.inputs, config, held_out=crops.to_stop or None, progress=show
+            network,
+            crops.inputs,
+            config,
+            held_out=crops.to_stop or None,
+            progress=show,
+            gather=gather_on(ray),
         )
         calibration_seconds = time.perf_counter() - start
         pairs = crops.pairs(network)
