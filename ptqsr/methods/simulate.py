@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
+from typing import Any
 
 import torch
+from torch import nn
 
-from ptqsr.calibration import ChannelRanges, Inputs, cards, collect, readings
+from ptqsr.calibration import ChannelRanges, Inputs, Part, cards, collect, readings
 from ptqsr.config import Config, Rule
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
@@ -17,6 +20,20 @@ from ptqsr.quantizers import ActivationQuantizer, join
 
 # Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
+# Fills what `make` gives, as `collect` does; is told how often each layer runs, and shows how many
+# inputs are done.
+Gather = Callable[
+    [
+        SRNetwork,
+        Mapping[str, nn.Conv2d],
+        Mapping[int, Part],
+        Inputs,
+        Callable[[int, int], Any],
+        Mapping[str, int],
+        Callable[[int, int], None],
+    ],
+    dict[int, Any],
+]
 
 
 @torch.inference_mode(False)
@@ -28,12 +45,14 @@ def simulate(
     rules: Mapping[str, Rule],
     *,
     progress: Progress = lambda what, done, total: None,
+    gather: Gather | None = None,
 ) -> tuple[SRNetwork, dict[str, Rule]]:
     """Return a fake-quantized copy of `model`, and the rules by its convolutions' names.
 
     `rules`: the layers to quantize, by their names in `model` (ptqsr.plan.rules); in the copy,
-    linear layers and transposed convolutions among them are convolutions. Raises PtqsrError where
-    an input, a weight or an activation is not usable, and names it.
+    linear layers and transposed convolutions among them are convolutions. `gather`: what takes the
+    inputs elsewhere for statistics. Raises PtqsrError where an input, a weight or an activation is
+    not usable, and names it.
     """
     network = copy.deepcopy(model).eval().requires_grad_(False)
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -56,9 +75,15 @@ def simulate(
             yield x
             progress(what, done, len(pictures))
 
-    ranges = collect(
-        network, layers, parts, counted("ranges", inputs), lambda _, n: ChannelRanges(n)
-    )
+    def gathered(
+        what: str, parts: dict[int, Part], make: Callable[[int, int], Any]
+    ) -> dict[int, Any]:
+        if gather is None:
+            return collect(network, layers, parts, counted(what, inputs), make)
+        show = partial(progress, what)
+        return gather(network, layers, parts, inputs, make, found.calls, show)
+
+    ranges = gathered("ranges", parts, lambda _, n: ChannelRanges(n))
     whole = {number: part for number, part in parts.items() if recipe[number].rule.whole_range}
     if whole:
         pictures = counted("test cards", cards(first))
@@ -66,9 +91,8 @@ def simulate(
     details = {number: recipe[number].statistics(ranges[number]) for number in parts}
     wanted = {number: detail for number, detail in details.items() if detail is not None}
     if wanted:
-        pictures = counted("distributions", inputs)
         seen = {number: parts[number] for number in wanted}
-        collect(network, layers, seen, pictures, lambda number, _: wanted[number])
+        gathered("distributions", seen, lambda number, _: wanted[number])
     quantizers = []
     for number in parts:
         progress("quantizers", number, len(parts))
