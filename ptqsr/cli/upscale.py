@@ -175,7 +175,7 @@ def _one(
     seconds = time.perf_counter() - began
     stderr.print(
         f"{job.target}: {width}x{height} to {wide}x{tall} in {seconds:.1f} s by "
-        f"{network.architecture} x{network.scale}, {plan}",
+        f"{network.title} x{network.scale}, {plan}",
         soft_wrap=True,
     )
     return {
