@@ -55,6 +55,7 @@ class DeployedNetwork(SRNetwork):
     ) -> None:
         super().__init__(scale=network.scale, colours=network.colours)
         self.architecture = network.architecture  # type: ignore[misc]
+        self.name = network.name
         self.hyperparameters = dict(network.hyperparameters)
         self.quantized_layers = network.quantized_layers
         self.calibration = network.calibration

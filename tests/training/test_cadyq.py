@@ -479,6 +479,12 @@ def test_what_a_teacher_must_be(
 # --- bad input ---
 
 
+def test_networks_that_are_not_of_the_zoo(tmp_path: Path) -> None:
+    own = models.wrap(torch.nn.Sequential(torch.nn.Conv2d(3, 12, 1), torch.nn.PixelShuffle(2)))
+    with pytest.raises(PtqsrError, match="is for the zoo's networks, not Sequential"):
+        hook(tmp_path).check(own)
+
+
 def test_no_teacher(pictures: list[Path], tmp_path: Path) -> None:
     with pytest.raises(PtqsrError, match="holds no training run; make one with"):
         Trainer(network(), pictures, CONFIG, tmp_path / "run", hook(tmp_path / "none"))
