@@ -96,7 +96,9 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 def command(*options: str) -> str:
     """Return what the installed command prints on standard output."""
     program = Path(sys.executable).parent / "ptqsr"
-    return subprocess.run([program, *options], check=True, stdout=subprocess.PIPE, text=True).stdout
+    done = subprocess.run([program, *options], capture_output=True, text=True)
+    hold(done.returncode == 0, f"ptqsr {options[0]} ended with {done.returncode}: {done.stderr}")
+    return done.stdout
 
 
 def hold(condition: bool, otherwise: str) -> None:

@@ -83,7 +83,8 @@ def build(archive: Path, environment: Path, work: Path, out: Path, tag: str) -> 
     """Return the wheel that an archive becomes by the Python of an environment."""
     source = emptied(work / archive.name.removesuffix(".tar.gz"))
     unpack(archive, work)
-    options = ["--no-deps", "-w", emptied(work / "raw")]
+    # pip's cache would give a folder of this name and place the wheel of an earlier run.
+    options = ["--no-cache-dir", "--no-deps", "-w", emptied(work / "raw")]
     if tag:
         options += ["--config-settings", f"--global-option=egg_info --tag-build={tag}"]
     cmake = f"{os.environ.get('CMAKE_ARGS', '')} -DPTQSR_CUDA={'ON' if tag else 'OFF'}"
