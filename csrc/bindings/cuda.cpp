@@ -174,6 +174,7 @@ bool tensor_conv(const py::dict& values) {
               static_cast<int32_t>(given.number("denominator")), given.at<const float>("mean"),
               given.at<const float>("in_scale")};
   v.by_sample = given.number("by_sample") != 0;
+  v.chosen = given.number("chosen") != 0;
   v.weights = given.at<const unsigned char>("weights");
   v.lowest = given.at<const int32_t>("lowest");
   v.total = given.at<const int32_t>("total");
@@ -268,10 +269,17 @@ void unpack_codes(Address packed, Address codes, int64_t rows, int64_t count, in
 }
 
 // What is written for every value: "value" or "code".
-void uniform_map(const std::string& what, Address x, const std::string& number, int64_t count,
-                 Address step, Address lowest, int bits, Address out, Address stream) {
-  const cuda::UniformMap args{pointer<const void>(x),     number_named(number),           count,
-                              pointer<const float>(step), pointer<const int32_t>(lowest), bits};
+void uniform_map(const std::string& what, Address x, const std::string& number, int64_t samples,
+                 int64_t count, Address step, Address lowest, Address levels, int bits, Address out,
+                 Address stream) {
+  const cuda::UniformMap args{pointer<const void>(x),
+                              number_named(number),
+                              samples,
+                              count,
+                              pointer<const float>(step),
+                              pointer<const int32_t>(lowest),
+                              pointer<const int32_t>(levels),
+                              bits};
   const cuda::Stream on = stream_at(stream);
   if (what == "value") {
     check_device(cuda::uniform_fake_quant(args, pointer<void>(out), on), "uniform_fake_quant");

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.models import SRNetwork, sketch
 from ptqsr.models.layers import BicubicUpsample, MeanShift
-from ptqsr.modules import FakeQuantConv2d
+from ptqsr.modules import FakeQuantConv2d, sense
 
 LEAVES = (FakeQuantConv2d, MeanShift, BicubicUpsample)
 # Of the picture with which shapes are found: several samples, so that a parameter's shape is not
@@ -82,7 +82,9 @@ def _inputs(network: SRNetwork, method: str) -> Iterator[torch.Tensor]:
     x = torch.empty((SAMPLES, channels, HEIGHT, WIDTH))
     yield x
     if method == "reconstruct":
-        yield sketch(network).features(x)
+        drawn = sketch(network)
+        sense(drawn)
+        yield drawn.features(x)
 
 
 class _Watch(fx.Interpreter):
@@ -94,6 +96,13 @@ class _Watch(fx.Interpreter):
         self.splits: dict[fx.Node, list[int]] = {}
         self.storages: dict[fx.Node, set[int]] = {}
         self.changed: dict[fx.Node, set[int]] = {}
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        layer = self.fetch_attr(target)
+        if isinstance(layer, FakeQuantConv2d):  # whose quantizer may depend on values
+            x = args[0] if args else kwargs["input"]
+            return layer._conv_forward(x, layer.weight, layer.bias)
+        return super().call_module(target, args, kwargs)
 
     def run_node(self, n: fx.Node) -> Any:
         given = [t for arg in n.all_input_nodes for t in _tensors(self.env[arg])]

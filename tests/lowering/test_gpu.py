@@ -19,8 +19,10 @@ from ptqsr.deployment import DeployedNetwork, Store, network, program
 from ptqsr.deployment.graphs import Graphs
 from ptqsr.models import SRNetwork
 from ptqsr.ops.cuda.kernel import KERNELS
+from ptqsr.ops.cuda.limits import WITHOUT_KERNEL
 
 from .cases import VARIANTS, deployed, floating, picture, psnr, quantized
+from .test_choosing import choosing, patches, run
 
 # A picture in float16 is this close to itself, in dB: far closer than its 8 bits.
 HALF = 70
@@ -39,7 +41,7 @@ class OnEmulation(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         name = func._schema.name.removeprefix("ptqsr::")
-        if func.namespace != "ptqsr":
+        if func.namespace != "ptqsr" or name in WITHOUT_KERNEL:
             return func(*args, **(kwargs or {}))
         return KERNELS[name](self.module, *args)
 
@@ -90,6 +92,19 @@ def test_emulated_batches_of_different_pictures(emulation: Any) -> None:
         together = ours(torch.cat(pictures))
         for one, y in zip(pictures, together, strict=True):
             assert torch.equal(ours(one)[0], y)
+
+
+@torch.no_grad()
+def test_emulated_network_that_chooses(emulation: Any) -> None:
+    fake = quantized("edsr", "minmax8")
+    x = patches(fake)
+    simulated = choosing(fake, x)
+    wanted, theirs = run(simulated, x)
+    with OnEmulation(emulation):
+        y, chosen = run(as_on_a_gpu(simulated), x)
+    same = [a == b for name in theirs for a, b in zip(theirs[name], chosen[name], strict=True)]
+    assert sum(same) >= 0.9 * len(same)
+    assert psnr(y, wanted) > 30
 
 
 # ---- recordings

@@ -1,6 +1,15 @@
 """Every operation: its schema, then its shapes. Kernels are registered per device elsewhere."""
 
-from ptqsr.ops.schema import conv, fused_conv, gemm, histogram, packing, subset, uniform
+from ptqsr.ops.schema import (
+    conv,
+    fused_conv,
+    gemm,
+    histogram,
+    moments,
+    packing,
+    subset,
+    uniform,
+)
 from ptqsr.ops.schema.library import layout, library
 
 __all__ = [
@@ -10,6 +19,7 @@ __all__ = [
     "histogram",
     "layout",
     "library",
+    "moments",
     "packing",
     "subset",
     "uniform",
