@@ -12,6 +12,8 @@ VERSION = 1
 MIN_BITS, MAX_BITS = 2, 8
 # Of the convolutions outside the papers' list: the picture itself goes through them.
 EDGE_BITS, EDGE_SET = 8, "int8"
+# DFSQ's own set has 107 values: enough to choose from up to 6 bits.
+PAPER_SET, PAPER_BITS = "dfsq-107", 6
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,11 @@ class Config:
 
     A convolution is quantized if the network's own list names it and `exclude` does not, or if
     `include` does; both hold name patterns (fnmatch): the body. With `edges=8` all others but the
-    excluded are quantized too, always to 8 bits. `universal_set`, `selector` and `seed` concern
-    DFSQ, `percentile` (of either tail, in per cent) the method of that name. `reconstruct`: dfsq+
-    ends with block reconstruction; `iterations` are those of a block, there and of brecq and qdrop,
-    which `seed` concerns too.
+    excluded are quantized too, always to 8 bits. `universal_set` (by default the paper's, for dfsq+
+    with more than 6 bits int8), `selector` and `seed` concern DFSQ, `percentile` (of either tail,
+    in per cent) the method of that name. `reconstruct`: dfsq+ ends with block reconstruction;
+    `iterations` are those of a block, there and of brecq and qdrop (0: weights stay rounded to
+    nearest), which `seed` concerns too.
 
     >>> Config(bits=4, weight_bits=8).act_bits
     4
@@ -49,7 +52,7 @@ class Config:
     bits: int = 4
     weight_bits: int = cast(int, None)  # not given: as `bits`
     act_bits: int = cast(int, None)
-    universal_set: str = "dfsq-107"  # a preset's name or a JSON file of words
+    universal_set: str = cast(str, None)  # a preset's name or a JSON file of words
     selector: str = "kmeans"
     percentile: float = 1.0
     include: tuple[str, ...] = ()
@@ -69,6 +72,9 @@ class Config:
                 raise PtqsrError(
                     f"{name} is {value!r}; it must be a whole number from {MIN_BITS} to {MAX_BITS}"
                 )
+        if self.universal_set is None:
+            wide = self.method == "dfsq+" and self.act_bits > PAPER_BITS
+            object.__setattr__(self, "universal_set", EDGE_SET if wide else PAPER_SET)
         if self.edges is not None and (type(self.edges), self.edges) != (int, EDGE_BITS):
             raise PtqsrError(f"edges is {self.edges!r}; it must be {EDGE_BITS}, or be left out")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 32:
@@ -79,9 +85,13 @@ class Config:
             raise PtqsrError(
                 f"reconstruct is {self.reconstruct!r}; it is for method dfsq+, not {self.method}"
             )
-        if type(self.iterations) is not int or self.iterations < 1:
+        if type(self.iterations) is not int or self.iterations < 0:
             raise PtqsrError(
-                f"iterations is {self.iterations!r}; it must be a whole number of at least 1"
+                f"iterations is {self.iterations!r}; it must be a whole number of at least 0"
+            )
+        if self.reconstruct and not self.iterations:
+            raise PtqsrError(
+                "iterations is 0: nothing would be reconstructed; give some, or no reconstruct"
             )
         for name in ("include", "exclude"):
             patterns = getattr(self, name)

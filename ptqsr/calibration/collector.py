@@ -24,10 +24,13 @@ def collect(
     parts: Mapping[int, Part],
     inputs: Iterable[torch.Tensor],
     make: Callable[[int, int], S],
+    *,
+    run: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> dict[int, S]:
     """Run the network over the inputs; return the statistics of each part, by its number.
 
-    `make(number, channels)` gives the empty statistics. Raises PtqsrError for NaN or Inf.
+    `make(number, channels)` gives the empty statistics. `run`: what to run of the network where the
+    layers are not all over it. Raises PtqsrError for NaN or Inf.
     """
     statistics = {number: make(number, part.channels) for number, part in parts.items()}
     shown: dict[tuple[str, int], list[tuple[int, Sighting]]] = {}
@@ -53,7 +56,10 @@ def collect(
     with observing({name: layers[name] for name in watched}, take):
         for number, x in enumerate(inputs):
             calls.update(dict.fromkeys(watched, 0))
-            network.check_output(x, network(x), f"calibration picture {number}")
+            if run is None:
+                network.check_output(x, network(x), f"calibration picture {number}")
+            else:
+                run(x)
             usual = usual or dict(calls)
             for name in watched:
                 if calls[name] != usual[name]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from ptqsr.evaluation import OUTPUT_SIZE, cost, evaluate
 from ptqsr.files import check_writable
 from ptqsr.images import (
     cut,
+    cut_held_out,
     downscale,
     list_images,
     sample_photographs,
@@ -39,6 +41,9 @@ from ptqsr.images import (
 from ptqsr.points import PRESETS
 
 HELD_OUT = 16  # crops to measure on
+TO_STOP = 8  # more of them, by which methods that learn stop
+
+log = logging.getLogger("ptqsr")
 
 
 def calibrate(
@@ -64,9 +69,12 @@ def calibrate(
         float, typer.Option(help="Cut off either tail, in per cent, by the method percentile.")
     ] = 1.0,
     universal_set: Annotated[
-        str,
-        typer.Option(help=f"{', '.join(PRESETS)}, or a JSON file with a list of words."),
-    ] = "dfsq-107",
+        str | None,
+        typer.Option(
+            help=f"{', '.join(PRESETS)}, or a JSON file with a list of words.",
+            show_default="dfsq-107; dfsq+ with 7 or 8 bits: int8",
+        ),
+    ] = None,
     selector: Annotated[
         str, typer.Option(help="kmeans (the paper's) or optimal (exact, and faster).")
     ] = "kmeans",
@@ -95,7 +103,10 @@ def calibrate(
         typer.Option("--reconstruct", help="End dfsq+ with block reconstruction: minutes more."),
     ] = False,
     iterations: Annotated[
-        int, typer.Option(help="Of every block's reconstruction (brecq, qdrop, --reconstruct).")
+        int,
+        typer.Option(
+            help="Of every block's reconstruction (brecq, qdrop, --reconstruct); 0: none."
+        ),
     ] = 1000,
     seed: Annotated[int, typer.Option(help="Of crops, k-means and reconstruction.")] = 0,
     device: Device = "cpu",
@@ -110,7 +121,7 @@ def calibrate(
         raise PtqsrError("--num-images and --patch-size must be at least 1")
     for option, value, default, needs in (
         ("--selector", selector, "kmeans", ("dfsq",)),
-        ("--universal-set", universal_set, "dfsq-107", ("dfsq", "dfsq+")),
+        ("--universal-set", universal_set, None, ("dfsq", "dfsq+")),
         ("--percentile", percentile, 1.0, ("percentile",)),
         ("--reconstruct", reconstruct, False, ("dfsq+",)),
         ("--iterations", iterations, 1000, ("brecq", "qdrop", "dfsq+")),
@@ -125,7 +136,7 @@ def calibrate(
         bits=bits,
         weight_bits=bits if weight_bits is None else weight_bits,
         act_bits=bits if act_bits is None else act_bits,
-        universal_set=universal_set,
+        universal_set=cast(str, universal_set),
         selector=selector,
         percentile=percentile,
         include=tuple(include or ()),
@@ -146,13 +157,18 @@ def calibrate(
     check_json(json_file)
     paths = sample_photographs() if images is None else list_images(images)
     factor = 1 if low_resolution else network.scale
-    crops, held_out = cut(
-        paths, size=patch_size * factor, count=num_images, held_out=HELD_OUT, seed=seed
+    size = patch_size * factor
+    crops, held_out = cut(paths, size=size, count=num_images, held_out=HELD_OUT, seed=seed)
+    to_stop = _to_stop(paths, size, seed) if methods.learns(config) else []
+    inputs, apart = (
+        some if low_resolution else [downscale(crop, network.scale)[0] for crop in some]
+        for some in (crops, to_stop)
     )
-    inputs = crops if low_resolution else [downscale(crop, network.scale)[0] for crop in crops]
     with progress_bar() as show:
         start = time.perf_counter()
-        quantized = methods.calibrate(network, inputs, config, progress=show)
+        quantized = methods.calibrate(
+            network, inputs, config, held_out=apart or None, progress=show
+        )
         calibration_seconds = time.perf_counter() - start
         pairs = _pairs(network, held_out, low_resolution)
         measured = {
@@ -221,6 +237,16 @@ def _check_output(output: Path) -> None:
         raise PtqsrError(f"{output}: checkpoints are safetensors; name one with that ending")
     if output.exists() and not checkpoint.is_checkpoint(output):
         raise PtqsrError(f"{output}: exists and is no checkpoint of ptqsr; name another with -o")
+
+
+def _to_stop(paths: list[Path], size: int, seed: int) -> list[np.ndarray]:
+    crops = cut_held_out(paths, size=size, count=TO_STOP, seed=seed)
+    if not crops:
+        log.warning(
+            "%s: too small to hold crops out; blocks stop by one in four of the calibration crops",
+            paths[0].parent,
+        )
+    return crops
 
 
 def _pairs(

@@ -39,13 +39,14 @@ def draw_bits(
     rows, columns = ([0], [0]) if network is None else map(network.starts, (height, width))
     corners = [(top, left) for top in rows for left in columns]
     size = max(height, width) if network is None else network.patch
-    # A layer that runs several times has the patches of a batch one time after the other.
-    table = np.array([bits for bits in chosen.values() if len(bits) == len(corners)], float)
-    means = table.mean(0) if len(table) else np.full(len(corners), np.nan)
+    batch = len(corners) if network is None else network.batch
+    found = [by_patch(bits, len(corners), batch) for bits in chosen.values()]
+    table = [row for row in found if row is not None]
+    if not table:
+        raise PtqsrError(f"{path}: no layer chose bits for each of the {len(corners)} patches")
     over = np.zeros((height, width, 4))
-    for (top, left), bits in zip(corners, means, strict=True):
-        if np.isfinite(bits):
-            over[top : top + size, left : left + size] += (*colour(bits, candidates), 1)
+    for (top, left), bits in zip(corners, np.mean(table, 0), strict=True):
+        over[top : top + size, left : left + size] += (*colour(bits, candidates), 1)
     covered = over[..., 3:]
     tinted = np.where(
         covered > 0,
@@ -71,6 +72,24 @@ def draw_bits(
         draw.rectangle((bar, y + 2, end, y + ROW - 3), fill=colour(bits, candidates))
         draw.text((end + 4, y), f"{bits:.2f}", fill="black")
     write_picture(path, Picture(np.asarray(made), False, None, None))
+
+
+def by_patch(bits: list[int], patches: int, batch: int) -> np.ndarray | None:
+    """Return a layer's mean bits of every patch, [patches]; None where it fits no such number.
+
+    `bits` are in the order in which they were chosen: of a layer that runs several times, as those
+    of CARN-M do, all patches of a batch one time after the other.
+    """
+    calls, left_over = divmod(len(bits), patches)
+    if not calls or left_over:
+        return None
+    means, place = [], 0
+    for first in range(0, patches, batch):
+        some = min(batch, patches - first)
+        times = np.reshape(bits[place : place + calls * some], (calls, some))
+        means.append(times.mean(0))
+        place += calls * some
+    return np.concatenate(means)
 
 
 def colour(bits: float, candidates: tuple[int, int]) -> tuple[int, int, int]:

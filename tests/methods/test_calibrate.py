@@ -67,13 +67,10 @@ def test_activations_take_two_to_the_bits_values(
 def test_same_seed_same_bits(
     tiny: models.SRNetwork, pictures: list[np.ndarray], selector: str
 ) -> None:
-    threads = torch.get_num_threads()
     results = []
-    for count in (1, 2):
-        torch.set_num_threads(count)
+    for _ in range(2):
         net = ptqsr.calibrate(tiny, pictures, Config(selector=selector, seed=3))
         results.append([layer.quantizer.points for layer in quantized_layers(net).values()])
-    torch.set_num_threads(threads)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
@@ -204,6 +201,15 @@ def test_wide_bits_say_so(
     with caplog.at_level(logging.WARNING):
         ptqsr.calibrate(tiny, pictures, Config(bits=8))
     assert "107 levels, not 256" in caplog.text
+
+
+def test_the_universal_set_that_nobody_names() -> None:
+    """The paper's, which has too few values for dfsq+ with 7 bits or more."""
+    for bits in range(2, 9):
+        assert Config(bits=bits).universal_set == "dfsq-107"
+        expected = "int8" if bits > 6 else "dfsq-107"
+        assert Config(method="dfsq+", weight_bits=4, act_bits=bits).universal_set == expected
+    assert Config(method="dfsq+", bits=8, universal_set="sq-2word").universal_set == "sq-2word"
 
 
 def test_config() -> None:

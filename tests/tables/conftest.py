@@ -32,6 +32,9 @@ def toy(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> str:
         def crops(self, data: Path) -> list[np.ndarray]:
             return [photograph(16, 16, seed) for seed in range(2)]
 
+        def held_out(self, data: Path) -> list[np.ndarray]:
+            return [photograph(16, 16, 2)]
+
     def pairs(data: Path, name: str, scale: int) -> list:
         return [downscale(photograph(24, 28, len(name)), scale)]
 
