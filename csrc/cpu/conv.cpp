@@ -93,16 +93,12 @@ class Convolution {
   }
 
  private:
-  // How the rows of samples become operands.
-  struct Form {
-    Operands operands;
-    int zero;
-  };
   // What samples share that are encoded and multiplied alike.
   struct Kind {
     UniformInput uniform;
     Operands operands;
-    size_t form, weights;
+    int zero;
+    size_t rows, weights;  // places in Scratch and in weights_
     LaneTables tables;
   };
 
@@ -113,29 +109,20 @@ class Convolution {
     const auto found = std::find_if(kinds_.begin(), kinds_.end(), alike);
     kind_of_.push_back(found - kinds_.begin());
     if (found != kinds_.end()) return;
-    Kind kind{
-        input, Operands(args_, input.levels, ranges, loops_), forms_.size(), weights_.size(), {}};
-    const int zero = zero_code(args_, sample);
-    for (size_t i = 0; i < forms_.size(); ++i) {
-      const Form& form = forms_[i];
-      if (form.zero == zero && form.operands.bytes == kind.operands.bytes &&
-          form.operands.window_sums == kind.operands.window_sums) {
-        kind.form = i;
-      }
-    }
-    if (kind.form == forms_.size()) forms_.push_back({kind.operands, zero});
+    const Operands operands(args_, input.levels, ranges, loops_);
+    size_t weights = weights_.size();
     for (const Kind& other : kinds_) {
-      if (uniform && other.operands.bytes == kind.operands.bytes &&
-          other.operands.centred == kind.operands.centred) {
-        kind.weights = other.weights;
+      if (uniform && other.operands.bytes == operands.bytes &&
+          other.operands.centred == operands.centred) {
+        weights = other.weights;
       }
     }
-    if (kind.weights == weights_.size()) {
-      weights_.push_back(pack_weights(args_, list_, loops_, kind.operands, sample));
+    if (weights == weights_.size()) {
+      weights_.push_back(pack_weights(args_, list_, loops_, operands, sample));
     }
-    kind.tables =
-        lane_tables(args_, list_, kind.operands, weights_[kind.weights], rows_, columns_, sample);
-    kinds_.push_back(std::move(kind));
+    kinds_.push_back(
+        {input, operands, zero_code(args_, sample), uniform ? kinds_.size() : 0, weights,
+         lane_tables(args_, list_, operands, weights_[weights], rows_, columns_, sample)});
   }
 
   // What a worker needs beside input and output.
@@ -147,11 +134,12 @@ class Convolution {
           direct_runs(conv.s_.kh * conv.s_.kw),
           window_sums(conv.s_.groups * conv.s_.out_w),
           next(conv.args_.part_count + 1) {
-      for (const Form& form : conv.forms_) {
-        forms.emplace_back(conv.args_, conv.encoder_, form.operands, form.zero);
+      for (const Kind& kind : conv.kinds_) {
+        if (kind.rows < rows.size()) continue;  // one for all samples of subsets
+        rows.emplace_back(conv.args_, conv.encoder_, kind.operands, kind.zero);
       }
     }
-    std::vector<PaddedRows> forms;
+    std::vector<PaddedRows> rows;
     std::vector<int32_t> acc;
     ConvStatistics::Segment segment;
     std::vector<Run> runs, direct_runs;
@@ -162,7 +150,7 @@ class Convolution {
 
   void band(int64_t sample, int64_t number, Scratch& scratch) {
     const Kind& kind = kinds_[kind_of_[kind_of_.size() == 1 ? 0 : sample]];
-    PaddedRows& rows = scratch.forms[kind.form];
+    PaddedRows& rows = scratch.rows[kind.rows];
     const int64_t first = number * s_.out_h / bands_, last = (number + 1) * s_.out_h / bands_;
     for (int64_t y = first; y < last; ++y) {
       rows.move_to(sample, y * s_.stride_h - s_.padding_h);
@@ -205,7 +193,7 @@ class Convolution {
                  const Kind& kind, Scratch& scratch) {
     const Block& block = list_.blocks[number];
     const PackedWeights& packed = weights_[kind.weights];
-    const PaddedRows& rows = scratch.forms[kind.form];
+    const PaddedRows& rows = scratch.rows[kind.rows];
     const int64_t pixel_bytes = rows.pixel_bytes();
     TileInput in{scratch.runs.data(),
                  runs,
@@ -307,7 +295,6 @@ class Convolution {
   int64_t lanes_, bands_;
   int threads_;
   ConvStatistics statistics_;
-  std::vector<Form> forms_;
   std::vector<PackedWeights> weights_;
   std::vector<Kind> kinds_;
   std::vector<size_t> kind_of_;  // of every sample, or one for all

@@ -6,18 +6,38 @@
 #include "ptqsr/subset.h"
 
 namespace ptqsr::cpu {
+namespace {
+
+// Of every lane the mean, and the sum of squared distances from it.
+struct Moments {
+  double *mean, *squares;
+
+  // Those of `count` values take in those of `more`.
+  void take(int64_t lanes, double count, const double* other_mean, const double* other_squares,
+            double more) const {
+    const double share = more / (count + more);
+    for (int64_t i = 0; i < lanes; ++i) {
+      const double apart = other_mean[i] - mean[i];
+      mean[i] += apart * share;
+      squares[i] += other_squares[i] + apart * apart * (count * share);
+    }
+  }
+};
+
+}  // namespace
 
 ConvStatistics::ConvStatistics(const QuantConv& args, const BlockList& list, int64_t bands)
     : args_(args),
       list_(list),
       rows_(args.shape.out_h),
+      segments_((args.shape.out_w + kSegment - 1) / kSegment),
       lanes_(static_cast<int64_t>(list.channels.size())),
       bands_(bands) {
   if (!wanted()) return;
   const int64_t rows = args.shape.n * rows_ * lanes_, of_bands = args.shape.n * bands_ * lanes_;
   if (moments()) {
-    means_.resize(rows);
-    squares_.resize(rows);
+    means_.resize(rows * segments_);
+    squares_.resize(rows * segments_);
     return;
   }
   sums_.resize(rows);
@@ -44,20 +64,18 @@ void ConvStatistics::begin_row(int64_t sample, int64_t band, const Block& block,
 void ConvStatistics::end_segment(int64_t sample, int64_t y, int64_t left, int64_t size,
                                  const Block& block, Segment& segment) {
   if (!wanted()) return;
-  const int64_t at = (sample * rows_ + y) * lanes_ + block.first, lanes = block.channels;
+  const int64_t row = sample * rows_ + y, lanes = block.channels;
   float *sum = segment.sum.data() + block.first, *squares = segment.squares.data() + block.first;
   if (moments()) {
-    const float* shift = segment.shift.data() + block.first;
-    const Moments row{means_.data() + at, squares_.data() + at};
-    const Moments here{segment.mean.data(), segment.around.data()};
-    (left == 0 ? row : here).set(lanes, size, shift, sum, squares);
-    if (left > 0) {
-      row.take(lanes, static_cast<double>(left), here.mean, here.squares,
-               static_cast<double>(size));
+    const int64_t at = (row * segments_ + left / kSegment) * lanes_ + block.first;
+    for (int64_t i = 0; i < lanes; ++i) {
+      const double apart = sum[i] / static_cast<double>(size);
+      means_[at + i] = segment.shift[block.first + i] + apart;
+      squares_[at + i] = squares[i] - sum[i] * apart;
     }
     std::fill_n(squares, lanes, 0.0f);
   } else {
-    for (int64_t i = 0; i < lanes; ++i) sums_[at + i] += sum[i];
+    for (int64_t i = 0; i < lanes; ++i) sums_[row * lanes_ + block.first + i] += sum[i];
   }
   std::fill_n(sum, lanes, 0.0f);
 }
@@ -70,14 +88,16 @@ void ConvStatistics::finish() const {
 
 void ConvStatistics::finish_moments(int64_t sample) const {
   const int64_t channels = args_.shape.o / (args_.shuffle * args_.shuffle);
-  const double width = static_cast<double>(args_.shape.out_w), all = width * rows_;
   std::vector<double> means(channels), squares(channels), counts(channels);
   for (const Block& block : list_.blocks) {
     std::vector<double> mean(block.channels), square(block.channels);
-    const Moments of_block{mean.data(), square.data()};
-    for (int64_t y = 0; y < rows_; ++y) {
-      const int64_t at = (sample * rows_ + y) * lanes_ + block.first;
-      of_block.take(block.channels, width * y, &means_[at], &squares_[at], width);
+    double all = 0;
+    for (int64_t k = 0; k < rows_ * segments_; ++k) {
+      const int64_t at = (sample * rows_ * segments_ + k) * lanes_ + block.first;
+      const int64_t size = std::min(kSegment, args_.shape.out_w - k % segments_ * kSegment);
+      Moments{mean.data(), square.data()}.take(block.channels, all, &means_[at], &squares_[at],
+                                               static_cast<double>(size));
+      all += static_cast<double>(size);
     }
     // A pixel shuffle brings several blocks to a channel.
     for (int64_t i = 0; i < block.channels; ++i) {
@@ -88,7 +108,9 @@ void ConvStatistics::finish_moments(int64_t sample) const {
   }
   for (int64_t c = 0; c < channels; ++c) {
     args_.mean[sample * channels + c] = static_cast<float>(means[c]);
-    args_.deviation[sample * channels + c] = deviation_of(squares[c], counts[c]);
+    // Rounding may leave less than 0; NaN stays.
+    const double square = squares[c] < 0 ? 0 : squares[c] / counts[c];
+    args_.deviation[sample * channels + c] = static_cast<float>(std::sqrt(square));
   }
 }
 

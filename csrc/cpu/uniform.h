@@ -20,9 +20,6 @@ struct UniformLoops {
   // clamp(rint(x / step)) - lowest, at most 256 levels. NaN gives 0.
   void (*encode)(const float* x, int64_t count, const UniformGrid& grid, uint8_t* out);
   void (*encode_halves)(const Half* x, int64_t count, const UniformGrid& grid, uint8_t* out);
-  // shift[c] = x[0], and of x[pixels][c] - shift the sums and the sums of squares.
-  void (*sum_apart)(const float* x, int64_t pixels, int64_t c, float* shift, float* sum,
-                    float* squares);
 };
 
 extern const UniformLoops kUniformPortable;

@@ -64,49 +64,7 @@ void encode(const T* x, int64_t count, const UniformGrid& grid, uint8_t* out) {
   }
 }
 
-// ---- what bits are chosen by
-
-// kBlocks neighbouring vectors of channels, whose sums stay in registers.
-template <int kBlocks>
-INLINE void strip_apart(const float* x, int64_t pixels, int64_t c, float* shift, float* sum,
-                        float* squares) {
-  Vec first[kBlocks], sums[kBlocks] = {}, squared[kBlocks] = {};
-  for (int b = 0; b < kBlocks; ++b) first[b] = load(x + b * kLanes);
-  for (int64_t p = 0; p < pixels; ++p) {
-    for (int b = 0; b < kBlocks; ++b) {
-      const Vec apart = load(x + p * c + b * kLanes) - first[b];
-      sums[b] += apart;
-      squared[b] += apart * apart;
-    }
-  }
-  for (int b = 0; b < kBlocks; ++b) {
-    store(shift + b * kLanes, first[b]);
-    store(sum + b * kLanes, sums[b]);
-    store(squares + b * kLanes, squared[b]);
-  }
-}
-
-void sum_apart(const float* x, int64_t pixels, int64_t c, float* shift, float* sum,
-               float* squares) {
-  int64_t i = 0;
-  for (; i + 4 * kLanes <= c; i += 4 * kLanes) {
-    strip_apart<4>(x + i, pixels, c, shift + i, sum + i, squares + i);
-  }
-  for (; i + kLanes <= c; i += kLanes) {
-    strip_apart<1>(x + i, pixels, c, shift + i, sum + i, squares + i);
-  }
-  for (; i < c; ++i) {
-    shift[i] = x[i];
-    sum[i] = squares[i] = 0;
-    for (int64_t p = 0; p < pixels; ++p) {
-      const float apart = x[p * c + i] - shift[i];
-      sum[i] += apart;
-      squares[i] += apart * apart;
-    }
-  }
-}
-
-constexpr UniformLoops kLoops = {quantize, encode<float>, encode<Half>, sum_apart};
+constexpr UniformLoops kLoops = {quantize, encode<float>, encode<Half>};
 
 }  // namespace
 }  // namespace ptqsr::cpu

@@ -13,6 +13,7 @@ from ptqsr.ops.convolutions import (
     uniform_conv2d,
 )
 from ptqsr.ops.gemm import gemm_s4, gemm_s8
+from ptqsr.ops.reference.moments import channel_moments
 from ptqsr.ops.reference.subset import (
     channel_statistics,
     quantize_given,
@@ -91,17 +92,6 @@ def channel_stats(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     `normalisation` makes the quantizer's mean and scale of them.
     """
     return torch.ops.ptqsr.channel_stats(x)
-
-
-def channel_moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (mean, deviation), float32 [N, C]: of every sample and channel.
-
-    x: float32, float16 or bfloat16 [N, C, H, W], any layout. The standard deviation is that of all
-    H W values, divided by their number: within 2^-10 of itself plus 2^-18 max |x| of what is exact.
-    The result depends on x and its layout alone. Both are 0 where there are no pixels, and NaN
-    where a value is no finite number.
-    """
-    return torch.ops.ptqsr.channel_moments(x)
 
 
 def normalisation(

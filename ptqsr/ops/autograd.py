@@ -39,7 +39,6 @@ torch.library.register_autograd(
 for _name in (
     *("channel_stats", "subset_fake_quant", "subset_encode", "subset_conv2d"),
     *("uniform_fake_quant", "uniform_encode", "uniform_conv2d", "uniform_conv2d_moments"),
-    "channel_moments",
 ):
     for _device in ("cpu", "cuda"):
         torch.library.register_autocast(f"ptqsr::{_name}", _device, torch.float32, lib=library)

@@ -19,7 +19,6 @@ from ptqsr.deployment import DeployedNetwork, Store, network, program
 from ptqsr.deployment.graphs import Graphs
 from ptqsr.models import SRNetwork
 from ptqsr.ops.cuda.kernel import KERNELS
-from ptqsr.ops.cuda.limits import WITHOUT_KERNEL
 
 from .cases import VARIANTS, deployed, floating, picture, psnr, quantized
 from .test_choosing import alike, choosing, patches, run
@@ -41,7 +40,7 @@ class OnEmulation(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         name = func._schema.name.removeprefix("ptqsr::")
-        if func.namespace != "ptqsr" or name in WITHOUT_KERNEL:
+        if func.namespace != "ptqsr":
             return func(*args, **(kwargs or {}))
         return KERNELS[name](self.module, *args)
 

@@ -221,7 +221,11 @@ def test_opcheck() -> None:
     count = torch.tensor([100, 250], dtype=torch.int32)
     a.update(x=[torch.randn(2, 5, 7, 6)], in_step=torch.ones(2), in_lowest=1 - count)
     op = torch.ops.ptqsr.uniform_conv2d_moments.default
-    torch.library.opcheck(op, (*a.values(), *leaky, count), test_utils=("test_faketensor",))
+    torch.library.opcheck(
+        op,
+        (*a.values(), *leaky, count),
+        test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
+    )
     with pytest.raises(ValueError, match="codes have no moments"):
         op(*a.values(), *coded, count)
 

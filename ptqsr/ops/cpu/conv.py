@@ -13,8 +13,13 @@ from ptqsr.ops.reference import conv as plain
 from ptqsr.ops.reference import fused_conv as reference
 from ptqsr.ops.schema.checks import Geometry, Shape, empty
 from ptqsr.ops.schema.conv import check_int_conv, check_refold
-from ptqsr.ops.schema.fused_conv import MeasuredConv, SubsetConv, UniformConv, empty_statistics
-from ptqsr.ops.schema.moments import empty_moments
+from ptqsr.ops.schema.fused_conv import (
+    MeasuredConv,
+    SubsetConv,
+    UniformConv,
+    empty_moments,
+    empty_statistics,
+)
 from ptqsr.ops.schema.uniform import each
 
 # The enumerations of csrc/include/ptqsr/conv.h.

@@ -1,15 +1,6 @@
 """Every operation: its schema, then its shapes. Kernels are registered per device elsewhere."""
 
-from ptqsr.ops.schema import (
-    conv,
-    fused_conv,
-    gemm,
-    histogram,
-    moments,
-    packing,
-    subset,
-    uniform,
-)
+from ptqsr.ops.schema import conv, fused_conv, gemm, histogram, packing, subset, uniform
 from ptqsr.ops.schema.library import layout, library
 
 __all__ = [
@@ -19,7 +10,6 @@ __all__ = [
     "histogram",
     "layout",
     "library",
-    "moments",
     "packing",
     "subset",
     "uniform",

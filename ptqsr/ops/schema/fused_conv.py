@@ -27,7 +27,6 @@ from ptqsr.ops.schema.checks import (
 )
 from ptqsr.ops.schema.conv import GEOMETRY
 from ptqsr.ops.schema.library import library
-from ptqsr.ops.schema.moments import empty_moments
 from ptqsr.ops.schema.uniform import check_grid, each
 
 library.define(
@@ -254,6 +253,12 @@ def _uniform_conv2d_moments(
     conv = MeasuredConv(*arguments)
     y = empty(conv.x[0], conv.out, conv.out_dtype)
     return y, *empty_moments(y)
+
+
+def empty_moments(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the places for mean and deviation of y [N, C, H, W]."""
+    mean, deviation = (y.new_empty(y.shape[:2], dtype=torch.float32) for _ in range(2))
+    return mean, deviation
 
 
 def empty_statistics(
