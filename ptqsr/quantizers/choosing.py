@@ -22,7 +22,9 @@ CHOICES: dict[str, tuple[str | None, str | None]] = {
     "layer-std": ("gradient", "std"),
 }
 # The columns of a picture's measures.
-OF_PICTURES = {"gradient": slice(0, 2), "std": slice(2, 3), "range": slice(3, 4)}
+OF_PICTURES = {
+    None: slice(0, 0), "gradient": slice(0, 2), "std": slice(2, 3), "range": slice(3, 4),
+}  # fmt: skip
 # Of red, green and blue (ITU-R BT.601).
 GRAY = (0.299, 0.587, 0.114)
 # Brings the gradient of pictures in [0, 1] to the size of the features' deviations.
@@ -69,7 +71,7 @@ def mean_gradient(x: torch.Tensor) -> torch.Tensor:
 def width(by: str, channels: int) -> int:
     """Return F, how many numbers the selector of a tensor of so many channels sees."""
     picture, feature = CHOICES[by]
-    columns = OF_PICTURES[picture] if picture else slice(0, 0)
+    columns = OF_PICTURES[picture]
     return columns.stop - columns.start + {None: 0, "channels": channels}.get(feature, 1)
 
 
@@ -81,13 +83,15 @@ def features(x: torch.Tensor, gradient: PatchGradient, by: str) -> torch.Tensor:
     picture is unknown.
     """
     picture, feature = CHOICES[by]
-    x = x.detach()
-    if picture and (gradient.value is None or len(gradient.value) != len(x)):
+    x, pictures = x.detach(), gradient.value
+    if picture is None:
+        pictures = x.new_empty((len(x), 0), dtype=torch.float32)
+    if pictures is None or len(pictures) != len(x):
         raise PtqsrError(
             "layers that choose their bits by the picture run inside of their network alone"
         )
     found = {"channels": deviations, "std": overall, "range": span}[feature](x) if feature else None
-    return _columns(by, x, gradient.value, found)
+    return _columns(by, pictures, found)
 
 
 def features_of(
@@ -110,18 +114,12 @@ def features_of(
         elif feature == "std":
             apart = first - first.mean(1, keepdim=True)
             found = (second.square() + apart.square()).mean(1, keepdim=True).sqrt()
-    return _columns(by, pictures, pictures, found)
+    return _columns(by, pictures, found)
 
 
-def _columns(
-    by: str, x: torch.Tensor, pictures: torch.Tensor | None, feature: torch.Tensor | None
-) -> torch.Tensor:
-    picture, _ = CHOICES[by]
-    parts = [x.new_empty((len(x), 0), dtype=torch.float32)]
-    if picture:
-        assert pictures is not None
-        parts.append(pictures[:, OF_PICTURES[picture]])
-    return torch.cat(parts if feature is None else [*parts, feature], 1)
+def _columns(by: str, pictures: torch.Tensor, feature: torch.Tensor | None) -> torch.Tensor:
+    columns = pictures[:, OF_PICTURES[CHOICES[by][0]]]
+    return columns if feature is None else torch.cat((columns, feature), 1)
 
 
 def grey(x: torch.Tensor) -> torch.Tensor:
