@@ -20,7 +20,7 @@ S = TypeVar("S", bound=Statistics)
 @torch.no_grad()
 def collect(
     network: SRNetwork,
-    layers: Mapping[str, nn.Conv2d],
+    layers: Mapping[str, nn.Module],
     parts: Mapping[int, Part],
     inputs: Iterable[torch.Tensor],
     make: Callable[[int, int], S],

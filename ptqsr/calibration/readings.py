@@ -53,7 +53,7 @@ class Readings:
 @torch.no_grad()
 def readings(
     network: SRNetwork,
-    layers: Mapping[str, nn.Conv2d],
+    layers: Mapping[str, nn.Module],
     x: torch.Tensor,
     *,
     per_channel: bool,

@@ -13,6 +13,8 @@ from ptqsr.cli.evaluate import evaluate
 from ptqsr.cli.finetune import finetune
 from ptqsr.cli.info import info
 from ptqsr.cli.output import one_line_errors
+from ptqsr.cli.plan import plan
+from ptqsr.cli.sensitivity import sensitivity
 from ptqsr.cli.train import train
 from ptqsr.cli.upscale import upscale
 from ptqsr.cli.zoo import list_models
@@ -24,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS: dict[str, Callable[..., None]] = {
+    "plan": plan,
+    "sensitivity": sensitivity,
     "calibrate": calibrate,
     "evaluate": evaluate,
     "upscale": upscale,

@@ -56,6 +56,20 @@ def hyperparameters(settings: list[str] | None) -> dict[str, Any]:
     return found
 
 
+def float_network(
+    model: str | None, scale: int | None, weights: str, settings: list[str] | None
+) -> models.SRNetwork:
+    """Return the float network of --model, --scale, --weights and --set."""
+    chosen = hyperparameters(settings)
+    if model is None and weights != "bundled":
+        if weights == "official":
+            raise PtqsrError("--weights official: say of which network with --model")
+        if chosen:
+            raise PtqsrError("--set: say of which network with --model")
+        return models.load(weights, scale=scale)
+    return models.build(model or "edsr", scale=scale, weights=weights, **chosen)
+
+
 def open_network(name: str, scale: int | None = None) -> models.SRNetwork:
     """Return the network of a checkpoint, of a weight file, or of a bundled name as `edsr_x4`.
 

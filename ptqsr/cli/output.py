@@ -113,11 +113,15 @@ def check_json(json_file: str | None) -> None:
 
 def report(table: RenderableType, figures: Any, json_file: str | None) -> None:
     """Print a table and write the figures where asked: to `-` they alone go to standard output."""
-    console = stderr if json_file == "-" else Console(**PLAIN)
+    show(table, stderr if json_file == "-" else Console(**PLAIN))
+    write_json(figures, json_file)
+
+
+def show(table: RenderableType, console: Console = stderr) -> None:
+    """Print a table, by default on standard error."""
     if not console.is_terminal:
         console.width = 160  # no terminal to fit: do not cut the table
     console.print(table)
-    write_json(figures, json_file)
 
 
 def write_json(figures: Any, json_file: str | None) -> None:

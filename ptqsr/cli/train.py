@@ -75,9 +75,8 @@ def train(
         raise PtqsrError("--transfer and --weights exclude each other; give one of them")
     torch.manual_seed(seed)
     network = models.build(model, scale=scale, weights=weights, **hyperparameters(settings))
-    if transfer and not resume:
-        fresh = models.transfer(network, transfer)
-        left = ", ".join(fresh) or "nothing"
+    if transfer:
+        left = ", ".join(models.transfer(network, transfer)) or "nothing"
         stderr.print(f"Not in {transfer}, so from scratch: {left}", soft_wrap=True)
     paths = list_images(images)
     with joined(device) as place:

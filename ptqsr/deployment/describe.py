@@ -19,6 +19,7 @@ from ptqsr.lowering import (
     Record,
     Statistics,
 )
+from ptqsr.models.flow import LAYERS
 from ptqsr.modules import (
     Codes,
     FakeQuantConv2d,
@@ -114,14 +115,16 @@ def _integers(
 
 
 def _float(name: str, why: str | None, layer: nn.Module | None) -> dict[str, Any] | None:
-    if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+    if not isinstance(layer, LAYERS):
         return None
     fake = isinstance(layer, FakeQuantConv2d)
     shape = tuple(layer.weight.shape)
     what = "simulated in PyTorch float32" if fake else "PyTorch float32"
     return {
         "layer": name,
-        "shape": _shape(shape, layer.stride, layer.dilation, layer.groups),
+        "shape": "x".join(map(str, shape))
+        if isinstance(layer, nn.Linear)
+        else _shape(shape, layer.stride, layer.dilation, layer.groups),
         "how": "float",
         "weight_bits": layer.weight_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
         "act_bits": layer.act_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,

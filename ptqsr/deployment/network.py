@@ -17,6 +17,7 @@ from ptqsr.deployment.store import Store
 from ptqsr.errors import PtqsrError
 from ptqsr.lowering import DropIn, Float, Plan, lower, trace
 from ptqsr.models import PatchWise, SRNetwork, check_network
+from ptqsr.models.flow import LAYERS
 from ptqsr.modules import (
     FakeQuantConv2d,
     QuantConv2d,
@@ -246,10 +247,10 @@ def _check_integers(found: Plan) -> None:
 
 
 def _drop_ins(network: SRNetwork) -> list[DropIn]:
-    """Return every convolution, most of them in integers; raises PtqsrError where none is."""
+    """Return every layer, most of them in integers; raises PtqsrError where none is."""
     found, why = [], ""
     for name, layer in network.named_modules():
-        if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+        if not isinstance(layer, LAYERS):
             continue
         record = DropIn(name, layer, None, "not quantized")
         if isinstance(layer, FakeQuantConv2d):

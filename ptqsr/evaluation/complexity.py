@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from ptqsr.models import SRNetwork, evaluating, matches, sketch
-from ptqsr.modules import FakeQuantConv2d, in_body, placed
+from ptqsr.models.flow import LAYERS
+from ptqsr.modules import FakeQuantConv2d, in_body, owner, placed
 from ptqsr.quantizers import FEW_BITS, ActivationQuantizer, OffsetQuantizer, SelectedQuantizer
 
 FLOAT_BITS = 32
@@ -23,7 +24,7 @@ OUTPUT_SIZE = f"{OUTPUT_WIDTH}x{OUTPUT_HEIGHT}"
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One convolution: its multiply-accumulates over all its calls, and its bit-widths.
+    """One convolution or linear layer: its multiply-accumulates over all calls, its bit-widths.
 
     `listed`: whether it is one of those that the papers quantize; `in_fqr`: whether its input's
     bits count there: those of the body alone, not of the edges (`Config(edges=8)`). Bits are
@@ -104,19 +105,18 @@ def cost(
     def count(
         layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor
     ) -> None:
-        assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
-        taps = layer.kernel_size[0] * layer.kernel_size[1]
+        assert isinstance(layer, LAYERS)
         if isinstance(layer, nn.ConvTranspose2d):
             x = inputs[0] if inputs else named["input"]
-            work = x.numel() * layer.out_channels // layer.groups * taps
+            work = x.numel() * layer.weight[0].numel()
         else:
-            work = output.numel() * layer.in_channels // layer.groups * taps
+            work = output.numel() * layer.weight[0].numel()
         macs[layer] = macs.get(layer, 0) + work
 
     names: dict[nn.Module, str] = {}
     for name, layer in meta.named_modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            names[layer] = name
+        if isinstance(layer, LAYERS):
+            names[layer] = owner(meta, name)
             layer.register_forward_hook(count, with_kwargs=True)
     channels = 1 if network.colours == "y" else 3
     size = ceil(height / network.scale), ceil(width / network.scale)

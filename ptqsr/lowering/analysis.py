@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import fx, nn
+from torch import fx
 
 from ptqsr.errors import PtqsrError
 from ptqsr.lowering.channels import Channels
 from ptqsr.lowering.rules import Fusion, absorb
 from ptqsr.lowering.trace import Traced
+from ptqsr.models.flow import LAYERS
 from ptqsr.modules import (
     Codes,
     FakeQuantConv2d,
@@ -57,7 +58,7 @@ class Analysis:
     def _fuse(self, node: fx.Node, as_integers: AsIntegers) -> None:
         """Begin at a convolution, if the node is one."""
         layer = self.traced.module(node)
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+        if isinstance(layer, LAYERS):
             self.why[node] = "not quantized"
         if not isinstance(layer, FakeQuantConv2d):
             return

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from itertools import chain
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import nn
 
 from ptqsr.errors import PtqsrError
+from ptqsr.models.flow import GATE, LAYERS, Place
 
 Colours = Literal["rgb", "y"]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class SRNetwork(nn.Module):
@@ -58,6 +60,25 @@ class SRNetwork(nn.Module):
         """
         raise NotImplementedError
 
+    @property
+    def title(self) -> str:
+        """What the network is called in tables and file names."""
+        return self.architecture
+
+    def places(self) -> dict[str, Place]:
+        """Return what every layer is to the network, by name: what can be quantized, and is."""
+        layers = {name: m for name, m in self.named_modules() if isinstance(m, LAYERS)}
+        return {name: self._place(name, layer) for name, layer in layers.items()}
+
+    def _place(self, name: str, layer: nn.Module) -> Place:
+        if matches(name, self.quantized_layers):
+            return Place("body", "on the network's list: what the papers quantize")
+        if matches(name, self.gates):
+            return Place("other", GATE)
+        if not isinstance(layer, nn.Conv2d):
+            return Place("other", f"{type(layer).__name__} outside the body")
+        return Place("edge", "not on the network's list: the papers leave it in floating point")
+
     def residual_blocks(self) -> dict[str, str]:
         """Return the names of the residual blocks, and of the layer that ends each one's branch.
 
@@ -98,22 +119,35 @@ def check_network(model: object) -> None:
         )
 
 
-def sketch(network: SRNetwork) -> SRNetwork:
+def sketch(network: Network) -> Network:
     """Return a copy on PyTorch's meta device: shapes without values, and without their memory.
 
     Run it under `torch.device("meta")`, for the constants that it may make on its way.
     """
     memo: dict[int, Any] = {}
-    for parameter in network.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
-    plain = (v for m in network.modules() for v in vars(m).values() if isinstance(v, torch.Tensor))
-    for tensor in (*network.buffers(), *plain):
-        memo[id(tensor)] = tensor.to("meta")
+    for tensor in _tensors(network):
+        there = tensor.detach().to("meta")
+        if isinstance(tensor, nn.Parameter):
+            there = nn.Parameter(there, requires_grad=False)
+        memo[id(tensor)] = there
     return copy.deepcopy(network, memo)
 
 
+def shell(network: Network) -> Network:
+    """Return a copy that shares all tensors: what tracing does to attributes stays there."""
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in _tensors(network)})
+
+
+def _tensors(network: nn.Module) -> Iterator[torch.Tensor]:
+    """Give parameters, buffers, and what modules hold as plain attributes."""
+    yield from network.parameters()
+    yield from network.buffers()
+    for module in network.modules():
+        yield from (value for value in vars(module).values() if isinstance(value, torch.Tensor))
+
+
 @contextmanager
-def evaluating(network: SRNetwork) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[None]:
     """Run a network as it is used, not as it is trained; every module's mode comes back."""
     modes = {module: module.training for module in network.modules()}
     network.eval()

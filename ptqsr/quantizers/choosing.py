@@ -84,8 +84,8 @@ def features(x: torch.Tensor, gradient: PatchGradient, by: str) -> torch.Tensor:
     """
     picture, feature = CHOICES[by]
     x, pictures = x.detach(), gradient.value
-    if picture is None:
-        pictures = x.new_empty((len(x), 0), dtype=torch.float32)
+    if picture is None or x.device.type == "meta":  # a sketch may have seen none
+        pictures = x.new_empty((len(x), 4), dtype=torch.float32)
     if pictures is None or len(pictures) != len(x):
         raise PtqsrError(
             "layers that choose their bits by the picture run inside of their network alone"

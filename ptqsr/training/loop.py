@@ -22,7 +22,14 @@ from ptqsr.training.config import TrainConfig
 from ptqsr.training.data import TrainingPictures
 from ptqsr.training.hooks import Figures, Show, TrainingHook, silent
 from ptqsr.training.log import Means
-from ptqsr.training.state import STATE, STATE_VERSION, check_same, read_state, write_state
+from ptqsr.training.state import (
+    STATE,
+    STATE_VERSION,
+    check_same,
+    digest_of,
+    read_state,
+    write_state,
+)
 
 LOG = "log.jsonl"
 
@@ -73,6 +80,7 @@ class Trainer:
         # channels_last is the layout that convolutions take without reordering, on both devices.
         network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.colours = network.colours
+        self.weights = f"of digest {digest_of(network.state_dict())}"
         self.network = self.hook.begin(network, self._inputs(0)).train()
         self.parallel = processes.parallel(_Loss(self.network, self.hook), self.device)
         self.average = deepcopy(self.network).eval().requires_grad_(False)
@@ -205,7 +213,7 @@ class Trainer:
     def identity(self) -> dict[str, Any]:
         """Return all that a state must agree in with the run that goes on from it."""
         architecture = {"architecture": self.network.architecture, **self.network.hyperparameters}
-        data = {"pictures": self.pictures, **self.hook.identity()}
+        data = {"weights": self.weights, "pictures": self.pictures, **self.hook.identity()}
         return {"version": STATE_VERSION, **architecture, **data, **self.config.to_json()}
 
 

@@ -151,7 +151,7 @@ def test_who_sees_what(method: str, held_out: list | None, monkeypatch: pytest.M
 
 def test_held_out_pictures_are_refused_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is measured."""
-    monkeypatch.setattr("ptqsr.methods.run.collect", None)
+    monkeypatch.setattr("ptqsr.methods.run.simulate", None)
     for images, more, named in (
         (PICTURES[:1], {}, "one calibration picture is too few"),
         (PICTURES, {"held_out": []}, "held-out: no pictures were given"),
@@ -174,7 +174,7 @@ class Twice(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.first(x)
-        return self.last(self.c(self.a(x) + self.b(x)))
+        return self.last(self.c(self.a(x) + self.b(x)) + x)
 
 
 def test_a_step_is_learned_in_the_first_block_that_reads_it(

@@ -182,6 +182,10 @@ def test_resuming_may_change_the_steps_alone(pictures: list[Path], tmp_path: Pat
     other = models.build("edsr", scale=2, weights=None, blocks=2, width=8)
     with pytest.raises(PtqsrError, match="blocks = 1, not 2"):
         Trainer(other, pictures, CONFIG, run).resume()
+    started = network()
+    started.get_parameter("head.0.weight").data += 1
+    with pytest.raises(PtqsrError, match="was made with weights = of digest "):
+        Trainer(started, pictures, CONFIG, run).resume()
     longer = trained(pictures, run, replace(CONFIG, steps=9), resume=True)
     assert longer.step == 9 and [r["step"] for r in records(run)] == [3, 6, 7, 9]
     assert trained(pictures, run, replace(CONFIG, steps=5), resume=True).step == 9

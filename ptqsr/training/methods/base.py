@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,13 +16,12 @@ from ptqsr import checkpoint
 from ptqsr.calibration import collect, readings
 from ptqsr.errors import PtqsrError
 from ptqsr.models import SRNetwork, observing
-from ptqsr.modules import FakeQuantConv2d, quantizable
+from ptqsr.modules import as_convolutions, convolutions, quantizable
 from ptqsr.training.config import TrainConfig
 from ptqsr.training.data import TrainingPictures
 from ptqsr.training.hooks import Batches, Figures, Show, TrainingHook, silent
 from ptqsr.training.losses import structured_transfer
 from ptqsr.training.methods.options import Options
-from ptqsr.training.state import digest_of
 from ptqsr.training.trainable import (
     TrainableQuantizer,
     WeightGrid,
@@ -68,12 +66,10 @@ class QuantizationAware(TrainingHook):
         raise NotImplementedError
 
     def check(self, network: SRNetwork) -> None:
-        for name, conv in self.chosen(network).items():
-            if isinstance(conv, FakeQuantConv2d):
-                raise PtqsrError(f"layer {name}: is quantized already; train the float network")
+        self.chosen(network)  # raises for a network that is quantized already
 
-    def chosen(self, network: SRNetwork) -> dict[str, nn.Conv2d]:
-        """Return the convolutions that are quantized, by name."""
+    def chosen(self, network: SRNetwork) -> dict[str, nn.Module]:
+        """Return the layers that are quantized, by name."""
         wanted = self.options.quantization
         return quantizable(network, wanted.include, wanted.exclude)
 
@@ -114,9 +110,11 @@ class QuantizationAware(TrainingHook):
 
     def begin(self, network: SRNetwork, lr: torch.Tensor) -> SRNetwork:
         self.teacher = copy.deepcopy(network).eval().requires_grad_(False)
-        convs = self.chosen(network)
+        layers = self.chosen(network)
+        as_convolutions(self.teacher, layers)
+        convs = convolutions(network, as_convolutions(network, layers).values())
         self.observed = {name: self.teacher.get_submodule(name) for name in convs}
-        found = readings(self.teacher, self.observed, lr[:1], per_channel=False)  # type: ignore[arg-type]
+        found = readings(self.teacher, self.observed, lr[:1], per_channel=False)
         self.parts = dict(enumerate(found.parts))
         whole = _calls(self.teacher, self.observed, lr[:1])
         inside = _calls(self.teacher.features, self.observed, lr[:1]) == whole
@@ -138,7 +136,7 @@ class QuantizationAware(TrainingHook):
         own = {self.read_by[n]: layer.quantizer for n, layer in layers.items() if not layer.given}
         collect(
             self.teacher,
-            self.observed,  # type: ignore[arg-type]
+            self.observed,
             {number: self.parts[number] for number in own},
             self.first_inputs(batches, show),
             lambda number, _: _Shown(own[number]),
@@ -181,12 +179,7 @@ class QuantizationAware(TrainingHook):
     def identity(self) -> dict[str, Any]:
         options = self.options.to_json()
         del options["init_batches"]  # they are over
-        return {**options, "weights": f"of digest {self.digest}"}
-
-    @cached_property
-    def digest(self) -> str:
-        """That of the float network's weights."""
-        return digest_of(self.teacher.state_dict())
+        return options
 
     def frozen(self, network: SRNetwork) -> SRNetwork:
         """Return what a trainable network has become."""
