@@ -174,7 +174,6 @@ bool tensor_conv(const py::dict& values) {
               static_cast<int32_t>(given.number("denominator")), given.at<const float>("mean"),
               given.at<const float>("in_scale")};
   v.by_sample = given.number("by_sample") != 0;
-  v.chosen = given.number("chosen") != 0;
   v.weights = given.at<const unsigned char>("weights");
   v.lowest = given.at<const int32_t>("lowest");
   v.total = given.at<const int32_t>("total");

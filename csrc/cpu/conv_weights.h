@@ -64,7 +64,7 @@ using OperandBytes = std::vector<uint8_t, LineAllocator<uint8_t>>;
 
 // Weights in the order of the lanes, and what belongs to a lane's weights.
 struct PackedWeights {
-  OperandBytes words;                  // block after block: [words of the window][lanes of the block]
+  OperandBytes words;                // block after block: [words of the window][lanes of the block]
   std::vector<int64_t> block_at;     // bytes
   std::vector<int32_t> zero_points;  // times the sum over the window; empty if all are 0
   std::vector<int32_t> totals;       // of all operands

@@ -78,7 +78,7 @@ struct Convolve {
     bool there;
   };
   // Signed codes are points of subsets, whose next layer asks for statistics.
-  static constexpr bool kMoments = kA == Operand::s8, kZeros = !kMoments;
+  static constexpr bool kSubset = kA == Operand::s8, kMoments = kSubset, kZeros = !kSubset;
   using Args = cuda::Args;
   static constexpr uint32_t kOnes = four_bits<kA> ? 0x11111111u : 0x01010101u;
   struct Sums {
@@ -127,7 +127,7 @@ struct Convolve {
     return args.resident ? args.rounds * round_bytes() : args.tap_rows * v.kw * kTapBytes;
   }
 
-  DEVICE int32_t lowest() const { return v.lowest[v.chosen ? first_sample : 0]; }
+  DEVICE int32_t lowest() const { return kSubset ? 0 : v.lowest[v.by_sample ? first_sample : 0]; }
   DEVICE unsigned char* after_halos() const {
     return shared_memory() + held_bytes() + kTeams * args.halos * halo_bytes();
   }
@@ -150,9 +150,9 @@ struct Convolve {
     left = part < f * f ? channels - first : 0;
     weights = shared_memory();
     halo = weights + held_bytes() + team() * args.halos * halo_bytes();
-    const int number = ((v.by_sample ? first_sample : 0) * v.groups + group) * args.blocks + block;
+    const int number = ((kSubset ? first_sample : 0) * v.groups + group) * args.blocks + block;
     all_weights = v.weights + static_cast<int64_t>(number) * args.rounds * round_bytes();
-    uint32_t code = v.lowest != nullptr ? static_cast<uint32_t>(-lowest()) : 0;
+    auto code = static_cast<uint32_t>(-lowest());
     code = four_bits<kA> ? code * 0x11111111u : code * 0x01010101u;
     outside = {code, code, code, code};
     UNROLL
@@ -346,8 +346,7 @@ struct Convolve {
 
   DEVICE void clear(Sums& sums) const {
     int32_t start[kRun] = {}, window = 0;
-    if (v.lowest != nullptr) {
-      const auto each = static_cast<uint32_t>(lowest());
+    if (const auto each = static_cast<uint32_t>(lowest()); each != 0) {
       UNROLL
       for (int i = 0; i < kRun; ++i) {
         start[i] = static_cast<int32_t>(static_cast<uint32_t>(v.total[table + i]) * each);
@@ -499,10 +498,9 @@ struct Convolve {
 
   DEVICE void store(int item, bool live, const Sums& sums, RunningMoments& moments) const {
     const Tile tile = tile_of(live ? item : 0);
-    const bool own = v.by_sample || v.chosen;
-    const float* scale = v.scale + (own ? tile.sample * v.channels : 0) + table;
+    const float* scale = v.scale + (v.by_sample ? tile.sample * v.channels : 0) + table;
     const int classes = classes_of(v.rows) * classes_of(v.columns);
-    const float* bias = v.bias + (v.by_sample ? tile.sample * classes * v.channels : 0) + table;
+    const float* bias = v.bias + (kSubset ? tile.sample * classes * v.channels : 0) + table;
     // Pixels of a thread: kRows rows, and in each one 8 columns beside the other.
     constexpr int kPixels = 2 * kRows;
     float y[kPixels][kRun];
@@ -611,7 +609,7 @@ Status convolve(const TensorConv& v, Stream stream) {
   args.conv = v;
   args.tiles_x = (v.out_w + kWidth - 1) / kWidth;
   args.tiles_y = (v.out_h + Kernel::kTile - 1) / Kernel::kTile;
-  const bool parted = v.by_sample || v.chosen || v.moments.sum != nullptr;
+  const bool parted = v.by_sample || v.moments.sum != nullptr;
   args.items = args.tiles_x * args.tiles_y * (parted ? 1 : v.n);
   args.halo_rows = (Kernel::kTile - 1) * v.stride_h + (v.kh - 1) * v.dilation_h + 1;
   args.halo_columns = (kWidth - 1) * v.stride_w + (v.kw - 1) * v.dilation_w + 1;

@@ -99,11 +99,11 @@ class DeployedNetwork(SRNetwork):
         """Return whether work on inputs may become a CUDA graph, and is not becoming one."""
         return (
             self._graphs.limit > 0
-            # What a hook sees would be that of the recording, always.
-            and not any(layer._forward_hooks for layer in choosers(self).values())
             and all(x.is_cuda and not x.requires_grad for x in inputs)
             and not torch.compiler.is_compiling()
             and not torch.cuda.is_current_stream_capturing()
+            # What a hook sees would be that of the recording, always.
+            and not any(layer._forward_hooks for layer in choosers(self).values())
         )
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> DeployedNetwork:

@@ -116,17 +116,17 @@ struct TensorConv {
   bool is_signed;      // codes are int8, else unsigned
   bool encodes;        // x is float16, twice as many bytes, and becomes points on the way
   SubsetInput subset;  // of what is encoded: at most 16 points a channel
-  bool by_sample;      // every sample has weights, scale and bias of its own
-  bool chosen;         // every sample has lowest and scale of its own
+  // Samples have a scale and a lowest level each, or, of signed codes always, scale, weights, bias.
+  bool by_sample;
   const unsigned char* weights;
   int o, channels, kh, kw, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
   int out_h, out_w;  // before a pixel shuffle
   // Quantizers are read on the device: whoever launches does not wait for their values. Code +
-  // lowest is a level; null: a code is one.
-  const int32_t* lowest;  // [1], or [n] if `chosen`
+  // lowest is a level; null: signed codes are levels.
+  const int32_t* lowest;  // [1], by_sample [n]
   const int32_t* total;   // [channels]: the sum of a kernel's weights
   const int32_t* zeros;   // [channels]: what weights lack, times the window's levels; null: nothing
-  const float* scale;     // [channels], of samples [n][channels]
+  const float* scale;     // [channels], by_sample [n][channels]
   const float* bias;      // [class of rows][class of columns][channels]
   Border rows, columns;   // of results
   const float* slope;     // [channels], for `leaky`
