@@ -24,6 +24,7 @@ from ptqsr.models import SRNetwork, device_of
 CALIBRATE = 32  # crops
 LEARN = 64  # of which methods learn: from fewer, weights fit themselves to these
 HELD_OUT = 16  # crops to measure on
+FEW = 6  # of these, to measure layer by layer on: the network runs for each layer and bit-width
 TO_STOP = 8  # more of them, by which methods that learn stop
 
 log = logging.getLogger("ptqsr")
@@ -57,11 +58,15 @@ class Crops:
         with torch.no_grad():
             return [(crop, reference(crop)) for crop in self.held_out]
 
-    def true_pairs(self) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        """Return held-out (low, high resolution or None)."""
+    def some_pairs(self) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """Return held-out (low, high resolution or None): a few, from all of the pictures."""
+        count = len(self.held_out)
+        some = (
+            [self.held_out[i * count // FEW] for i in range(FEW)] if count > FEW else self.held_out
+        )
         if self.low_resolution:
-            return [(crop, None) for crop in self.held_out]
-        return [downscale(crop, self.scale) for crop in self.held_out]
+            return [(crop, None) for crop in some]
+        return [downscale(crop, self.scale) for crop in some]
 
 
 def make_crops(

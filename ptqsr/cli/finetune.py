@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from ptqsr import models
-from ptqsr.cli.networks import Settings, hyperparameters
+from ptqsr.cli.networks import Settings, float_network
+from ptqsr.cli.options import Model, NetworkScale, Weights
 from ptqsr.cli.output import JsonFile, check_json, progress_bar, stderr
 from ptqsr.cli.running import carry_out, check_run, joined, resumed, set_aside
 from ptqsr.cli.tuning import check_used, configured, options_of
@@ -41,13 +42,9 @@ def finetune(
         Path | None, typer.Option(help="Folder of high-resolution pictures, as DIV2K.")
     ] = None,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "pams",
-    model: Annotated[str, typer.Option(help=f"One of {', '.join(models.ARCHITECTURES)}.")] = "edsr",
-    scale: Annotated[
-        int | None, typer.Option(help="2, 3 or 4; by default the weights' or 4.")
-    ] = None,
-    weights: Annotated[
-        str, typer.Option(help="The float network: bundled, official, or a weight file.")
-    ] = "bundled",
+    model: Model = None,
+    scale: NetworkScale = None,
+    weights: Weights = "bundled",
     settings: Settings = None,
     bits: Annotated[
         int | None, quantized(help="Bits of weights and activations, 2 to 8; by default 4.")
@@ -152,7 +149,7 @@ def finetune(
     check_run(output, resume)
 
     def build() -> models.SRNetwork:
-        return models.build(model, scale=scale, weights=weights, **hyperparameters(settings))
+        return float_network(model, scale, weights, settings)
 
     paths = list_images(images)
     with joined(device) as place:
@@ -181,7 +178,7 @@ def _run(
         resumed(trainer)
     figures = {
         "checkpoint": str(output / CHECKPOINT),
-        "model": network.architecture,
+        "model": network.title,
         "scale": network.scale,
         **hook.figures(),
     }
@@ -189,7 +186,7 @@ def _run(
         figures["full_precision_psnr"] = evaluate(hook.teacher, trainer.validation).psnr
     if trainer.step == 0 and hook.first_batches:
         tell(f"Ranges start from {hook.first_batches} batches of the float network")
-    title = f"{network.architecture} x{network.scale}, {hook.title()}"
+    title = f"{network.title} x{network.scale}, {hook.title()}"
     carry_out(trainer, title, figures, json_file)
     tell(
         f"Written: {output / CHECKPOINT}  (measure it: ptqsr evaluate {output / CHECKPOINT} "

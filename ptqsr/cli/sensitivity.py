@@ -24,7 +24,7 @@ def sensitivity(
     candidates: options.Candidates = None,
     percentile: options.Percentile = 1.0,
     universal_set: options.UniversalSet = None,
-    selector: options.Selector = "kmeans",
+    selector: options.Selector = "optimal",
     include: options.Include = None,
     exclude: options.Exclude = None,
     edges: options.Edges = None,
@@ -58,9 +58,10 @@ def sensitivity(
         patch_size=patch_size,
         seed=seed,
     )
+    pairs = crops.some_pairs()
     with progress_bar() as show:
-        found = measure(network, crops.inputs, crops.true_pairs(), config, widths, progress=show)
-    report(_table(found, len(crops.held_out)), found.to_json(), json_file)
+        found = measure(network, crops.inputs, pairs, config, widths, progress=show)
+    report(_table(found, len(pairs)), found.to_json(), json_file)
 
 
 def _table(found: Sensitivity, crops: int) -> Table:

@@ -182,7 +182,7 @@ def _made(
     what = "" if frames is None else f"{frames} frames, " + (f"{there} there, " if there else "")
     line = (
         f"{job.target}: {what}{width}x{height} to {width * scale}x{height * scale} in "
-        f"{seconds:.1f} s by {network.architecture} x{scale}, {plan}"
+        f"{seconds:.1f} s by {network.title} x{scale}, {plan}"
     )
     return Outcome(job, figures, line)
 

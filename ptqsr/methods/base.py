@@ -29,7 +29,10 @@ class Method:
         self.config, self.rule = config, rule
 
     def statistics(self, ranges: ChannelRanges) -> Statistics | None:
-        """Return the empty statistics of a second pass, or None."""
+        """Return the empty statistics of a second pass, or None.
+
+        Rules that differ in their bits alone share them; for some of these it may be None.
+        """
         return None
 
     def quantizer(

@@ -89,15 +89,16 @@ def calibrate(
     _name_what_cannot(model)
     inputs = Inputs(images, model)
     method = kind(config, config.body)
-    if held_out is not None and not learns(config):
+    learning = learns(config)
+    if held_out is not None and not learning:
         raise PtqsrError(f"held_out: {config.method} reconstructs no blocks here; leave it out")
     learned, apart = (
-        _divided(inputs, held_out, model, config) if learns(config) else (inputs, Pictures(()))
+        _divided(inputs, held_out, model, config) if learning else (inputs, Pictures(()))
     )
     network, by_name = simulate(
         model, inputs, config, kind, wanted, progress=progress, gather=gather
     )
-    if not (method.refines or learns(config)):
+    if not (method.refines or learning):
         return network
     original = copy.deepcopy(model).eval()
     as_convolutions(original, wanted)

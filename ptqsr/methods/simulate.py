@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from ptqsr.calibration import ChannelRanges, Inputs, Part, cards, collect, readings
+from ptqsr.calibration import ChannelRanges, Inputs, Part, Statistics, cards, collect, readings
 from ptqsr.config import Config, Rule
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
@@ -36,7 +36,6 @@ Gather = Callable[
 ]
 
 
-@torch.inference_mode(False)
 def simulate(
     model: SRNetwork,
     inputs: Inputs,
@@ -49,64 +48,115 @@ def simulate(
 ) -> tuple[SRNetwork, dict[str, Rule]]:
     """Return a fake-quantized copy of `model`, and the rules by its convolutions' names.
 
-    `rules`: the layers to quantize, by their names in `model` (ptqsr.plan.rules); in the copy,
-    linear layers and transposed convolutions among them are convolutions. `gather`: what takes the
-    inputs elsewhere for statistics. Raises PtqsrError where an input, a weight or an activation is
-    not usable, and names it.
+    Raises PtqsrError as `Observed`.
     """
-    network = copy.deepcopy(model).eval().requires_grad_(False)
-    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    for name, tensor in network.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise PtqsrError(f"layer {name.rpartition('.')[0]}: {name} holds NaN or Inf")
-    names = as_convolutions(network, rules)
-    rules = {names[name]: rule for name, rule in rules.items()}
-    layers = convolutions(network, rules)
-    first = next(iter(inputs))
-    found = readings(network, layers, first, per_channel=method.per_channel, rules=rules)
-    parts = dict(enumerate(found.parts))
-    recipes = {rule: method(config, rule) for rule in dict.fromkeys(rules.values())}
-    # The sightings of a part are all of one rule.
-    recipe = {number: recipes[rules[part.sightings[0].layer]] for number, part in parts.items()}
+    seen = Observed(model, inputs, config, method, [rules], progress=progress, gather=gather)
+    layers = seen.quantized(rules)
+    replace(seen.network, {seen.layers[name]: layer for name, layer in layers.items()})
+    seen.network.calibration = config
+    return seen.network.eval(), {seen.names[name]: rule for name, rule in rules.items()}
 
-    def counted(what: str, pictures: Collection[torch.Tensor] | Inputs) -> Iterator[torch.Tensor]:
-        progress(what, 0, len(pictures))
+
+class Observed:
+    """A copy of a float network, and what calibration pictures showed of it.
+
+    `several`: rules of the layers to quantize, by their names in `model` (ptqsr.plan.rules); all
+    that quantizers of any of these need is measured at once. In the copy, `network`, linear layers
+    and transposed convolutions among them are convolutions; `names` has the names of these,
+    `layers` the convolutions. `gather`: what takes the inputs elsewhere for statistics. Raises
+    PtqsrError where an input, a weight or an activation is not usable, and names it.
+    """
+
+    @torch.inference_mode(False)  # the copy is changed in place, and may be trained
+    def __init__(
+        self,
+        model: SRNetwork,
+        inputs: Inputs,
+        config: Config,
+        method: type[Method],
+        several: Sequence[Mapping[str, Rule]],
+        *,
+        progress: Progress = lambda what, done, total: None,
+        gather: Gather | None = None,
+    ) -> None:
+        self.config, self.method, self.progress, self.gather = config, method, progress, gather
+        self.network = copy.deepcopy(model).eval().requires_grad_(False)
+        self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        for name, tensor in self.network.state_dict().items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise PtqsrError(f"layer {name.rpartition('.')[0]}: {name} holds NaN or Inf")
+        self.names = as_convolutions(self.network, several[0])
+        self.layers = convolutions(self.network, self.names.values())
+        self.device = inputs.device
+        first = next(iter(inputs))
+        together = {now: tuple(r[name] for r in several) for name, now in self.names.items()}
+        self.readings = readings(
+            self.network, self.layers, first, per_channel=method.per_channel, rules=together
+        )
+        self.parts = dict(enumerate(self.readings.parts))
+        # The sightings of a part are all of the same rules.
+        rules = {n: together[part.sightings[0].layer] for n, part in self.parts.items()}
+        self.ranges = {n: ChannelRanges(part.channels) for n, part in self.parts.items()}
+        self._collect("ranges", inputs, self.ranges)
+        whole = {n: found for n, found in self.ranges.items() if rules[n][0].whole_range}
+        if whole:
+            self._collect("test cards", cards(first), whole)
+        # By universal set and part: rules that differ in bits alone need the same, or nothing.
+        self.details: dict[str, dict[int, Statistics]] = {}
+        for number, wanted in rules.items():
+            for rule in dict.fromkeys(wanted):
+                found = method(config, rule).statistics(self.ranges[number])
+                if found is not None:
+                    self.details.setdefault(rule.universal_set, {}).setdefault(number, found)
+        for details in self.details.values():
+            self._collect("distributions", inputs, details)
+
+    def _collect(
+        self,
+        what: str,
+        pictures: Collection[torch.Tensor] | Inputs,
+        empty: Mapping[int, Statistics],
+    ) -> None:
+        """Fill statistics, by parts' numbers."""
+        parts = {number: self.parts[number] for number in empty}
+
+        def make(number: int, _: int) -> Statistics:
+            return empty[number]
+
+        if self.gather is not None and isinstance(pictures, Inputs):
+            show, calls = partial(self.progress, what), self.readings.calls
+            self.gather(self.network, self.layers, parts, pictures, make, calls, show)
+        else:
+            collect(self.network, self.layers, parts, self._counted(what, pictures), make)
+
+    def _counted(
+        self, what: str, pictures: Collection[torch.Tensor] | Inputs
+    ) -> Iterator[torch.Tensor]:
+        self.progress(what, 0, len(pictures))
         for done, x in enumerate(pictures, 1):
             yield x
-            progress(what, done, len(pictures))
+            self.progress(what, done, len(pictures))
 
-    def gathered(
-        what: str, parts: dict[int, Part], make: Callable[[int, int], Any]
-    ) -> dict[int, Any]:
-        if gather is None:
-            return collect(network, layers, parts, counted(what, inputs), make)
-        show = partial(progress, what)
-        return gather(network, layers, parts, inputs, make, found.calls, show)
-
-    ranges = gathered("ranges", parts, lambda _, n: ChannelRanges(n))
-    whole = {number: part for number, part in parts.items() if recipe[number].rule.whole_range}
-    if whole:
-        pictures = counted("test cards", cards(first))
-        collect(network, layers, whole, pictures, lambda number, _: ranges[number])
-    details = {number: recipe[number].statistics(ranges[number]) for number in parts}
-    wanted = {number: detail for number, detail in details.items() if detail is not None}
-    if wanted:
-        seen = {number: parts[number] for number in wanted}
-        gathered("distributions", seen, lambda number, _: wanted[number])
-    quantizers = []
-    for number in parts:
-        progress("quantizers", number, len(parts))
-        quantizer = recipe[number].quantizer(parts[number], ranges[number], details[number])
-        quantizers.append(quantizer.to(inputs.device))
-    progress("quantizers", len(parts), len(parts))
-    joined: dict[tuple[int, ...], ActivationQuantizer] = {}
-    for numbers in found.layers.values():
-        if numbers not in joined:
-            joined[numbers] = join([quantizers[number] for number in numbers])
-    swaps: dict[torch.nn.Module, torch.nn.Module] = {}
-    for name, conv in layers.items():
-        weight = recipes[rules[name]].weight(conv.weight)
-        swaps[conv] = FakeQuantConv2d(conv, joined[found.layers[name]], weight)
-    replace(network, swaps)
-    network.calibration = config
-    return network.eval(), rules
+    @torch.inference_mode(False)
+    def quantized(self, rules: Mapping[str, Rule]) -> dict[str, FakeQuantConv2d]:
+        """Return what takes the convolutions' places by one of the `several`, by their names."""
+        now = {self.names[name]: rule for name, rule in rules.items()}
+        recipes = {rule: self.method(self.config, rule) for rule in dict.fromkeys(now.values())}
+        quantizers = []
+        for number, part in self.parts.items():
+            self.progress("quantizers", number, len(self.parts))
+            rule = now[part.sightings[0].layer]
+            details = self.details.get(rule.universal_set, {}).get(number)
+            quantizer = recipes[rule].quantizer(part, self.ranges[number], details)
+            quantizers.append(quantizer.to(self.device))
+        self.progress("quantizers", len(self.parts), len(self.parts))
+        joined: dict[tuple[int, ...], ActivationQuantizer] = {}
+        for numbers in self.readings.layers.values():
+            if numbers not in joined:
+                joined[numbers] = join([quantizers[number] for number in numbers])
+        return {
+            name: FakeQuantConv2d(
+                conv, joined[self.readings.layers[name]], recipes[now[name]].weight(conv.weight)
+            )
+            for name, conv in self.layers.items()
+        }

@@ -32,6 +32,8 @@ class SRNetwork(nn.Module):
     # Name patterns of modules, one tensor in and one out, whose quantized convolutions are tuned
     # together (methods.reconstruct); convolutions outside of these are tuned one by one.
     block_patterns: ClassVar[tuple[str, ...]] = ()
+    # Whether it is known where `features` ends and `reconstruct` begins.
+    divided: ClassVar[bool] = True
     # Name patterns of constants that weight files may lack.
     constants: ClassVar[tuple[str, ...]] = ()
     # Name patterns of quantized convolutions that FQR, the mean of feature bits, leaves out.
@@ -39,6 +41,8 @@ class SRNetwork(nn.Module):
     # Name patterns of convolutions that read one value of each channel, as attention does: nothing
     # is saved there, and `Config(edges=8)` leaves them in floating point.
     gates: ClassVar[tuple[str, ...]] = ()
+    # What it is called; None: as its architecture.
+    name: str | None = None
     # The options of the calibration that quantized it; None for a float network.
     calibration: Any = None
     # What block reconstruction did, a record for each block; not saved.
@@ -53,17 +57,17 @@ class SRNetwork(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.reconstruct(x, self.features(x))
 
+    @property
+    def title(self) -> str:
+        """What the network is called in tables and file names."""
+        return self.name or self.architecture
+
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the network makes of x before it enlarges: [N, F, H, W].
 
         All that the papers quantize is in here.
         """
         raise NotImplementedError
-
-    @property
-    def title(self) -> str:
-        """What the network is called in tables and file names."""
-        return self.architecture
 
     def places(self) -> dict[str, Place]:
         """Return what every layer is to the network, by name: what can be quantized, and is."""

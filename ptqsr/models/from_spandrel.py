@@ -52,6 +52,7 @@ class SpandrelNetwork(WrappedNetwork):
             minimum=minimum,
             multiple_of=multiple_of,
         )
+        self.name = family
         self.hyperparameters = {
             "scale": scale,
             "colours": colours,
@@ -61,10 +62,6 @@ class SpandrelNetwork(WrappedNetwork):
             "minimum": minimum,
             "multiple_of": multiple_of,
         }
-
-    @property
-    def title(self) -> str:
-        return self.hyperparameters["family"]
 
 
 def load(state: Mapping[str, torch.Tensor], path: str | Path) -> SpandrelNetwork | None:

@@ -26,6 +26,7 @@ class WrappedNetwork(SRNetwork):
     """
 
     architecture = "wrapped"
+    divided = False
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class WrappedNetwork(SRNetwork):
         super().__init__(scale=scale or 0, colours=colours, value_range=value_range)
         if multiple_of > 1:
             self.hyperparameters["multiple_of"] = multiple_of
+        self.name = type(module).__name__
         self.module = module
         self.value_range = value_range
         self.fit = Fit(minimum, multiple_of) if minimum or multiple_of > 1 else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Sequence
 
@@ -14,9 +13,9 @@ from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import cost
 from ptqsr.images import luma, to_levels, to_tensor, unit_luma
-from ptqsr.methods import Progress, method_of, simulate
+from ptqsr.methods import Observed, Progress, method_of
 from ptqsr.models import SRNetwork, device_of
-from ptqsr.modules import as_convolutions, replace
+from ptqsr.modules import replace
 from ptqsr.plan import rules
 from ptqsr.sensitivity.records import CANDIDATES, LayerSensitivity, Loss, Sensitivity
 
@@ -47,35 +46,35 @@ def sensitivity(
     """
     if not pairs:
         raise PtqsrError("sensitivity: no pictures to measure on; give larger ones, or more")
-    inputs = Inputs(images, model)
-    kind = method_of(config)
-    spent = {layer.name: layer.macs for layer in cost(model).layers}
     wanted = rules(model, config)
-    network = copy.deepcopy(model).eval().requires_grad_(False)
-    names = as_convolutions(network, wanted)
-    view = _View(network, pairs)
-    bits_of = {
-        name: (rule.act_bits,) if rule.whole_range else tuple(candidates)
-        for name, rule in wanted.items()
+    spent = {layer.name: layer.macs for layer in cost(model).layers}
+    by_bits = {
+        bits: {n: r if r.whole_range else config.rule(bits, bits) for n, r in wanted.items()}
+        for bits in sorted(set(candidates))
     }
+    seen = Observed(
+        model,
+        Inputs(images, model),
+        config,
+        method_of(config),
+        list(by_bits.values()),
+        progress=progress,
+    )
+    view = _View(seen.network, pairs)
     losses: dict[str, dict[int, Loss]] = {name: {} for name in wanted}
-    total = sum(map(len, bits_of.values()))
-    done = 0
-    for bits in sorted({bits for several in bits_of.values() for bits in several}):
-        now = {
-            name: rule if rule.whole_range else config.rule(bits, bits)
-            for name, rule in wanted.items()
-        }
-        quantized, _ = simulate(model, inputs, config, kind, now, progress=progress)
-        for name, several in bits_of.items():
-            if bits not in several:
-                continue
-            progress("layers alone", done := done + 1, total)
-            float_layer = network.get_submodule(names[name])
-            fake = quantized.get_submodule(names[name])
-            replace(network, {float_layer: fake})
-            losses[name][bits] = view.loss(name)
-            replace(network, {fake: float_layer})
+    edges = sum(rule.whole_range for rule in wanted.values())
+    total = (len(wanted) - edges) * len(by_bits) + edges
+    for several in by_bits.values():
+        layers = seen.quantized(several)
+        for name, rule in several.items():
+            if rule.act_bits in losses[name]:
+                continue  # edges have the same bits every time
+            progress("layers alone", sum(map(len, losses.values())), total)
+            place, fake = seen.layers[seen.names[name]], layers[seen.names[name]]
+            replace(seen.network, {place: fake})
+            losses[name][rule.act_bits] = view.loss(name)
+            replace(seen.network, {fake: place})
+    progress("layers alone", total, total)
     rows = tuple(
         LayerSensitivity(name, spent[name], not wanted[name].whole_range, losses[name])
         for name in wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -31,12 +32,13 @@ pytestmark = [
 
 # Hyperparameters, and how many layers are quantized.
 NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
-    "RCAN": (dict(scale=2, n_resgroups=1, n_resblocks=2, n_feats=16, reduction=4), 6),
-    "SPAN": (dict(num_in_ch=3, num_out_ch=3, feature_channels=16, upscale=2), 19),
-    "ESRGAN": (dict(scale=2, num_filters=16, num_blocks=1), 16),
-    "Compact": (dict(upscale=2, num_feat=16, num_conv=2), 2),
+    "RCAN": (dict(scale=2, n_resgroups=1, n_resblocks=1, n_feats=8, reduction=4), 4),
+    "SPAN": (dict(num_in_ch=3, num_out_ch=3, feature_channels=8, upscale=2), 19),
+    "ESRGAN": (dict(scale=2, num_filters=8, num_blocks=1), 16),
+    "Compact": (dict(upscale=2, num_feat=8, num_conv=2), 2),
 }
 EVERY = pytest.mark.parametrize("family", NETWORKS)
+PICTURES = [photograph(24, 28, seed) for seed in range(2)]
 
 
 def weights(folder: Path, family: str, settings: Mapping[str, Any], channels: int = 3) -> Path:
@@ -54,54 +56,72 @@ def weights(folder: Path, family: str, settings: Mapping[str, Any], channels: in
     return folder / f"{family.lower()}.pth"
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Weights of every family."""
+    folder = tmp_path_factory.mktemp("weights")
+    return {family: weights(folder, family, row[0]) for family, row in NETWORKS.items()}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(files: dict[str, Path]) -> dict[str, Path]:
+    """The same quantized."""
+    config = Config(bits=6, selector="optimal")
+    found = {family: path.with_suffix(".safetensors") for family, path in files.items()}
+    for family, path in found.items():
+        ptqsr.save(ptqsr.calibrate(models.load(files[family]), PICTURES, config), path)
+    return found
+
+
 @EVERY
 @torch.no_grad()
-def test_calibrated_saved_and_deployed(family: str, tmp_path: Path) -> None:
-    settings, count = NETWORKS[family]
-    path = weights(tmp_path, family, settings)
-    network = models.load(path)
+def test_calibrated_saved_and_deployed(
+    family: str, files: dict[str, Path], checkpoints: dict[str, Path]
+) -> None:
+    network, count = models.load(files[family]), NETWORKS[family][1]
     assert (network.title, network.scale) == (family, 2)
-    pictures = [photograph(24, 28, seed) for seed in range(2)]
-    quantized = ptqsr.calibrate(network, pictures, Config(bits=6, selector="optimal"))
+    quantized = ptqsr.load(checkpoints[family])
+    assert quantized.places().keys() == network.places().keys()
     layers = [m for m in quantized.modules() if isinstance(m, FakeQuantConv2d)]
     assert len(layers) == count
     x = torch.rand(2, 3, 17, 23)
-    given, expected = x.clone(), quantized(x)
+    given, expected, floating = x.clone(), quantized(x), network(x)
     assert torch.equal(x, given), "the network changed its input"
     assert torch.equal(quantized(x), expected), "the network changed its weights"
-    assert 0 < (expected - network(x)).abs().max() < 0.5
+    assert 0 < (expected - floating).abs().max() < 0.5
 
-    saved = tmp_path / "net.safetensors"
-    ptqsr.save(quantized, saved)
-    again = ptqsr.load(saved)
-    assert torch.equal(again(x), expected)
-    assert again.places().keys() == network.places().keys()
-
-    deployed = ptqsr.deploy(again)
-    assert deployed.plan.reason is None
+    deployed = ptqsr.deploy(quantized)
+    assert deployed.title == family and deployed.plan.reason is None
     assert len(list(deployed.plan.convolutions)) == count
+    assert (deployed(x) - expected).pow(2).mean() < (expected - floating).pow(2).mean()
     pairs = [(photograph(20, 26, seed), photograph(40, 52, seed)) for seed in (5, 6)]
-    simulated = ptqsr.evaluate(again, pairs).psnr
+    simulated = ptqsr.evaluate(quantized, pairs).psnr
     assert abs(ptqsr.evaluate(deployed, pairs).psnr - simulated) < 0.02
-    lost = (expected - network(x)).pow(2).mean()
-    assert (deployed(x) - expected).pow(2).mean() < lost
     large = ptqsr.upscale(deployed, pairs[0][0])
     assert large.shape == (40, 52, 3) and large.dtype == np.uint8
 
 
+def test_saved_is_calibrated(files: dict[str, Path], tmp_path: Path) -> None:
+    """SPAN makes its weights anew as it runs."""
+    quantized = ptqsr.calibrate(models.load(files["SPAN"]), PICTURES, Config(method="minmax"))
+    ptqsr.save(quantized, tmp_path / "net.safetensors")
+    x = torch.rand(2, 3, 17, 23)
+    with torch.no_grad():
+        assert torch.equal(ptqsr.load(tmp_path / "net.safetensors")(x), quantized(x))
+
+
 @EVERY
 @torch.no_grad()
-def test_as_spandrel_computes(family: str, tmp_path: Path) -> None:
-    path = weights(tmp_path, family, NETWORKS[family][0])
+def test_as_spandrel_computes(family: str, files: dict[str, Path]) -> None:
     x = torch.rand(1, 3, 19, 22)
     spandrel = from_spandrel._spandrel()
-    descriptor = spandrel.ModelLoader().load_from_file(path)
-    y = models.load(path)(x).clamp(0, 1)
+    descriptor = spandrel.ModelLoader().load_from_file(files[family])
+    y = models.load(files[family])(x).clamp(0, 1)
     assert torch.allclose(descriptor(x.clone()), y, atol=1e-4)
 
 
-def test_what_is_quantized_is_named(tmp_path: Path) -> None:
-    network = models.load(weights(tmp_path, "RCAN", NETWORKS["RCAN"][0]))
+def test_what_is_quantized_is_named(files: dict[str, Path]) -> None:
+    network = models.load(files["RCAN"])
     rows = {row.name.removeprefix("module."): row for row in plan(network, Config())}
     reasons = {name: row.reason for name, row in rows.items() if not row.quantized}
     assert reasons.pop("sub_mean") == reasons.pop("head.0") == "reads the picture"
@@ -137,9 +157,11 @@ def test_attention_is_named_and_linear_layers_run_in_integers(
         assert torch.allclose(deployed(x), quantized(x), atol=1e-3)
 
 
-def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_the_command_line(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    weights(tmp_path, "RCAN", NETWORKS["RCAN"][0])
+    shutil.copy(files["RCAN"], tmp_path)
     write_photograph(tmp_path / "pictures" / "a.png", 90, 200)
     few = ["--images", "pictures", "--num-images", "2", "--patch-size", "12"]
     run = CliRunner().invoke(app, ["calibrate", "--weights", "rcan.pth", *few])
@@ -157,15 +179,34 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (tmp_path / "large" / "a.png").is_file()
 
 
-def test_without_spandrel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = weights(tmp_path, "Compact", NETWORKS["Compact"][0])
-    quantized = ptqsr.calibrate(models.load(path), [photograph(16, 16)], Config(method="minmax"))
-    ptqsr.save(quantized, tmp_path / "net.safetensors")
+def test_finetuned(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for i in range(2):
+        write_photograph(tmp_path / "pictures" / f"{i}.png", 48, 56, i)
+    job = [
+        *("finetune", "--weights", str(files["SPAN"]), "--images", "pictures", "-o", "run"),
+        *("--steps", "2", "--batch-size", "2", "--patch-size", "8", "--validation-images", "1"),
+    ]
+    run = CliRunner().invoke(app, job)
+    assert run.exit_code == 2 and "give --skt-weight 0" in run.output
+    run = CliRunner().invoke(app, [*job, "--skt-weight", "0"])
+    assert run.exit_code == 0 and "SPAN x2, pams" in run.output
+    network = ptqsr.load("run/quantized.safetensors")
+    deployed = ptqsr.deploy(network)
+    assert len(list(deployed.plan.convolutions)) == NETWORKS["SPAN"][1]
+    x = torch.rand(1, 3, 9, 12)
+    with torch.no_grad():
+        assert torch.allclose(deployed(x), network(x), atol=1e-3)
+
+
+def test_without_spandrel(
+    files: dict[str, Path], checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(from_spandrel, "find_spec", lambda name: None)
     with pytest.raises(PtqsrError, match=r"spandrel\]\" adds 40 architectures"):
-        models.load(path)
-    with pytest.raises(PtqsrError, match=r"net\.safetensors: .*not installed: pip install"):
-        ptqsr.load(tmp_path / "net.safetensors")
+        models.load(files["Compact"])
+    with pytest.raises(PtqsrError, match=r"compact\.safetensors: .*not installed: pip install"):
+        ptqsr.load(checkpoints["Compact"])
 
 
 def test_no_stand_in_for_torchvision_stays() -> None:
@@ -183,9 +224,9 @@ def test_grey_and_other_channels(tmp_path: Path) -> None:
         models.load(two)
 
 
-def test_damaged_weights(tmp_path: Path) -> None:
-    path = weights(tmp_path, "Compact", NETWORKS["Compact"][0])
-    state = torch.load(path, weights_only=True)
+def test_damaged_weights(files: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "compact.pth"
+    state = torch.load(files["Compact"], weights_only=True)
     del state["body.2.bias"]
     torch.save(state, path)
     with pytest.raises(PtqsrError, match=r"compact\.pth: fits no network of spandrel's"):
@@ -210,14 +251,13 @@ def test_damaged_weights(tmp_path: Path) -> None:
         (dict(multiple_of=1 << 30), "give at most 512 pixels"),
     ],
 )
-def test_hostile_manifests(change: dict[str, Any], words: str, tmp_path: Path) -> None:
-    path = weights(tmp_path, "Compact", NETWORKS["Compact"][0])
-    quantized = ptqsr.calibrate(models.load(path), [photograph(16, 16)], Config(method="minmax"))
+def test_hostile_manifests(
+    change: dict[str, Any], words: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
     saved = tmp_path / "net.safetensors"
-    ptqsr.save(quantized, saved)
-    manifest, tensors = checkpoint.read(saved)
+    manifest, tensors = checkpoint.read(checkpoints["Compact"])
     manifest["hyperparameters"].update(change)
-    with safe_open(saved, "pt") as file:
+    with safe_open(checkpoints["Compact"], "pt") as file:
         metadata = dict(file.metadata())
     text = json.dumps(manifest)
     metadata |= {"manifest": text, "sha256": checkpoint._digest(text, tensors)}

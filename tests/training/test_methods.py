@@ -532,6 +532,7 @@ def test_what_shows_before_pictures_are_read(tmp_path: Path) -> None:
         (dict(variance_weight=math.nan), "variance_weight is nan"),
         (dict(offset_ratio=1.5), "offset_ratio is 1.5"),
         (dict(quantization=Config(edges=8)), "edges"),
+        (dict(quantization=Config(layers=(("head", 4, 4),))), "layers"),
     ],
     ids=str,
 )

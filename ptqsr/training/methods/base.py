@@ -67,6 +67,11 @@ class QuantizationAware(TrainingHook):
 
     def check(self, network: SRNetwork) -> None:
         self.chosen(network)  # raises for a network that is quantized already
+        if self.options.skt_weight and not network.divided:
+            raise PtqsrError(
+                f"{self.name}: also learns from features before they are enlarged (SKT), and where "
+                f"{network.title} enlarges is not known; give --skt-weight 0"
+            )
 
     def chosen(self, network: SRNetwork) -> dict[str, nn.Module]:
         """Return the layers that are quantized, by name."""

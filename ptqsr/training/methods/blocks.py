@@ -49,7 +49,7 @@ def blocks_of(network: SRNetwork, names: Iterable[str]) -> dict[str, str]:
     }
     if not blocks:
         raise PtqsrError(
-            f"placement paper: {network.architecture} has no residual blocks as PAMS quantizes "
+            f"placement paper: {network.title} has no residual blocks as PAMS quantizes "
             "them; use --placement deployable"
         )
     return blocks

@@ -57,6 +57,12 @@ class CADyQ(QuantizationAware):
         self.shared: Selector | None = None  # by all layers, where the patch alone chooses
 
     def check(self, network: SRNetwork) -> None:
+        if not network.divided:
+            raise PtqsrError(
+                f"cadyq: is for the zoo's networks, not {network.title}: it learns from features "
+                "before they are enlarged, and where that begins is not known; choose another "
+                "--method"
+            )
         super().check(network)
         read_teacher(self.selection.teacher, network, self.options.quantization)
 

@@ -51,11 +51,13 @@ class Options:
                 raise PtqsrError(f"{name} is {value}; it must be a finite number, at least 0")
         if not 0 <= self.offset_ratio <= 1:
             raise PtqsrError(f"offset_ratio is {self.offset_ratio}; it must be from 0 to 1")
-        if self.quantization.edges is not None:
-            raise PtqsrError("edges: training quantizes the body alone; leave it out")
+        if self.quantization.edges is not None or self.quantization.layers:
+            raise PtqsrError("edges, layers: training quantizes the body alone; leave them out")
 
     def to_json(self) -> dict[str, Any]:
         record = asdict(self)
         del record["selection"]
+        for name in ("layers", "universal_set"):  # nothing to training; RDN has layers of its own
+            del record["quantization"][name]
         chosen = {} if self.selection is None else self.selection.to_json()
         return {**record.pop("quantization"), **record, **chosen}
