@@ -35,6 +35,7 @@ LAYERS = (
     "upscaling",
     "jobs",
     "cluster",
+    "exporting",
     "benchmarking",
     "cli",
 )

@@ -10,6 +10,7 @@ import ptqsr
 from ptqsr.cli.benchmark import benchmark
 from ptqsr.cli.calibrate import calibrate
 from ptqsr.cli.evaluate import evaluate
+from ptqsr.cli.export import export
 from ptqsr.cli.finetune import finetune
 from ptqsr.cli.info import info
 from ptqsr.cli.output import one_line_errors
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate,
     "evaluate": evaluate,
     "upscale": upscale,
+    "export": export,
     "benchmark": benchmark,
     "train": train,
     "finetune": finetune,

@@ -26,6 +26,10 @@ class Fit(nn.Module):
         rest = down - mirrored[0], right - mirrored[1]
         return F.pad(x, (0, rest[1], 0, rest[0]), "replicate") if max(rest) > 0 else x
 
+    def cut(self, y: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Return of what was made of a padded picture as much as the picture makes."""
+        return y[..., :height, :width]
+
     def _missing(self, side: int) -> int:
         wanted = max(side, self.minimum)
         return wanted + -wanted % self.multiple - side

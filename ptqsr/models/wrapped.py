@@ -78,7 +78,7 @@ class WrappedNetwork(SRNetwork):
             y = self.module(given * self.value_range) / self.value_range
         if self.fit is None or not self.scale:
             return y
-        return y[..., : height * self.scale, : width * self.scale]
+        return self.fit.cut(y, height * self.scale, width * self.scale)
 
     def places(self) -> dict[str, Place]:
         if self.flow is None:
