@@ -33,6 +33,8 @@ LAYERS = (
     "checkpoint",
     "training",
     "upscaling",
+    "jobs",
+    "cluster",
     "benchmarking",
     "cli",
 )

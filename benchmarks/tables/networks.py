@@ -1,7 +1,8 @@
 """The networks that tables are about: where their weights are, and what calibrates them.
 
 The authors' are calibrated on 16 crops of 48x48 of the training pictures, those of the package as
-`ptqsr calibrate` does by default, on 32 crops of the photographs that come with scikit-learn.
+`ptqsr calibrate` does by default, on 32 crops of the photographs that come with scikit-learn;
+methods that learn on 64 of the same pictures, as by default, too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ptqsr import models
+from ptqsr.cli.crops import CALIBRATE, LEARN
 from ptqsr.evaluation import find_pairs, read_pairs
 from ptqsr.images import cut, cut_held_out, downscale, list_images, sample_photographs
 
@@ -50,9 +52,12 @@ class Network:
             return models.build(self.source, scale=self.scale)
         return models.load(weights / self.source, scale=self.scale)
 
-    def crops(self, data: Path) -> list[np.ndarray]:
-        """Return the network inputs that calibrate it, the same ones always."""
-        count = 32 if self.bundled else 16
+    def crops(self, data: Path, *, learns: bool = False) -> list[np.ndarray]:
+        """Return the network inputs that calibrate it, the same ones always.
+
+        `learns`: more of them, for methods that learn.
+        """
+        count = LEARN if learns else CALIBRATE if self.bundled else 16
         size = PATCH * self.scale
         pictures, _ = cut(self._pictures(data), size=size, count=count, held_out=16, seed=0)
         return [downscale(picture, self.scale)[0] for picture in pictures]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ class Inputs:
     errors to say.
     """
 
+    # The number of the first picture, where these are a part of all.
+    first = 0
+
     def __init__(
         self, images: Image | Iterable[Image], network: SRNetwork, what: str = "calibration"
     ) -> None:
@@ -41,8 +45,14 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.images)
 
+    def part(self, start: int, stop: int) -> Inputs:
+        """Return some of the pictures, which keep their numbers."""
+        found = copy.copy(self)
+        found.images, found.first = self.images[start:stop], self.first + start
+        return found
+
     def __iter__(self) -> Iterator[torch.Tensor]:
-        for number, image in enumerate(self.images):
+        for number, image in enumerate(self.images, self.first):
             x = self._tensor(image, f"{self.what} picture {number}")
             if self.luma_only and x.shape[1] == 3:
                 x = unit_luma(x)

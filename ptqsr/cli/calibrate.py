@@ -26,6 +26,7 @@ from ptqsr.cli.output import (
     stderr,
 )
 from ptqsr.cli.output import show as show_table
+from ptqsr.cli.scaling import Engine, Workers, engine_of, gather_on
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import cost, evaluate
@@ -58,7 +59,7 @@ def calibrate(
     edges: options.Edges = None,
     images: options.Images = None,
     low_resolution: options.LowResolution = False,
-    num_images: options.NumImages = 32,
+    num_images: options.NumImages = None,
     patch_size: options.PatchSize = 48,
     reconstruct: Annotated[
         bool,
@@ -72,6 +73,8 @@ def calibrate(
     ] = 1000,
     seed: options.Seed = 0,
     device: Device = "cpu",
+    engine: Engine = "local",
+    workers: Workers = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Checkpoint to write.")
     ] = None,
@@ -118,6 +121,7 @@ def calibrate(
         iterations=iterations,
     )
     widths = candidates_of(candidates)
+    ray = engine_of(engine, workers, device)
     place = use_device(device)
     network = float_network(model, scale, weights, settings).to(place)
     if plan is not None:
@@ -135,7 +139,7 @@ def calibrate(
         num_images=num_images,
         patch_size=patch_size,
         seed=seed,
-        to_stop=methods.learns(config),
+        learns=methods.learns(config),
     )
     choice: Choice | None = None
     if limited:
@@ -154,7 +158,12 @@ def calibrate(
     with progress_bar() as show:
         start = time.perf_counter()
         quantized = methods.calibrate(
-            network, crops.inputs, config, held_out=crops.to_stop or None, progress=show
+            network,
+            crops.inputs,
+            config,
+            held_out=crops.to_stop or None,
+            progress=show,
+            gather=gather_on(ray),
         )
         calibration_seconds = time.perf_counter() - start
         pairs = crops.pairs(network)
@@ -165,7 +174,7 @@ def calibrate(
     provenance = {
         "weights": weights,
         "pictures": crops.names,
-        "num_images": num_images,
+        "num_images": len(crops.inputs),
         "patch_size": patch_size,
     }
     checkpoint.save(quantized, output, provenance=provenance)

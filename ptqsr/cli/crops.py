@@ -21,6 +21,8 @@ from ptqsr.images import (
 )
 from ptqsr.models import SRNetwork, device_of
 
+CALIBRATE = 32  # crops
+LEARN = 64  # of which methods learn: from fewer, weights fit themselves to these
 HELD_OUT = 16  # crops to measure on
 FEW = 6  # of these, to measure layer by layer on: the network runs for each layer and bit-width
 TO_STOP = 8  # more of them, by which methods that learn stop
@@ -72,19 +74,25 @@ def make_crops(
     scale: int,
     *,
     low_resolution: bool,
-    num_images: int,
+    num_images: int | None,
     patch_size: int,
     seed: int,
-    to_stop: bool = False,
+    learns: bool = False,
 ) -> Crops:
-    """Return crops of a folder's pictures, by default of scikit-learn's; `to_stop`: these too."""
+    """Return crops of a folder's pictures, by default of scikit-learn's.
+
+    `num_images`: by default CALIBRATE, or LEARN for a method that learns, which gets some to stop
+    by, too.
+    """
+    if num_images is None:
+        num_images = LEARN if learns else CALIBRATE
     if num_images < 1 or patch_size < 1:
         raise PtqsrError("--num-images and --patch-size must be at least 1")
     paths = sample_photographs() if images is None else list_images(images)
     factor = 1 if low_resolution else scale
     size = patch_size * factor
     crops, held_out = cut(paths, size=size, count=num_images, held_out=HELD_OUT, seed=seed)
-    apart = _to_stop(paths, size, seed) if to_stop else []
+    apart = _to_stop(paths, size, seed) if learns else []
     inputs, learning = (
         some if low_resolution else [downscale(crop, scale)[0] for crop in some]
         for some in (crops, apart)

@@ -53,7 +53,10 @@ Images = Annotated[
 LowResolution = Annotated[
     bool, typer.Option(help="The pictures are network inputs: do not shrink them first.")
 ]
-NumImages = Annotated[int, typer.Option(help="Calibration crops.")]
+NumImages = Annotated[
+    int | None,
+    typer.Option(help="Calibration crops.", show_default="32; for block reconstruction 64"),
+]
 PatchSize = Annotated[int, typer.Option(help="Size of a crop in input pixels.")]
 Seed = Annotated[int, typer.Option(help="Of crops, k-means and reconstruction.")]
 TargetBits = Annotated[

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ptqsr.errors import PtqsrError
+from ptqsr.errors import PtqsrError, is_out_of_memory, on_gpu
 from ptqsr.files import check_writable, replacing
 
 P = ParamSpec("P")
@@ -68,20 +68,6 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
         raise typer.Exit(code)
 
     return run
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error is Python's or PyTorch's way to say so."""
-    text = str(error)
-    # Of PyTorch on GPUs, of its allocator on CPUs, and of the native code; not CUDA's "an illegal
-    # memory access".
-    said = any(words in text for words in ("out of memory", "allocate memory", "enough memory"))
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)
-
-
-def on_gpu(error: BaseException) -> bool:
-    """Return whether it is a GPU's memory that an error is about."""
-    return isinstance(error, RuntimeError) and "CUDA" in str(error)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def sensitivity(
     edges: options.Edges = None,
     images: options.Images = None,
     low_resolution: options.LowResolution = False,
-    num_images: options.NumImages = 32,
+    num_images: options.NumImages = None,
     patch_size: options.PatchSize = 48,
     seed: options.Seed = 0,
     device: Device = "cpu",

@@ -23,6 +23,7 @@ from ptqsr.modules import (
     QuantConv2d,
     SelectedConv,
     SelectedQuantConv2d,
+    blind,
     integer_conv,
     placed,
     replace,
@@ -102,6 +103,8 @@ class DeployedNetwork(SRNetwork):
             and all(x.is_cuda and not x.requires_grad for x in inputs)
             and not torch.compiler.is_compiling()
             and not torch.cuda.is_current_stream_capturing()
+            # What a hook sees would be that of the recording, always.
+            and not any(layer._forward_hooks for layer in choosers(self).values())
         )
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> DeployedNetwork:
@@ -195,9 +198,15 @@ def plan(network: SRNetwork, between: torch.dtype | None = None) -> Plan:
 def plan_methods(
     network: SRNetwork, between: torch.dtype | None = None, floats: torch.dtype = torch.float32
 ) -> dict[str, Plan]:
-    """Return the Plan of each of a network's methods, which share their tensors."""
-    if choosers(network):
-        raise PtqsrError("its layers choose their bits sample by sample")
+    """Return the Plan of each of a network's methods, which share their tensors.
+
+    The network is given up to it.
+    """
+    for name, layer in choosers(network).items():
+        quantizer = layer.get_submodule("quantizer")
+        if isinstance(quantizer, SelectedQuantizer) and quantizer.weights_follow:
+            raise PtqsrError(f"the weight of {name} follows the bits that samples choose")
+    blind(network)  # the Plan measures the pictures itself
     as_integers = lru_cache(maxsize=None)(integer_conv)
     return {
         method: lower(trace(network, method), as_integers, between, floats) for method in METHODS

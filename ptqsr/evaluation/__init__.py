@@ -4,7 +4,7 @@ from ptqsr.evaluation.bit_map import draw_bits
 from ptqsr.evaluation.chosen import ChosenBits, mean_bits, recording_bits
 from ptqsr.evaluation.complexity import OUTPUT_SIZE, Cost, LayerCost, cost
 from ptqsr.evaluation.data import Pair, find_pairs, read_pairs
-from ptqsr.evaluation.quality import EvaluationResult, ImageResult, evaluate
+from ptqsr.evaluation.quality import EvaluationResult, ImageResult, evaluate, measure
 
 __all__ = [
     "OUTPUT_SIZE",
@@ -19,6 +19,7 @@ __all__ = [
     "evaluate",
     "find_pairs",
     "mean_bits",
+    "measure",
     "read_pairs",
     "recording_bits",
 ]

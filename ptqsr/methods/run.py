@@ -20,7 +20,7 @@ from ptqsr.methods.dfsq import DFSQ, DFSQPlus
 from ptqsr.methods.reconstruct import reconstruct
 from ptqsr.methods.refine import refine
 from ptqsr.methods.samples import Pictures, divide
-from ptqsr.methods.simulate import Progress, simulate
+from ptqsr.methods.simulate import Gather, Progress, simulate
 from ptqsr.methods.uniform import MinMax, Percentile
 from ptqsr.methods.units import units
 from ptqsr.models import SRNetwork, wrap
@@ -51,6 +51,7 @@ def calibrate(
     held_out: Image | Iterable[Image] | None = None,
     scale: int | None = None,
     progress: Progress = lambda what, done, total: None,
+    gather: Gather | None = None,
 ) -> SRNetwork:
     """Return a fake-quantized copy of `model`, in evaluation mode; `model` stays as it is.
 
@@ -66,7 +67,9 @@ def calibrate(
 
     `held_out`, of the same kinds: by these pictures, from which nothing else follows, block
     reconstruction measures and stops. By default one in four of `images`, which should not overlap
-    then: ranges and points follow from all of `images`, weights from the other three.
+    then: ranges and points follow from all of `images`, weights from the other three. `gather` may
+    take the pictures to other machines (ptqsr.cluster) for ranges, points and percentiles, which
+    are the same bits; weights are chosen here.
 
     Raises PtqsrError where an input, a weight or an activation is not usable, and names it, where
     pictures are held out for a method that does not reconstruct, and where it has but one picture.
@@ -92,7 +95,9 @@ def calibrate(
     learned, apart = (
         _divided(inputs, held_out, model, config) if learning else (inputs, Pictures(()))
     )
-    network, by_name = simulate(model, inputs, config, kind, wanted, progress=progress)
+    network, by_name = simulate(
+        model, inputs, config, kind, wanted, progress=progress, gather=gather
+    )
     if not (method.refines or learning):
         return network
     original = copy.deepcopy(model).eval()

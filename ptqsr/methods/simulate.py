@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
+from torch import nn
 
-from ptqsr.calibration import ChannelRanges, Inputs, Statistics, cards, collect, readings
+from ptqsr.calibration import ChannelRanges, Inputs, Part, Statistics, cards, collect, readings
 from ptqsr.config import Config, Rule
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.base import Method
@@ -17,6 +20,20 @@ from ptqsr.quantizers import ActivationQuantizer, join
 
 # Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
+# Fills what `make` gives, as `collect` does; is told how often each layer runs, and shows how many
+# inputs are done.
+Gather = Callable[
+    [
+        SRNetwork,
+        Mapping[str, nn.Conv2d],
+        Mapping[int, Part],
+        Inputs,
+        Callable[[int, int], Any],
+        Mapping[str, int],
+        Callable[[int, int], None],
+    ],
+    dict[int, Any],
+]
 
 
 def simulate(
@@ -27,16 +44,17 @@ def simulate(
     rules: Mapping[str, Rule],
     *,
     progress: Progress = lambda what, done, total: None,
+    gather: Gather | None = None,
 ) -> tuple[SRNetwork, dict[str, Rule]]:
     """Return a fake-quantized copy of `model`, and the rules by its convolutions' names.
 
     Raises PtqsrError as `Observed`.
     """
-    seen = Observed(model, inputs, config, method, [rules], progress=progress)
+    seen = Observed(model, inputs, config, method, [rules], progress=progress, gather=gather)
     layers = seen.quantized(rules)
     replace(seen.network, {seen.layers[name]: layer for name, layer in layers.items()})
     seen.network.calibration = config
-    return seen.network, {seen.names[name]: rule for name, rule in rules.items()}
+    return seen.network.eval(), {seen.names[name]: rule for name, rule in rules.items()}
 
 
 class Observed:
@@ -45,8 +63,8 @@ class Observed:
     `several`: rules of the layers to quantize, by their names in `model` (ptqsr.plan.rules); all
     that quantizers of any of these need is measured at once. In the copy, `network`, linear layers
     and transposed convolutions among them are convolutions; `names` has the names of these,
-    `layers` the convolutions. Raises PtqsrError where an input, a weight or an activation is not
-    usable, and names it.
+    `layers` the convolutions. `gather`: what takes the inputs elsewhere for statistics. Raises
+    PtqsrError where an input, a weight or an activation is not usable, and names it.
     """
 
     @torch.inference_mode(False)  # the copy is changed in place, and may be trained
@@ -59,8 +77,9 @@ class Observed:
         several: Sequence[Mapping[str, Rule]],
         *,
         progress: Progress = lambda what, done, total: None,
+        gather: Gather | None = None,
     ) -> None:
-        self.config, self.method, self.progress = config, method, progress
+        self.config, self.method, self.progress, self.gather = config, method, progress, gather
         self.network = copy.deepcopy(model).eval().requires_grad_(False)
         self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         for name, tensor in self.network.state_dict().items():
@@ -108,8 +127,15 @@ class Observed:
     ) -> None:
         """Fill statistics, by parts' numbers."""
         parts = {number: self.parts[number] for number in empty}
-        shown = self._counted(what, pictures)
-        collect(self.network, self.layers, parts, shown, lambda number, _: empty[number])
+
+        def make(number: int, _: int) -> Statistics:
+            return empty[number]
+
+        if self.gather is not None and isinstance(pictures, Inputs):
+            show, calls = partial(self.progress, what), self.readings.calls
+            self.gather(self.network, self.layers, parts, pictures, make, calls, show)
+        else:
+            collect(self.network, self.layers, parts, self._counted(what, pictures), make)
 
     def _counted(
         self, what: str, pictures: Collection[torch.Tensor] | Inputs

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import photograph
+from helpers import photograph, write_photograph
 from PIL import Image
 
 from ptqsr import PtqsrError
@@ -85,3 +87,12 @@ def test_small_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     assert not cut_held_out(paths, size=16, count=4, seed=0)
     with pytest.raises(PtqsrError, match="smaller than a crop"):
         cut(paths[1:], size=16, count=4, held_out=0, seed=0)
+
+
+def test_reading_in_threads_leaves_the_filters_of_warnings(tmp_path: Path) -> None:
+    """They are the whole process's, and each reader silences some for a while."""
+    paths = [write_photograph(tmp_path / f"{number}.png", 60, 60, number) for number in range(24)]
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(picture.shape == (60, 60, 3) for picture in pool.map(read_rgb, paths))
+    assert warnings.filters == before

@@ -355,7 +355,7 @@ def test_every_network(
         assert in_integers == chosen
         torch.testing.assert_close(result, wanted, rtol=0, atol=1e-4)
     rows = [row for row in describe(deployed.plan) if row["how"] == "int8 uniform"]
-    assert len(rows) == len(choosers(frozen))
+    assert {row["layer"] for row in rows} == set(choosers(frozen))
     assert "every sample chooses 4 or 6 or 8 bits" in rows[0]["remark"]
 
 
@@ -404,7 +404,10 @@ def test_weights_follow_bits(pictures: list[Path], tmp_path: Path, teacher: Path
         wanted = frozen(x)
         assert torch.equal(trainer.average(x), wanted)
         assert torch.equal(loaded(x), wanted)
-        torch.testing.assert_close(ptqsr.deploy(loaded)(x), wanted, rtol=0, atol=1e-4)
+        deployed = ptqsr.deploy(loaded)
+        torch.testing.assert_close(deployed(x), wanted, rtol=0, atol=1e-4)
+        assert "weight of body.0.body.0 follows the bits" in str(deployed.plan.reason)
+        assert "every sample chooses 4 or 6 or 8" in describe(deployed.plan)[1]["remark"]
         for quantizer in choosers(loaded).values():
             quantizer.get_submodule("quantizer").weights_follow = False  # type: ignore[assignment]
         apart = (loaded(x) - wanted).abs().amax((1, 2, 3))
