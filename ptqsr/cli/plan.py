@@ -66,6 +66,9 @@ def plan(
     title = f"{network.title} x{network.scale}"
     report(plan_table(rows, title), [asdict(row) for row in rows], json_file)
     if output is not None:
+        given = {"--model": model, "--scale": scale, "--weights": weights}
+        said = {name: value for name, value in given.items() if value not in (None, "bundled")}
+        named = "".join(f"{name} {value} " for name, value in said.items())
         stderr.print(
-            f"Written: {output}  (use it: ptqsr calibrate --plan {output} ...)", soft_wrap=True
+            f"Written: {output}  (use it: ptqsr calibrate {named}--plan {output})", soft_wrap=True
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -101,15 +101,23 @@ class Observed:
         whole = {n: found for n, found in self.ranges.items() if rules[n][0].whole_range}
         if whole:
             self._collect("test cards", cards(first), whole)
-        # By universal set and part: rules that differ in bits alone need the same, or nothing.
-        self.details: dict[str, dict[int, Statistics]] = {}
-        for number, wanted in rules.items():
-            for rule in dict.fromkeys(wanted):
-                found = method(config, rule).statistics(self.ranges[number])
-                if found is not None:
-                    self.details.setdefault(rule.universal_set, {}).setdefault(number, found)
-        for details in self.details.values():
-            self._collect("distributions", inputs, details)
+        self.details = {n: self._empty(n, wanted) for n, wanted in rules.items()}
+        for turn in range(max(map(len, self.details.values()))):
+            each = {n: list(found.values()) for n, found in self.details.items()}
+            told = {n: found[turn] for n, found in each.items() if turn < len(found)}
+            self._collect("distributions", inputs, told)
+
+    def _empty(self, number: int, rules: Iterable[Rule]) -> dict[str, Statistics]:
+        """Return the empty statistics of a part by universal set.
+
+        Rules that differ in their bits alone share them.
+        """
+        found: dict[str, Statistics] = {}
+        for rule in dict.fromkeys(rules):
+            statistics = self.method(self.config, rule).statistics(self.ranges[number])
+            if statistics is not None:
+                found.setdefault(rule.universal_set, statistics)
+        return found
 
     def _collect(
         self,
@@ -146,7 +154,7 @@ class Observed:
         for number, part in self.parts.items():
             self.progress("quantizers", number, len(self.parts))
             rule = now[part.sightings[0].layer]
-            details = self.details.get(rule.universal_set, {}).get(number)
+            details = self.details[number].get(rule.universal_set)
             quantizer = recipes[rule].quantizer(part, self.ranges[number], details)
             quantizers.append(quantizer.to(self.device))
         self.progress("quantizers", len(self.parts), len(self.parts))

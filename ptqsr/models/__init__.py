@@ -132,8 +132,8 @@ def _from_file(
         named = re.search(r"x([234])(?![0-9])", Path(path).stem)
         if named and int(named[1]) != deduced["scale"]:
             log.warning("%s: is taken for x%s, though its name says %s", path, scale, named[0])
-    elif found is not None:
-        hint = f"; it looks like {found[0]}"
+    else:
+        hint = f"; it looks like {found[0] if found else 'none of the zoo'}"
     assert name is not None
     network = create(name, **{**deduced, **hyperparameters})
     fill(network, state, path, hint)
