@@ -29,7 +29,12 @@ def test_every_command_and_option_has_its_place(pages: dict[str, str]) -> None:
         assert (command.__doc__ or "?").split("\n")[0] in page
         options = set(re.findall(r'<dt id="(--[\w-]+)">', page))
         names = {p.replace("_", "-") for p in command.__annotations__} - {"return"}
-        spelt = {"--set", "--json", "--output"}  # other names than their parameters'
+        spelt = {
+            "--set",
+            "--json",
+            "--output",
+            "--sensitivity",
+        }  # other names than their parameters'
         assert {o for o in options if o.removeprefix("--") not in names} <= spelt, name
     assert '<dt id="--selector">' in pages["calibrate"]
     assert "[default: kmeans]" in pages["calibrate"]
