@@ -543,5 +543,5 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 
 def test_quantized_networks_are_refused(pictures: list[Path], tmp_path: Path) -> None:
     quantized = ptqsr.calibrate(network(), [torch.rand(3, 16, 16)], Config(method="minmax"))
-    with pytest.raises(PtqsrError, match="is quantized already"):
+    with pytest.raises(PtqsrError, match="is quantized already; take the float network"):
         Trainer(quantized, pictures, CONFIG, tmp_path, hook("pams"))
