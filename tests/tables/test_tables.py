@@ -21,7 +21,6 @@ TABLES = sorted((ROOT / "benchmarks/results/tables").glob("*.json"))
 
 def test_pages_hold_the_committed_results() -> None:
     import result_tables
-    import site_pictures
 
     for page, tables in result_tables.pages().items():
         text = (ROOT / page).read_text()
@@ -31,8 +30,8 @@ def test_pages_hold_the_committed_results() -> None:
     others = {
         f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if "<!-- /" in path.read_text()
     }
-    others -= {site_pictures.PAGE.relative_to(ROOT).as_posix()}
-    assert others | {"README.md"} == set(result_tables.pages())
+    drawn = {"docs/how-dfsq-works.md"}  # its table is written by tools/site_pictures.py
+    assert others - drawn | {"README.md"} == set(result_tables.pages())
 
 
 def test_the_readme_has_the_figures_of_the_json() -> None:
