@@ -25,8 +25,9 @@ from torch import nn
 
 from benchmarks.body_ours import candidates as ours
 from benchmarks.timer import Timing, as_json, compare, write
-from ptqsr.benchmarking import exporting, peers
+from ptqsr.benchmarking import onnx_int8, peers
 from ptqsr.benchmarking.onednn import Encoding, Int8Blocks, Int8Conv
+from ptqsr.exporting import write_static
 from ptqsr.models.edsr import ResBlock
 
 SHAPE, BLOCKS = (1, 64, 180, 320), 16
@@ -39,8 +40,8 @@ class Files:
 
     def __init__(self, body: nn.Module, x: torch.Tensor, folder: Path) -> None:
         self.float32, self.int8 = folder / "float32.onnx", folder / "int8.onnx"
-        exporting.export(body, x, self.float32)
-        exporting.quantize(self.float32, self.int8, None, x)
+        write_static(body, x, self.float32)
+        onnx_int8.quantize(self.float32, self.int8, None, x)
 
 
 def theirs(

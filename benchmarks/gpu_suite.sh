@@ -42,7 +42,7 @@ print(native.describe())'
 }
 
 run_tests() {
-  timeout "$(left 300)" python3 -m pytest -q -m gpu -p no:cacheprovider tests
+  timeout "$(left 300)" python3 -m pytest -q -m gpu --all-cases -p no:cacheprovider tests
   echo "tested after $SECONDS s"
 }
 
@@ -67,7 +67,7 @@ sanitize() { # tool, seconds at most
   # Without PyTorch's cache every tensor has its own allocation, and ends where it ends.
   PYTORCH_NO_CUDA_MEMORY_CACHING=1 timeout -k 5 "$seconds" \
     compute-sanitizer --tool "$tool" "${which[@]}" --target-processes all \
-    python3 -m pytest -v -m gpu -p no:cacheprovider -o timeout=0 tests/cuda -k "$once" > "$log" 2>&1 || code=$?
+    python3 -m pytest -v -m gpu --all-cases -p no:cacheprovider -o timeout=0 tests/cuda -k "$once" > "$log" 2>&1 || code=$?
   if grep -qE "$found" "$log" || grep -A1 Uninitialized "$log" | grep -q ptqsr; then
     grep -m 5 -A 3 -E "$found|Uninitialized" "$log"
     echo "compute-sanitizer $tool: see $log"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ptqsr.deployment import deploy
     from ptqsr.errors import PtqsrError
     from ptqsr.evaluation import evaluate
+    from ptqsr.exporting import export
     from ptqsr.methods import calibrate
     from ptqsr.upscaling import upscale
 
@@ -26,6 +27,7 @@ __all__ = [
     "calibrate",
     "deploy",
     "evaluate",
+    "export",
     "load",
     "models",
     "points",
@@ -39,6 +41,7 @@ _HOMES = {
     "calibrate": "ptqsr.methods",
     "deploy": "ptqsr.deployment",
     "evaluate": "ptqsr.evaluation",
+    "export": "ptqsr.exporting",
     "load": "ptqsr.checkpoint",
     "save": "ptqsr.checkpoint",
     "upscale": "ptqsr.upscaling",

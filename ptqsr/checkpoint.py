@@ -25,9 +25,9 @@ from ptqsr.config import Config
 from ptqsr.deployment import DeployedNetwork
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.files import replacing
-from ptqsr.models import PatchWise, SRNetwork, check_network
-from ptqsr.models.registry import create
-from ptqsr.modules import FakeQuantConv2d, place, placed, replace, sense
+from ptqsr.models import PatchWise, SRNetwork, check_network, rebuild
+from ptqsr.models.bounds import bounded
+from ptqsr.modules import FakeQuantConv2d, as_convolutions, place, placed, replace, sense
 from ptqsr.packing import pack, unpack
 from ptqsr.quantizers import (
     KINDS,
@@ -197,12 +197,14 @@ def _build(
     elif manifest["architecture"] == "wrapped":
         raise PtqsrError("holds a network of your own; pass it to ptqsr.load as `module`")
     else:
-        # First without memory: what the manifest asks for may be far larger than the file.
-        with torch.device("meta"):
-            network = create(manifest["architecture"], **manifest["hyperparameters"])
+        # What the manifest asks for may be far larger than the file.
+        held = sum(weight.codes.numel() for weight in weights.values())
+        held += sum(tensor.numel() for tensor in tensors.values())
+        with bounded(held, len(tensors)):
+            network = rebuild(manifest["architecture"], manifest["hyperparameters"])
+    made = {name.removesuffix(".conv") for name in weights} & dict(network.named_modules()).keys()
+    as_convolutions(network, made)
     _check_fit(network, weights, tensors)
-    if module is None:
-        network = create(manifest["architecture"], **manifest["hyperparameters"])
     if network.colours != manifest["colours"]:
         raise ValueError(f"colours {manifest['colours']} of a network on {network.colours}")
     parts: dict[str, dict[str, torch.Tensor]] = {}

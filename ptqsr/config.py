@@ -12,11 +12,21 @@ VERSION = 1
 MIN_BITS, MAX_BITS = 2, 8
 # Of the convolutions outside the papers' list: the picture itself goes through them.
 EDGE_BITS, EDGE_SET = 8, "int8"
+# DFSQ's own set has 107 values: enough to choose from up to 6 bits.
+PAPER_SET, PAPER_BITS = "dfsq-107", 6
+
+
+def check_bits(name: str, value: object) -> None:
+    """Raise PtqsrError for a bit-width that there is not."""
+    if type(value) is not int or not MIN_BITS <= value <= MAX_BITS:
+        raise PtqsrError(
+            f"{name} is {value!r}; it must be a whole number from {MIN_BITS} to {MAX_BITS}"
+        )
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How a convolution is quantized; those with equal rules share what they read.
+    """How a layer is quantized; those with equal rules share what they read.
 
     `universal_set` concerns DFSQ. `whole_range`: no legal picture may be clipped, so that static
     ranges keep their tails and take in the test cards (ptqsr.calibration.cards).
@@ -34,10 +44,12 @@ class Config:
 
     A convolution is quantized if the network's own list names it and `exclude` does not, or if
     `include` does; both hold name patterns (fnmatch): the body. With `edges=8` all others but the
-    excluded are quantized too, always to 8 bits. `universal_set`, `selector` and `seed` concern
-    DFSQ, `percentile` (of either tail, in per cent) the method of that name. `reconstruct`: dfsq+
-    ends with block reconstruction; `iterations` are those of a block, there and of brecq and qdrop,
-    which `seed` concerns too.
+    excluded are quantized too, always to 8 bits. `universal_set` (None: the paper's, for layers of
+    dfsq+ with more than 6 bits int8), `selector` and `seed` concern DFSQ, `percentile` (of either
+    tail, in per cent) the method of that name. `reconstruct`: dfsq+ ends with block reconstruction;
+    `iterations` are those of a block, there and of brecq and qdrop (0: weights stay rounded to
+    nearest), which `seed` concerns too. `layers`: (name, bits of weights, of activations) of every
+    layer to quantize, as a plan has them (ptqsr.plan), in place of the bits and patterns.
 
     >>> Config(bits=4, weight_bits=8).act_bits
     4
@@ -49,7 +61,7 @@ class Config:
     bits: int = 4
     weight_bits: int = cast(int, None)  # not given: as `bits`
     act_bits: int = cast(int, None)
-    universal_set: str = "dfsq-107"  # a preset's name or a JSON file of words
+    universal_set: str | None = None  # a preset's name or a JSON file of words
     selector: str = "kmeans"
     percentile: float = 1.0
     include: tuple[str, ...] = ()
@@ -58,17 +70,14 @@ class Config:
     edges: int | None = None
     reconstruct: bool = False
     iterations: int = 1000
+    layers: tuple[tuple[str, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("weight_bits", "act_bits"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.bits)
         for name in ("bits", "weight_bits", "act_bits"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or not MIN_BITS <= value <= MAX_BITS:
-                raise PtqsrError(
-                    f"{name} is {value!r}; it must be a whole number from {MIN_BITS} to {MAX_BITS}"
-                )
+            check_bits(name, getattr(self, name))
         if self.edges is not None and (type(self.edges), self.edges) != (int, EDGE_BITS):
             raise PtqsrError(f"edges is {self.edges!r}; it must be {EDGE_BITS}, or be left out")
         if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 32:
@@ -79,22 +88,38 @@ class Config:
             raise PtqsrError(
                 f"reconstruct is {self.reconstruct!r}; it is for method dfsq+, not {self.method}"
             )
-        if type(self.iterations) is not int or self.iterations < 1:
+        if type(self.iterations) is not int or self.iterations < 0:
             raise PtqsrError(
-                f"iterations is {self.iterations!r}; it must be a whole number of at least 1"
+                f"iterations is {self.iterations!r}; it must be a whole number of at least 0"
+            )
+        if self.reconstruct and not self.iterations:
+            raise PtqsrError(
+                "iterations is 0: nothing would be reconstructed; give some, or no reconstruct"
             )
         for name in ("include", "exclude"):
             patterns = getattr(self, name)
             patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
             object.__setattr__(self, name, patterns)
+        object.__setattr__(self, "layers", tuple(map(tuple, self.layers)))
+        for name, weight_bits, act_bits in self.layers:
+            check_bits(f"layer {name}: weight_bits", weight_bits)
+            check_bits(f"layer {name}: act_bits", act_bits)
+        if self.layers and (self.include or self.exclude or self.edges):
+            raise PtqsrError("layers are all that is quantized: leave out include, exclude, edges")
         for name in ("method", "universal_set", "selector"):
-            if not isinstance(getattr(self, name), str):
-                raise PtqsrError(f"{name} is {getattr(self, name)!r}; give its name")
+            value = getattr(self, name)
+            if not (isinstance(value, str) or (name == "universal_set" and value is None)):
+                raise PtqsrError(f"{name} is {value!r}; give its name")
 
     @property
     def body(self) -> Rule:
         """The rule of the listed and included convolutions."""
-        return Rule(self.weight_bits, self.act_bits, self.universal_set)
+        return self.rule(self.weight_bits, self.act_bits)
+
+    def rule(self, weight_bits: int, act_bits: int) -> Rule:
+        """Return the rule of layers of the body with these bits."""
+        wide = self.method == "dfsq+" and act_bits > PAPER_BITS
+        return Rule(weight_bits, act_bits, self.universal_set or (EDGE_SET if wide else PAPER_SET))
 
     @property
     def edge(self) -> Rule:

@@ -50,8 +50,8 @@ def cuda_problem(capability: int) -> str | None:
         return "there is no native code"
     if cuda() is None:
         return (
-            "built without CUDA; where nvcc 12.0 or newer is found, "
-            "CMAKE_ARGS=-DPTQSR_CUDA=ON pip install . builds with it"
+            "built without CUDA; install a wheel whose version has +cu, or where nvcc 12.0 or "
+            "newer is found, CMAKE_ARGS=-DPTQSR_CUDA=ON pip install . builds with it"
         )
     if problem := native.cuda_problem():
         return str(problem)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -13,6 +15,30 @@ from helpers import photograph, tiny_edsr
 from ptqsr import models, native
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+# Of a test with more cases than these, a quarter runs: whole products of shapes, layouts and
+# instruction sets are for `--all-cases`, as in .ci/run and on GPUs.
+MANY_CASES = 16
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-cases", action="store_true", help="run every case of every test")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.all_cases or config.option.keyword or "::" in " ".join(config.args):
+        return
+    cases = Counter(_function(item) for item in items)
+    runs, left_out = [], []
+    for item in items:
+        many = cases[_function(item)] > MANY_CASES and item.path.parent.name in ("cuda", "ops")
+        (left_out if many and crc32(item.nodeid.encode()) % 4 else runs).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = runs
+
+
+def _function(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0]
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from benchmarks.tables import (  # noqa: E402
     quality,
     recipe,
     selector_pages,
+    trained_papers,
 )
 from benchmarks.tables.results import Row, markdown_table  # noqa: E402
 from ptqsr.ops.cuda.limits import EVERY, LIMITS  # noqa: E402
@@ -74,6 +75,8 @@ def pages() -> dict[str, dict[str, str]]:
             "recipe": of("tables/recipe.json", recipe.SWEEP.markdown),
             "selectors": of("tables/selectors.json", selector_pages.markdown),
             "complexity": of("tables/complexity.json", complexity.markdown),
+            "finetuning": of("tables/finetuning.json", trained_papers.page),
+            "curves": of("tables/finetuning.json", trained_papers.curves),
             "edges": of("edges.json", edges.markdown),
         },
         "docs/performance.md": {"limits": limits()},

@@ -1,7 +1,8 @@
 """The networks that tables are about: where their weights are, and what calibrates them.
 
 The authors' are calibrated on 16 crops of 48x48 of the training pictures, those of the package as
-`ptqsr calibrate` does by default, on 32 crops of the photographs that come with scikit-learn.
+`ptqsr calibrate` does by default, on 32 crops of the photographs that come with scikit-learn;
+methods that learn on 64 of the same pictures, as by default, too.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from ptqsr import models
+from ptqsr.cli.crops import CALIBRATE, LEARN
 from ptqsr.evaluation import find_pairs, read_pairs
-from ptqsr.images import cut, downscale, list_images, sample_photographs
+from ptqsr.images import cut, cut_held_out, downscale, list_images, sample_photographs
 
 PATCH = 48
 
@@ -33,11 +35,15 @@ class Network:
     def bundled(self) -> bool:
         return "." not in self.source
 
+    @property
+    def trained(self) -> bool:
+        """Whether there are weights: the authors', or in the package."""
+        return not self.bundled or f"{self.source}_x{self.scale}" in models.bundled()
+
     def missing(self, weights: Path) -> str | None:
         """Return why it cannot be built here, or None."""
         if self.bundled:
-            found = f"{self.source}_x{self.scale}" in models.bundled()
-            return None if found else "no such weights are bundled"
+            return None if self.trained else "no such weights are bundled"
         file = weights / self.source
         return None if file.is_file() else f"there is no {file}"
 
@@ -46,12 +52,24 @@ class Network:
             return models.build(self.source, scale=self.scale)
         return models.load(weights / self.source, scale=self.scale)
 
-    def crops(self, data: Path) -> list[np.ndarray]:
-        """Return the network inputs that calibrate it, the same ones always."""
-        paths = sample_photographs() if self.bundled else list_images(data / "train")
-        count = 32 if self.bundled else 16
-        pictures, _ = cut(paths, size=PATCH * self.scale, count=count, held_out=16, seed=0)
+    def crops(self, data: Path, *, learns: bool = False) -> list[np.ndarray]:
+        """Return the network inputs that calibrate it, the same ones always.
+
+        `learns`: more of them, for methods that learn.
+        """
+        count = LEARN if learns else CALIBRATE if self.bundled else 16
+        size = PATCH * self.scale
+        pictures, _ = cut(self._pictures(data), size=size, count=count, held_out=16, seed=0)
         return [downscale(picture, self.scale)[0] for picture in pictures]
+
+    def held_out(self, data: Path) -> list[np.ndarray]:
+        """Return the network inputs by which methods that learn stop, as `ptqsr calibrate` does."""
+        size = PATCH * self.scale
+        pictures = cut_held_out(self._pictures(data), size=size, count=8, seed=0)
+        return [downscale(picture, self.scale)[0] for picture in pictures]
+
+    def _pictures(self, data: Path) -> list[Path]:
+        return sample_photographs() if self.bundled else list_images(data / "train")
 
 
 NETWORKS = (

@@ -6,8 +6,8 @@
 `--quick`: Set5 and Set14 only. Resumable: what the result file holds is not computed again, and
 calibrated networks are kept in the folder `--work` (by the product's commit: they are made anew
 when it changes). Set5 of everything comes first, then Set14, then BSD100. A row is of one network
-by one code: rows that lack a set and were made by other code are begun again, with `--fresh` all
-that other code made. Several processes may run side by side, each with `--only`, `--methods` or
+by one code on one processor: rows that lack a set and are of others are begun again, with `--fresh`
+all that are. Several processes may run side by side, each with `--only`, `--methods` or
 `--bits` and a `--json` of its own; `--merge` adds their rows.
 """
 
@@ -15,16 +15,28 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import ptqsr
 from benchmarks.tables import check, networks, recipes
 from benchmarks.tables.networks import Network
-from benchmarks.tables.results import FOLDER, Key, Results, Row, markdown_table, origin, read
+from benchmarks.tables.results import (
+    FOLDER,
+    Key,
+    Results,
+    Row,
+    markdown_table,
+    origin,
+    read,
+    same_origin,
+)
+from ptqsr.methods import learns
 from ptqsr.models import SRNetwork
 
 SETS = ("Set5", "Set14", "BSD100")
@@ -55,15 +67,42 @@ def results(path: Path) -> Results:
     return Results(path, KEYS, markdown, order)
 
 
-def calibrated(network: Network, key: Key, config: ptqsr.Config, options: Options) -> SRNetwork:
-    """Return the calibrated network, from the work folder where it is there."""
+def in_float(network: Network, options: Options) -> tuple[SRNetwork, Row]:
+    return network.build(options.weights), {}
+
+
+def calibrated(
+    network: Network, key: Key, config: ptqsr.Config, options: Options
+) -> tuple[SRNetwork, Row]:
+    """Return the calibrated network and how it was made, from the work folder where it is there."""
     name = hashlib.sha256(repr((key, config)).encode()).hexdigest()[:16]
     path = options.work / origin()["code"] / f"{name}.safetensors"
+    made = path.with_suffix(".json")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         model = network.build(options.weights)
-        ptqsr.save(ptqsr.calibrate(model, network.crops(options.data), config), path)
-    return ptqsr.load(path)
+        # Without iterations, too: what learning starts from.
+        learning = learns(replace(config, iterations=config.iterations or 1))
+        crops = network.crops(options.data, learns=learning)
+        held_out = network.held_out(options.data) if learns(config) else None
+        start = time.perf_counter()
+        quantized = ptqsr.calibrate(model, crops, config, held_out=held_out)
+        how = {"crops": len(crops), **making(quantized, config, time.perf_counter() - start)}
+        made.write_text(json.dumps(how))
+        ptqsr.save(quantized, path)  # last: where it is, all is
+    return ptqsr.load(path), json.loads(made.read_text())
+
+
+def making(network: SRNetwork, config: ptqsr.Config, seconds: float) -> Row:
+    """Return how long calibration took; of blocks that learned their iterations, and the worst.
+
+    That is the one whose error on held-out pictures is largest in units of rounding to nearest's.
+    """
+    how: Row = {"seconds": round(seconds, 1)}
+    blocks = [b["end"]["held_out"] / b["nearest"]["held_out"] for b in network.reconstruction]
+    if blocks:
+        how |= {"iterations": config.iterations, "worst block": round(max(blocks), 4)}
+    return how
 
 
 class Options(argparse.Namespace):
@@ -73,7 +112,7 @@ class Options(argparse.Namespace):
     fresh: bool
 
 
-Job = tuple[Key, Callable[[], SRNetwork], Network]
+Job = tuple[Key, Callable[[], tuple[SRNetwork, Row]], Network]
 
 
 def jobs(options: Options) -> list[Job]:
@@ -82,7 +121,7 @@ def jobs(options: Options) -> list[Job]:
     methods = list(recipes.available(options.methods))
     for network in networks.available(options.weights, only=options.only):
         key: Key = (network.name, *FLOAT)
-        found.append((key, partial(network.build, options.weights), network))
+        found.append((key, partial(in_float, network, options), network))
         for bits in options.bits:
             for method, recipe in methods:
                 if recipe.covers(network.name, bits):
@@ -94,14 +133,7 @@ def jobs(options: Options) -> list[Job]:
 
 def fill(table: Results, work: Sequence[Job], sets: Sequence[str], options: Options) -> None:
     """Measure what the table lacks, set by set."""
-    keys = {key for key, _, _ in work}
-    table.drop(
-        lambda row: (
-            table.key(row) in keys
-            and row["code"] != origin()["code"]
-            and (options.fresh or not all(name in row for name in sets))
-        )
-    )
+    table.begin_again({key for key, _, _ in work}, sets, fresh=options.fresh)
     for name in sets:
         pictures: dict[int, list] = {}
         for key, make, network in work:
@@ -111,19 +143,17 @@ def fill(table: Results, work: Sequence[Job], sets: Sequence[str], options: Opti
             start = time.perf_counter()
             if network.scale not in pictures:
                 pictures[network.scale] = networks.pairs(options.data, name, network.scale)
-            found = ptqsr.evaluate(make(), pictures[network.scale])
+            model, how = make()
+            found = ptqsr.evaluate(model, pictures[network.scale])
             cell = {"psnr": round(found.psnr, 4), "ssim": round(found.ssim, 5)}
-            table.put({**row, name: cell})
+            table.put({**row, **how, name: cell})
             seconds = time.perf_counter() - start
             print(f"{name} | {' | '.join(map(str, key))} | {cell} | {seconds:.1f} s", flush=True)
 
 
 def merged(held: Row | None, row: Row) -> Row:
-    """Return one row of two: of one code the sets of both, else the one that has more, or the new.
-
-    A row is never of two codes.
-    """
-    if held is None or held["code"] == row["code"]:
+    """Return one row of two: of one origin both's sets, else the one that has more, or the new."""
+    if held is None or same_origin(held, row):
         return {**(held or {}), **row}
     return row if sum(name in row for name in SETS) >= sum(name in held for name in SETS) else held
 
@@ -135,7 +165,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=(), help="networks whose names begin so")
     parser.add_argument("--methods", nargs="*", default=(), choices=list(recipes.RECIPES))
     parser.add_argument("--bits", type=int, nargs="+", default=recipes.BITS)
-    parser.add_argument("--fresh", action="store_true", help="begin rows of other code again")
+    parser.add_argument(
+        "--fresh", action="store_true", help="begin rows of other code or processors again"
+    )
     parser.add_argument("--work", type=Path, default=WORK, help="where calibrated networks are")
     parser.add_argument("--json", type=Path, default=FOLDER / "quality.json")
     parser.add_argument("--merge", type=Path, nargs="*", default=None, help="only add these files")
@@ -143,7 +175,7 @@ def main() -> None:
     options = parser.parse_args(namespace=Options())
     table = results(options.json)
     if options.check:
-        raise SystemExit(check.report(table.rows))
+        raise SystemExit(check.report(check.verdicts(table.rows)))
     if options.merge is not None:
         for path in options.merge:
             table.put(*(merged(table.get(*table.key(row)), row) for row in read(path)))

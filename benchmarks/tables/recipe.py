@@ -3,9 +3,9 @@
     python -m benchmarks.tables.recipe --data ../shared/data --weights ../shared/weights --quick
 
 From DFSQ on ingredient by ingredient, then dfsq+ without each, then dfsq+ with what else might
-help: channel maxima that are clipped where that loses less, other universal sets, fewer or more
-crops. Weights of the loss have no say in the choice of points: every channel has as many of its own
-as every other, so that weights of channels or outputs would not change any.
+help: channel maxima that are clipped where that loses less, samples that count by their scale when
+points are chosen, other universal sets, fewer crops. Weights of channels or of outputs have no say
+in the choice of points: every channel has as many of its own as every other.
 `--quick`: Set5 and Set14 only. Resumable: a row that the result file holds is not computed again.
 """
 
@@ -40,11 +40,12 @@ class Recipe:
     selector: str = "optimal"
     universal_set: str = "dfsq-107"
     clipped: bool = False
+    weighted: bool = False
     crops: int | None = None
 
     def __call__(self, model: SRNetwork, crops: Sequence[np.ndarray], bits: int) -> SRNetwork:
         used = list(islice(crops, self.crops))
-        variant = Variant(words=self.universal_set, clipped=self.clipped)
+        variant = Variant(words=self.universal_set, clipped=self.clipped, weighted=self.weighted)
         with variant.registered(Path()) as options:
             config = Config(bits=bits, selector=self.selector, **options)
             network = ptqsr.calibrate(model, used, config)
@@ -70,6 +71,7 @@ RECIPES: dict[str, Make] = {
     "dfsq+ without bias": Recipe(Ingredients(bias=False)),
     "bias alone": Recipe(Ingredients(target=False, ranges=False, compensation=False)),
     "dfsq+ with clipped maxima": Recipe(clipped=True),
+    "dfsq+ with samples weighted by scale": Recipe(weighted=True),
     "dfsq+, sq-2word": Recipe(universal_set="sq-2word"),
     "dfsq+, int8": Recipe(universal_set="int8"),
     "dfsq+, dfsq-code": Recipe(universal_set="dfsq-code"),

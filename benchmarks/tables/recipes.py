@@ -37,8 +37,10 @@ class Recipe:
 
 
 RECIPES = {
+    # "nearest": what BRECQ and QDrop start from.
     "MinMax": Recipe({"method": "minmax"}),
     "percentile": Recipe({"method": "percentile"}),
+    "nearest": Recipe({"method": "brecq", "iterations": 0}, *LEARNED),
     "BRECQ": Recipe({"method": "brecq"}, *LEARNED),
     "QDrop": Recipe({"method": "qdrop"}, *LEARNED),
     "DFSQ, k-means": Recipe({"method": "dfsq", "selector": "kmeans"}),

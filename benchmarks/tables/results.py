@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ptqsr.files import replacing
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks" / "results" / "tables"
 
-# What a figure depends on; the rest of the product may change without making rows anew.
+# What a figure depends on; the rest may change without making rows anew.
 PARTS = (
     "calibration",
     "config.py",
@@ -37,23 +37,35 @@ PARTS = (
     "points",
     "quantizers",
 )
-CODE = ["csrc", *(f"ptqsr/{part}" for part in PARTS)]
+TABLES = ("networks.py", "recipe.py", "variants.py")
+CODE = [
+    "csrc",
+    *(f"ptqsr/{part}" for part in PARTS),
+    *(f"benchmarks/tables/{part}" for part in TABLES),
+]
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]
 
 
 @cache
-def origin() -> dict[str, str]:
-    """Return what a row's figures depend on: the product's last commit (`code`), and the machine's
-    processor (`cpu`), whose order of summation moves low-bit networks by thousandths of a dB.
+def origin(*more: str) -> dict[str, str]:
+    """Return what a row's figures depend on: the last commit of what computes them (`code`), and
+    the machine's processor (`cpu`), whose order of summation moves low-bit networks.
+
+    `more`: parts of the product that count, besides PARTS.
     """
-    commit = _git("log", "-1", "--format=%h", "--", *CODE)
-    changes = [_git(*command, "--", *CODE) for command in (("status", "-s"), ("diff",))]
+    code = [*CODE, *(f"ptqsr/{part}" for part in more)]
+    commit = _git("log", "-1", "--format=%h", "--", *code)
+    changes = [_git(*command, "--", *code) for command in (("status", "-s"), ("diff",))]
     if any(changes):
         # Of one change, too, rows and calibrated networks are not of another.
         commit += f"-dirty-{hashlib.sha256(''.join(changes).encode()).hexdigest()[:7]}"
     return {"code": commit, "cpu": machine()["cpu"]}
+
+
+def same_origin(row: Row, other: Row) -> bool:
+    return all(row.get(name) == other.get(name) for name in ("code", "cpu"))
 
 
 def _git(*arguments: str) -> str:
@@ -121,6 +133,20 @@ class Results:
         """Take rows in, each in the place of an older one of its key, and write the files."""
         self._rows |= {self.key(row): row for row in rows}
         self.write()
+
+    def begin_again(self, keys: Collection[Key], wanted: Sequence[str], *, fresh: bool) -> None:
+        """Forget the rows of these keys that other code, or another processor, made.
+
+        Those alone that lack what is wanted, or with `fresh` all: a row is of one origin. The files
+        follow with the next `put`.
+        """
+        self.drop(
+            lambda row: (
+                self.key(row) in keys
+                and not same_origin(row, origin())
+                and (fresh or not all(name in row for name in wanted))
+            )
+        )
 
     def drop(self, unwanted: Callable[[Row], bool]) -> None:
         """Forget rows; the files follow with the next `put`."""

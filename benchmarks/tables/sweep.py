@@ -26,6 +26,7 @@ class Options(argparse.Namespace):
     data: Path
     weights: Path
     bits: Sequence[int]
+    fresh: bool
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Sweep:
         self, table: Results, network: networks.Network, sets: Sequence[str], options: Options
     ) -> None:
         """Compute a network's rows that lack a set."""
+        keys = [(network.name, bits, name) for bits in options.bits for name in self.variants]
+        table.begin_again(keys, sets, fresh=options.fresh)
         model, crops = network.build(options.weights), network.crops(options.data)
         pictures = {name: networks.pairs(options.data, name, network.scale) for name in sets}
         for bits in options.bits:
@@ -87,6 +90,7 @@ class Sweep:
             "--only", nargs="*", default=self.networks, help="networks whose names begin so"
         )
         parser.add_argument("--bits", type=int, nargs="+", default=self.bits)
+        parser.add_argument("--fresh", action="store_true", help="begin rows of other code again")
         parser.add_argument("--json", type=Path, default=FOLDER / f"{self.name}.json")
         options = parser.parse_args(namespace=Options())
         table = self.results(options.json)

@@ -36,6 +36,8 @@ class Variant:
     may be "none": values are taken as they are, and beyond [-1, 1] clipped. `mean`: subtracted in
     channels that are never negative, too. `words`: a universal set, or the name of a preset.
     `clipped`: a part of every channel's largest magnitude is its scale, that which loses least.
+    `weighted`: in the loss that points lose least of, a sample counts as its scale squared: its
+    error in the network, where otherwise that of the normalised values counts.
     """
 
     points: str = "channel"
@@ -43,6 +45,7 @@ class Variant:
     mean: bool = False
     words: str | tuple[tuple[float, ...], ...] = "dfsq-107"
     clipped: bool = False
+    weighted: bool = False
 
     @contextmanager
     def registered(self, folder: Path) -> Iterator[dict[str, Any]]:
@@ -51,7 +54,8 @@ class Variant:
         if not isinstance(universal_set, str):
             universal_set = str(folder / "words.json")
             Path(universal_set).write_text(json.dumps(self.words))
-        whole = self.points == self.normalisation == "channel" and not self.clipped
+        by_channel = self.points == self.normalisation == "channel"
+        whole = by_channel and not self.clipped and not self.weighted
         METHODS[NAME] = type(NAME, (_VariantDFSQ,), {"variant": self, "per_channel": whole})
         try:
             yield {"method": NAME, "universal_set": universal_set}
@@ -84,6 +88,21 @@ class _Histogram(NormalisedHistogram):
         self.counts += ops.channel_histogram(x, mean, ratio, self.denominator, self.bins_per_step)
 
 
+class _WeightedHistogram(NormalisedHistogram):
+    """Of samples that count as the square of their scale."""
+
+    def __init__(self, nonnegative: torch.Tensor, denominator: int) -> None:
+        super().__init__(nonnegative, denominator)
+        self.counts = self.counts.double()
+
+    def update(self, x: torch.Tensor) -> None:
+        for sample in x.split(1):
+            _, scale = ops.channel_statistics(sample, self.nonnegative)
+            of_sample = NormalisedHistogram(self.nonnegative, self.denominator)
+            of_sample.update(sample)
+            self.counts += of_sample.counts * scale[0, :, None].double().square()
+
+
 class _Quantizer(SubsetQuantizer):
     """Of values that are normalised in another way; those beyond [-1, 1] get the outermost point.
 
@@ -108,6 +127,8 @@ class _VariantDFSQ(DFSQ):
         if self.takes_all:
             return None
         kind, d = self.variant.normalisation, self.universal_set.denominator
+        if self.variant.weighted:
+            return _WeightedHistogram(self._without_mean(ranges), d)
         return _Histogram(self._without_mean(ranges), d, kind)
 
     def quantizer(

@@ -24,13 +24,23 @@ class Arguments {
     return values_.contains(name) ? pointer<T>(get<std::uintptr_t>(name)) : nullptr;
   }
 
+  std::vector<UniformInput> uniforms(const char* name) const {
+    std::vector<UniformInput> found;
+    if (!values_.contains(name)) return found;
+    for (const auto& [step, lowest, levels] : get<std::vector<Quantizer>>(name)) {
+      found.push_back({step, lowest, levels});
+    }
+    return found;
+  }
   UniformInput uniform(const char* name) const {
     if (!values_.contains(name)) return {};
-    const auto [step, lowest, levels] = get<std::tuple<float, int32_t, int32_t>>(name);
+    const auto [step, lowest, levels] = get<Quantizer>(name);
     return {step, lowest, levels};
   }
 
  private:
+  using Quantizer = std::tuple<float, int32_t, int32_t>;
+
   const py::dict& values_;
 };
 
@@ -55,7 +65,9 @@ void quant_conv2d(const char* operation, const py::dict& values, const std::stri
                    a.get<int32_t>("denominator"), a.tensor<const float>("mean"),
                    a.tensor<const float>("scale")};
   }
-  args.uniform = a.uniform("uniform");
+  const std::vector<UniformInput> quantizers = a.uniforms("uniforms");
+  args.uniform = quantizers.data();
+  args.uniforms = static_cast<int64_t>(quantizers.size());
   args.weight_levels = a.tensor<const int16_t>("weight_levels");
   args.weight_step = a.tensor<const float>("weight_step");
   args.bias = a.tensor<const float>("bias");
@@ -73,6 +85,7 @@ void quant_conv2d(const char* operation, const py::dict& values, const std::stri
   args.mean = a.tensor<float>("out_mean");
   args.low = a.tensor<float>("out_low");
   args.high = a.tensor<float>("out_high");
+  args.deviation = a.tensor<float>("out_deviation");
   const Isa chosen = isa_named(isa);
   Status status;
   {

@@ -268,10 +268,17 @@ void unpack_codes(Address packed, Address codes, int64_t rows, int64_t count, in
 }
 
 // What is written for every value: "value" or "code".
-void uniform_map(const std::string& what, Address x, const std::string& number, int64_t count,
-                 Address step, Address lowest, int bits, Address out, Address stream) {
-  const cuda::UniformMap args{pointer<const void>(x),     number_named(number),           count,
-                              pointer<const float>(step), pointer<const int32_t>(lowest), bits};
+void uniform_map(const std::string& what, Address x, const std::string& number, int64_t samples,
+                 int64_t count, Address step, Address lowest, Address levels, int bits, Address out,
+                 Address stream) {
+  const cuda::UniformMap args{pointer<const void>(x),
+                              number_named(number),
+                              samples,
+                              count,
+                              pointer<const float>(step),
+                              pointer<const int32_t>(lowest),
+                              pointer<const int32_t>(levels),
+                              bits};
   const cuda::Stream on = stream_at(stream);
   if (what == "value") {
     check_device(cuda::uniform_fake_quant(args, pointer<void>(out), on), "uniform_fake_quant");

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cpu/conv_rows.h"
+#include "cpu/conv_statistics.h"
 #include "cpu/conv_weights.h"
 #include "cpu/float_mode.h"
 #include "cpu/parallel.h"
@@ -29,10 +30,6 @@ const ConvLoops& conv_loops(Isa isa) {
 }
 
 namespace {
-
-// Pixels of a row whose values are added in float32 before their sum goes on in float64, the same
-// for every instruction set. Whole tiles of 6, 8, 12 and 16.
-constexpr int64_t kSegment = 96;
 
 int64_t size_of(Storage storage) {
   return storage == Storage::codes ? 1 : storage == Storage::halves ? 2 : 4;
@@ -58,16 +55,6 @@ void prefetch(const Stretch& stretch, int64_t x0, int64_t x1, int64_t width) {
   }
 }
 
-// Sums of each output row and channel, and extremes of each channel and band of rows.
-struct Statistics {
-  Statistics(const ConvShape& s, int64_t bands, int64_t lanes)
-      : sums(s.n * s.out_h * lanes),
-        lows(s.n * bands * lanes, INFINITY),
-        highs(s.n * bands * lanes, -INFINITY) {}
-  std::vector<double> sums;
-  std::vector<float> lows, highs;
-};
-
 class Convolution {
  public:
   Convolution(const QuantConv& args, const std::vector<Range>& ranges, const ConvLoops& loops,
@@ -75,7 +62,6 @@ class Convolution {
       : args_(args),
         s_(args.shape),
         loops_(loops),
-        operands_(args, ranges, loops),
         list_(args, loops),
         rows_(s_.h, s_.out_h, s_.kh, s_.stride_h, s_.padding_h, s_.dilation_h),
         columns_(s_.w, s_.out_w, s_.kw, s_.stride_w, s_.padding_w, s_.dilation_w),
@@ -83,72 +69,108 @@ class Convolution {
         lanes_(list_.channels.size()),
         // A band begins with rows that the one above has encoded too.
         bands_(std::min<int64_t>(s_.out_h, threads == 1 ? 1 : 2 * threads)),
-        threads_(threads) {}
+        threads_(threads),
+        statistics_(args, list_, bands_) {
+    const int64_t subsets = args.encoding == Encoding::subset ? s_.n : 1;
+    for (int64_t sample = 0; sample < std::max(subsets, args.uniforms); ++sample) {
+      add_kind(sample, ranges);
+    }
+  }
   Convolution(const Convolution&) = delete;
   Convolution& operator=(const Convolution&) = delete;
 
   void run() {
-    const bool per_sample = args_.encoding == Encoding::subset;
-    std::vector<PackedWeights> packed(per_sample ? s_.n : 1);
-    for (size_t i = 0; i < packed.size(); ++i) {
-      packed[i] = pack_weights(args_, list_, loops_, operands_, rows_, columns_, i);
-    }
-    Statistics statistics(s_, args_.mean == nullptr ? 0 : bands_, lanes_);
     const int64_t tasks = s_.n * bands_, workers = std::min<int64_t>(threads_, tasks);
     std::vector<Scratch> scratch;  // here, since a task must not throw
     for (int64_t i = 0; i < workers; ++i) scratch.emplace_back(*this);
     std::atomic<int64_t> next{0};
     parallel_for(workers, threads_, [&](int64_t worker) {
       for (int64_t task; (task = next.fetch_add(1)) < tasks;) {
-        const int64_t sample = task / bands_;
-        band(sample, task % bands_, packed[per_sample ? sample : 0], statistics, scratch[worker]);
+        band(task / bands_, task % bands_, scratch[worker]);
       }
     });
-    if (args_.mean != nullptr) finish(statistics);
+    statistics_.finish();
   }
 
  private:
+  // What samples share that are encoded and multiplied alike.
+  struct Kind {
+    UniformInput uniform;
+    Operands operands;
+    int zero;
+    size_t rows, weights;  // places in Scratch and in weights_
+    LaneTables tables;
+  };
+
+  void add_kind(int64_t sample, const std::vector<Range>& ranges) {
+    const bool uniform = args_.encoding == Encoding::uniform;
+    const UniformInput input = uniform ? uniform_of(args_, sample) : UniformInput{};
+    const auto alike = [&](const Kind& kind) { return uniform && kind.uniform == input; };
+    const auto found = std::find_if(kinds_.begin(), kinds_.end(), alike);
+    kind_of_.push_back(found - kinds_.begin());
+    if (found != kinds_.end()) return;
+    const Operands operands(args_, input.levels, ranges, loops_);
+    size_t weights = weights_.size();
+    for (const Kind& other : kinds_) {
+      if (uniform && other.operands.bytes == operands.bytes &&
+          other.operands.centred == operands.centred) {
+        weights = other.weights;
+      }
+    }
+    if (weights == weights_.size()) {
+      weights_.push_back(pack_weights(args_, list_, loops_, operands, sample));
+    }
+    kinds_.push_back(
+        {input, operands, zero_code(args_, sample), uniform ? kinds_.size() : 0, weights,
+         lane_tables(args_, list_, operands, weights_[weights], rows_, columns_, sample)});
+  }
+
   // What a worker needs beside input and output.
   struct Scratch {
     explicit Scratch(const Convolution& conv)
-        : rows(conv.args_, conv.encoder_, conv.operands_),
-          acc(kMaxTilePixels * kMaxBlockLanes),
-          sum(conv.lanes_),
+        : acc(kMaxTilePixels * kMaxBlockLanes),
+          segment(conv.list_),
           runs(conv.s_.kh * conv.s_.kw),
           direct_runs(conv.s_.kh * conv.s_.kw),
           window_sums(conv.s_.groups * conv.s_.out_w),
-          next(conv.args_.part_count + 1) {}
-    PaddedRows rows;
+          next(conv.args_.part_count + 1) {
+      for (const Kind& kind : conv.kinds_) {
+        if (kind.rows < rows.size()) continue;  // one for all samples of subsets
+        rows.emplace_back(conv.args_, conv.encoder_, kind.operands, kind.zero);
+      }
+    }
+    std::vector<PaddedRows> rows;
     std::vector<int32_t> acc;
-    std::vector<float> sum;
+    ConvStatistics::Segment segment;
     std::vector<Run> runs, direct_runs;
     std::vector<int32_t> window_sums;
     std::vector<Stretch> next;  // what the row after this reads
     Stretch next_y;             // and what it writes
   };
 
-  void band(int64_t sample, int64_t number, const PackedWeights& packed, Statistics& statistics,
-            Scratch& scratch) const {
+  void band(int64_t sample, int64_t number, Scratch& scratch) {
+    const Kind& kind = kinds_[kind_of_[kind_of_.size() == 1 ? 0 : sample]];
+    PaddedRows& rows = scratch.rows[kind.rows];
     const int64_t first = number * s_.out_h / bands_, last = (number + 1) * s_.out_h / bands_;
     for (int64_t y = first; y < last; ++y) {
-      scratch.rows.move_to(sample, y * s_.stride_h - s_.padding_h);
-      if (!packed.zero_points.empty()) scratch.rows.window_sums(scratch.window_sums.data());
-      const int64_t runs = scratch.rows.runs(scratch.runs.data(), false);
-      if (scratch.rows.direct()) scratch.rows.runs(scratch.direct_runs.data(), true);
-      look_ahead(sample, y + 1 < last ? y + 1 : -1, scratch);
+      rows.move_to(sample, y * s_.stride_h - s_.padding_h);
+      if (!weights_[kind.weights].zero_points.empty()) rows.window_sums(scratch.window_sums.data());
+      const int64_t runs = rows.runs(scratch.runs.data(), false);
+      if (rows.direct()) rows.runs(scratch.direct_runs.data(), true);
+      look_ahead(sample, y + 1 < last ? y + 1 : -1, rows, scratch);
       for (size_t b = 0; b < list_.blocks.size(); ++b) {
-        block_row(sample, y, number, b, runs, packed, statistics, scratch);
+        block_row(sample, y, number, b, runs, kind, scratch);
       }
     }
   }
 
   // While a row is multiplied the memory has nothing to do: it brings what the next row needs, no
   // row where y < 0.
-  void look_ahead(int64_t sample, int64_t y, Scratch& scratch) const {
+  void look_ahead(int64_t sample, int64_t y, const PaddedRows& rows, Scratch& scratch) const {
     std::fill(scratch.next.begin(), scratch.next.end(), Stretch{});
     scratch.next_y = {};
     // Bytes from bytes are so few that asking for them takes longer than what it saves.
-    if (y < 0 || (scratch.rows.direct() && args_.output == Output::codes)) return;
+    if (y < 0 || (rows.direct() && args_.output == Output::codes)) return;
     const int64_t in = y * s_.stride_h - s_.padding_h + (s_.kh - 1) * s_.dilation_h;
     for (int64_t p = 0; in >= 0 && in < s_.h && p < args_.part_count; ++p) {
       const ConvPart& part = args_.parts[p];
@@ -168,38 +190,32 @@ class Convolution {
 
   // One row of one block of output channels.
   void block_row(int64_t sample, int64_t y, int64_t band, int64_t number, int64_t runs,
-                 const PackedWeights& packed, Statistics& statistics, Scratch& scratch) const {
+                 const Kind& kind, Scratch& scratch) {
     const Block& block = list_.blocks[number];
-    const int64_t width = block.vectors * loops_.lanes;
-    const int64_t pixel_bytes = scratch.rows.pixel_bytes();
+    const PackedWeights& packed = weights_[kind.weights];
+    const PaddedRows& rows = scratch.rows[kind.rows];
+    const int64_t pixel_bytes = rows.pixel_bytes();
     TileInput in{scratch.runs.data(),
                  runs,
                  0,
                  s_.stride_w * pixel_bytes,
                  packed.words.data() + packed.block_at[number],
-                 packed.start.data() + block.first,
-                 operands_.exact_words};
-    TileOutput out = output(sample, y, block, packed);
-    double* sums = nullptr;
-    if (args_.mean != nullptr) {
-      const int64_t at = (sample * bands_ + band) * lanes_ + block.first;
-      out.sum = scratch.sum.data() + block.first;
-      out.low = statistics.lows.data() + at;
-      out.high = statistics.highs.data() + at;
-      std::fill_n(out.sum, width, 0.0f);
-      sums = statistics.sums.data() + (sample * s_.out_h + y) * lanes_ + block.first;
-    }
+                 kind.tables.start.data() + block.first,
+                 kind.operands.exact_words};
+    TileOutput out = output(sample, y, block, packed, kind.tables);
+    statistics_.begin_row(sample, band, block, scratch.segment, &out);
     const int64_t start = out.at, most = loops_.max_pixels[block.vectors];
     for (int64_t left = 0; left < s_.out_w; left += kSegment) {
       const int64_t size = std::min(kSegment, s_.out_w - left), tiles = (size + most - 1) / most;
+      out.begins = true;
       for (int64_t t = 0; t < tiles; ++t) {
         // Tiles of about the same width: a narrow one wastes the loads of the weights.
         const int64_t x = left + t * size / tiles;
         out.pixels = left + (t + 1) * size / tiles - x;
-        in.runs = scratch.rows.lies_inside(x, out.pixels) ? scratch.direct_runs.data()
-                                                          : scratch.runs.data();
-        in.offset = block.group * scratch.rows.group_bytes() + x * in.stride;
-        operands_.tile(block.vectors, static_cast<int>(out.pixels), in, scratch.acc.data());
+        in.runs =
+            rows.lies_inside(x, out.pixels) ? scratch.direct_runs.data() : scratch.runs.data();
+        in.offset = block.group * rows.group_bytes() + x * in.stride;
+        kind.operands.tile(block.vectors, static_cast<int>(out.pixels), in, scratch.acc.data());
         out.at = start + x * out.step;
         out.classes = columns_.of.data() + x;
         out.acc = scratch.acc.data();
@@ -207,32 +223,31 @@ class Convolution {
           out.window_sums = scratch.window_sums.data() + block.group * s_.out_w + x;
         }
         store(out);
+        out.begins = false;
         if (number == 0) {
           for (const Stretch& next : scratch.next)
             prefetch<false>(next, x, x + out.pixels, s_.out_w);
           prefetch<true>(scratch.next_y, x, x + out.pixels, s_.out_w);
         }
       }
-      if (sums == nullptr) continue;
-      for (int64_t i = 0; i < width; ++i) sums[i] += out.sum[i];
-      std::fill_n(out.sum, width, 0.0f);
+      statistics_.end_segment(sample, y, left, size, block, scratch.segment);
     }
   }
 
   // What is the same for all tiles of a row.
-  TileOutput output(int64_t sample, int64_t y, const Block& block,
-                    const PackedWeights& packed) const {
+  TileOutput output(int64_t sample, int64_t y, const Block& block, const PackedWeights& packed,
+                    const LaneTables& tables) const {
     const int64_t f = args_.shuffle, channels = s_.o / (f * f);
     TileOutput out{};
     out.lanes = block.vectors * loops_.lanes;
     out.channels = block.channels;
     out.zero_points =
         packed.zero_points.empty() ? nullptr : packed.zero_points.data() + block.first;
-    out.scale = packed.scale.data() + block.first;
-    out.terms = packed.terms.data() + rows_.of[y] * columns_.inside.size() * lanes_ + block.first;
+    out.scale = tables.scale.data() + block.first;
+    out.terms = tables.terms.data() + rows_.of[y] * columns_.inside.size() * lanes_ + block.first;
     out.terms_stride = lanes_;
     out.leaky = args_.activation == Activation::leaky;
-    out.slope = out.leaky ? packed.slope.data() + block.first : nullptr;
+    out.slope = out.leaky ? tables.slope.data() + block.first : nullptr;
     out.floor = args_.activation == Activation::relu ? 0 : -INFINITY;
     out.last_floor = args_.last == Activation::relu ? 0 : -INFINITY;
     const int64_t row = (sample * s_.out_h + y) * f + block.sub_y;
@@ -271,49 +286,18 @@ class Convolution {
     }
   }
 
-  // Rows in order, so that the result does not depend on the bands.
-  void finish(const Statistics& statistics) const {
-    const int64_t square = args_.shuffle * args_.shuffle, channels = s_.o / square;
-    const double pixels = static_cast<double>(s_.out_h * s_.out_w * square);
-    std::vector<double> total(channels);
-    for (int64_t n = 0; n < s_.n; ++n) {
-      float *mean = args_.mean + n * channels, *low = args_.low + n * channels,
-            *high = args_.high + n * channels;
-      std::fill(total.begin(), total.end(), 0.0);
-      std::fill_n(low, channels, INFINITY);
-      std::fill_n(high, channels, -INFINITY);
-      const auto for_lanes = [&](const auto& body) {
-        for (const Block& block : list_.blocks) {
-          for (int64_t i = 0; i < block.channels; ++i) body(block.first + i, block.to + i);
-        }
-      };
-      for (int64_t y = 0; y < s_.out_h; ++y) {
-        const double* sums = statistics.sums.data() + (n * s_.out_h + y) * lanes_;
-        for_lanes([&](int64_t lane, int64_t c) { total[c] += sums[lane]; });
-      }
-      for (int64_t b = 0; b < bands_; ++b) {
-        const int64_t at = (n * bands_ + b) * lanes_;
-        for_lanes([&](int64_t lane, int64_t c) {
-          low[c] = std::min(low[c], statistics.lows[at + lane]);
-          high[c] = std::max(high[c], statistics.highs[at + lane]);
-        });
-      }
-      for (int64_t c = 0; c < channels; ++c) {
-        mean[c] = static_cast<float>(total[c] / pixels);
-        if (!sound(mean[c], low[c], high[c])) mean[c] = low[c] = high[c] = NAN;
-      }
-    }
-  }
-
   const QuantConv& args_;
   const ConvShape& s_;
   const ConvLoops& loops_;
-  Operands operands_;
   BlockList list_;
   BorderClasses rows_, columns_;
   RowEncoder encoder_;
   int64_t lanes_, bands_;
   int threads_;
+  ConvStatistics statistics_;
+  std::vector<PackedWeights> weights_;
+  std::vector<Kind> kinds_;
+  std::vector<size_t> kind_of_;  // of every sample, or one for all
 };
 
 }  // namespace
@@ -340,20 +324,25 @@ bool levels_in_range(const QuantConv& args, const std::vector<cpu::Range>& range
   });
 }
 
+uint8_t largest_of(const uint8_t* codes, int64_t count) {
+  uint8_t largest = 0;  // a plain loop, which becomes vectors
+  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, codes[i]);
+  return largest;
+}
+
 // Whether all codes that are given are below the number of levels.
 bool codes_in_range(const QuantConv& args) {
   const ConvShape& s = args.shape;
-  int32_t most = 0;
-  for (int64_t p = 0; args.uniform.levels < 256 && p < args.part_count; ++p) {
+  for (int64_t p = 0; p < args.part_count; ++p) {
     if (args.parts[p].storage != Storage::codes) continue;
     const auto* codes = static_cast<const uint8_t*>(args.parts[p].data);
-    uint8_t largest = 0;  // a plain loop, which becomes vectors
-    for (int64_t i = 0; i < s.n * s.h * s.w * args.parts[p].channels; ++i) {
-      largest = std::max(largest, codes[i]);
+    const int64_t count = s.h * s.w * args.parts[p].channels;
+    for (int64_t n = 0; n < s.n; ++n) {
+      const int32_t levels = cpu::uniform_of(args, n).levels;
+      if (levels < 256 && largest_of(codes + n * count, count) >= levels) return false;
     }
-    most = std::max<int32_t>(most, largest);
   }
-  return most < args.uniform.levels;
+  return true;
 }
 
 }  // namespace

@@ -10,8 +10,8 @@
 // Sources compiled for an instruction set include C headers only (see subset.h).
 //
 // Operands come in words of 32 bits: four input channels as u8 times s8 where the processor has
-// VNNI, or where both are so small that nothing saturates (4-bit weights), else two as int16 times
-// int16, which is exact everywhere. A tile is some pixels of a row
+// VNNI, or where both are so small that nothing saturates (4-bit weights, or codes of up to 7
+// bits), else two as int16 times int16, which is exact everywhere. A tile is some pixels of a row
 // times a block of output channels, whose sums stay in registers.
 namespace ptqsr::cpu {
 
@@ -55,9 +55,14 @@ struct TileOutput {
   float residual_scale;
   int32_t residual_lowest;  // added to codes first
   float *sum, *low, *high;  // [lanes] of a run of pixels, or null
+  float *shift, *squares;   // or, with sum, of the values less those of the run's first pixel
+  bool begins;              // a run
   float lowest, highest;    // of the levels, if codes come out
   int32_t lowest_level;     // as lowest
 };
+
+// Of summed_tile: 1, 2 or 4 words.
+constexpr int kSummed = 3;
 
 struct ConvLoops {
   int operand_bytes;  // 1 or 2
@@ -65,7 +70,9 @@ struct ConvLoops {
   int max_vectors;    // of a block
   int max_pixels[5];  // of a tile, by its vectors
   void (*tile)(int vectors, int pixels, const TileInput& in, int32_t* acc);
-  // Of u8 times s8 so small that sums of 16 bits hold several words; null where it gains nothing.
+  // Of u8 times s8 so small that 16 bits hold the sum of 2^i words; null where it gains nothing.
+  void (*summed_tile[kSummed])(int vectors, int pixels, const TileInput& in, int32_t* acc);
+  // Of many words, exact_words of TileInput.
   void (*narrow_tile)(int vectors, int pixels, const TileInput& in, int32_t* acc);
   // Of up to kFewChannels output channels and stretches of whole vectors of input channels: the
   // lanes are input channels, and weights [bytes of the runs / vector][kFewChannels] vectors. Any

@@ -53,6 +53,11 @@ constexpr ConvLoops kLoops = {
     kMaxVectors,
     {kMaxPixels[0], kMaxPixels[1], kMaxPixels[2], kMaxPixels[3], kMaxPixels[4]},
     any_tile<Tile>,
+#if defined(PTQSR_SUMMED)
+    {any_tile<OneWordTile>, any_tile<TwoWordTile>, any_tile<FourWordTile>},
+#else
+    {},
+#endif
 #if defined(PTQSR_NARROW)
     any_tile<NarrowTile>,
 #else

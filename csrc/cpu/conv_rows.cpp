@@ -9,12 +9,13 @@
 #include "cpu/uniform.h"
 
 namespace ptqsr::cpu {
-PaddedRows::PaddedRows(const QuantConv& args, const RowEncoder& encoder, const Operands& operands)
+PaddedRows::PaddedRows(const QuantConv& args, const RowEncoder& encoder, const Operands& operands,
+                       int zero)
     : args_(args),
       s_(args.shape),
       encoder_(encoder),
       operand_bytes_(operands.bytes),
-      zero_(zero_code(args)),
+      zero_(zero),
       group_channels_((s_.c / s_.groups + 3) / 4 * 4),
       group_bytes_(group_channels_ * operands.bytes),
       pixel_bytes_(group_bytes_ * s_.groups),
@@ -216,7 +217,8 @@ void RowEncoder::encode(int64_t sample, int64_t y, int64_t part, uint8_t* out) c
     const float* x = static_cast<const float*>(p.data) + at;
     return subset_.encode_pixels(x, s.w, subset.tables.view(), scales, 0x80, out);
   }
-  const UniformGrid grid{args_.uniform.step, args_.uniform.lowest, args_.uniform.levels};
+  const UniformInput& uniform = uniform_of(args_, sample);
+  const UniformGrid grid{uniform.step, uniform.lowest, uniform.levels};
   if (p.storage == Storage::halves) {
     return uniform_.encode_halves(static_cast<const Half*>(p.data) + at, count, grid, out);
   }

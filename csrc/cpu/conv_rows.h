@@ -37,7 +37,8 @@ class RowEncoder {
 // rows are copied, for the tiles whose windows reach into the padding.
 class PaddedRows {
  public:
-  PaddedRows(const QuantConv& args, const RowEncoder& encoder, const Operands& operands);
+  // `zero`: the byte that stands for 0 in the samples that it is used for.
+  PaddedRows(const QuantConv& args, const RowEncoder& encoder, const Operands& operands, int zero);
 
   // Windows that begin at input row `top`, of a sample; `top` grows within a sample.
   void move_to(int64_t sample, int64_t top);

@@ -65,6 +65,8 @@ INLINE IVec widened(BVec bytes) {
 // What is added to a value, and what is stored.
 enum class Rest { nothing, floats, halves, codes };
 enum class Result { floats, halves, codes };
+// What is added up of what is stored.
+enum class Wanted { nothing, extremes, moments };
 
 // `count` values of a residual, not scaled yet.
 template <Rest kRest, bool kWhole>
@@ -88,7 +90,7 @@ INLINE void put(void* to, int64_t count, V v) {
 }
 
 // One vector of output channels of all pixels of a tile. `kWhole`: all its channels exist.
-template <bool kLeaky, Rest kRest, bool kStatistics, Result kResult, bool kWhole>
+template <bool kLeaky, Rest kRest, Wanted kWanted, Result kResult, bool kWhole>
 INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
   // Copies, since y might alias the tables for all that the compiler knows.
   const Vec scale = load_as<Vec>(out.scale + lane), rest_scale = all(out.residual_scale);
@@ -106,11 +108,16 @@ INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
   const void* residual = out.residual;
   void* y = out.y;
   int64_t at = out.at + lane;
-  Vec sum{}, low{}, high{};
-  if (kStatistics) {
-    sum = load_as<Vec>(out.sum + lane);
+  Vec sum{}, low{}, high{}, shift{}, squares{};
+  const bool begins = out.begins;
+  if (kWanted != Wanted::nothing) sum = load_as<Vec>(out.sum + lane);
+  if (kWanted == Wanted::extremes) {
     low = load_as<Vec>(out.low + lane);
     high = load_as<Vec>(out.high + lane);
+  }
+  if (kWanted == Wanted::moments) {
+    if (!begins) shift = load_as<Vec>(out.shift + lane);
+    squares = load_as<Vec>(out.squares + lane);
   }
   for (int64_t i = 0; i < pixels; ++i, at += step) {
     IVec sums = load_as<IVec>(acc + i * lanes);
@@ -131,53 +138,67 @@ INLINE void vector(const TileOutput& out, int64_t lane, int64_t count) {
     } else if (kResult == Result::halves) {
       const HVec half = narrowed(v);
       put<kWhole>(static_cast<Half*>(y) + at, count, half);
-      if (kStatistics) v = widened(half);
+      if (kWanted != Wanted::nothing) v = widened(half);
     } else {
       put<kWhole>(static_cast<float*>(y) + at, count, v);
     }
-    if (kStatistics) {
+    if (kWanted == Wanted::extremes) {
       sum += v;
       low = smaller(v, low);
       high = larger(v, high);
     }
+    if (kWanted == Wanted::moments) {
+      if (begins && i == 0) shift = v;
+      const Vec apart = v - shift;
+      sum += apart;
+      squares += apart * apart;
+    }
   }
-  if (kStatistics) {
-    store_as(out.sum + lane, sum);
+  if (kWanted != Wanted::nothing) store_as(out.sum + lane, sum);
+  if (kWanted == Wanted::extremes) {
     store_as(out.low + lane, low);
     store_as(out.high + lane, high);
   }
+  if (kWanted == Wanted::moments) {
+    store_as(out.shift + lane, shift);
+    store_as(out.squares + lane, squares);
+  }
 }
 
-template <bool kLeaky, Rest kRest, bool kStatistics, Result kResult>
+template <bool kLeaky, Rest kRest, Wanted kWanted, Result kResult>
 void vectors(const TileOutput& out) {
   int64_t lane = 0;
   for (; lane + kLanes <= out.channels; lane += kLanes) {
-    vector<kLeaky, kRest, kStatistics, kResult, true>(out, lane, kLanes);
+    vector<kLeaky, kRest, kWanted, kResult, true>(out, lane, kLanes);
   }
   if (lane < out.channels) {
-    vector<kLeaky, kRest, kStatistics, kResult, false>(out, lane, out.channels - lane);
+    vector<kLeaky, kRest, kWanted, kResult, false>(out, lane, out.channels - lane);
   }
 }
 
-template <bool kLeaky, bool kStatistics, Result kResult>
+template <bool kLeaky, Wanted kWanted, Result kResult>
 void with_rest(const TileOutput& out) {
-  if (out.residual == nullptr) return vectors<kLeaky, Rest::nothing, kStatistics, kResult>(out);
+  if (out.residual == nullptr) return vectors<kLeaky, Rest::nothing, kWanted, kResult>(out);
   switch (out.residual_storage) {
     case Storage::floats:
-      return vectors<kLeaky, Rest::floats, kStatistics, kResult>(out);
+      return vectors<kLeaky, Rest::floats, kWanted, kResult>(out);
     case Storage::halves:
-      return vectors<kLeaky, Rest::halves, kStatistics, kResult>(out);
+      return vectors<kLeaky, Rest::halves, kWanted, kResult>(out);
     case Storage::codes:
-      return vectors<kLeaky, Rest::codes, kStatistics, kResult>(out);
+      return vectors<kLeaky, Rest::codes, kWanted, kResult>(out);
   }
+}
+
+template <Wanted kWanted, Result kResult>
+void with_slope(const TileOutput& out) {
+  out.leaky ? with_rest<true, kWanted, kResult>(out) : with_rest<false, kWanted, kResult>(out);
 }
 
 template <Result kResult>
 void store_numbers(const TileOutput& out) {
-  if (out.sum != nullptr) {
-    return out.leaky ? with_rest<true, true, kResult>(out) : with_rest<false, true, kResult>(out);
-  }
-  out.leaky ? with_rest<true, false, kResult>(out) : with_rest<false, false, kResult>(out);
+  if (out.sum == nullptr) return with_slope<Wanted::nothing, kResult>(out);
+  out.squares == nullptr ? with_slope<Wanted::extremes, kResult>(out)
+                         : with_slope<Wanted::moments, kResult>(out);
 }
 
 #if defined(__AVX2__)
@@ -255,8 +276,7 @@ void store_codes(const TileOutput& out) {
     return out.leaky ? whole_codes<true>(out) : whole_codes<false>(out);
   }
 #endif
-  out.leaky ? with_rest<true, false, Result::codes>(out)
-            : with_rest<false, false, Result::codes>(out);
+  with_slope<Wanted::nothing, Result::codes>(out);
 }
 
 }  // namespace

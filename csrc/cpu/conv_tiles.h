@@ -72,13 +72,85 @@ typedef __m512i Pairs;  // of int16, whose sum belongs to one output channel
 INLINE IVec widened(Pairs a) {
   return reinterpret_cast<IVec>(_mm512_madd_epi16(a, _mm512_set1_epi16(1)));
 }
+INLINE Pairs plus16(Pairs a, Pairs b) { return _mm512_add_epi16(a, b); }
 #else
 typedef __m256i Pairs;
 INLINE IVec widened(Pairs a) {
   return reinterpret_cast<IVec>(_mm256_madd_epi16(a, _mm256_set1_epi16(1)));
 }
+INLINE Pairs plus16(Pairs a, Pairs b) { return _mm256_add_epi16(a, b); }
 #endif
 
+typedef Pairs Anywhere __attribute__((aligned(1)));
+
+// Two products in each.
+INLINE Pairs products(IVec x, const uint8_t* weights) {
+  Pairs made;
+  asm("vpmaddubsw %2, %1, %0"
+      : "=v"(made)
+      : "v"(x), "m"(*reinterpret_cast<const Anywhere*>(weights)));
+  return made;
+}
+
+// As Tile, of bytes: 16 bits hold the sum of kWords words, which goes on in 32 bits. Weights come
+// from memory, since the sums of a tile leave no registers for them.
+template <int kVectors, int kPixels, int kWords>
+struct SummedTile {
+  static constexpr int kStep = kVectors * sizeof(IVec);
+
+  template <int kSummed>
+  INLINE static void add(IVec (&acc)[kPixels][kVectors], const TileInput& in, const uint8_t* x,
+                         const uint8_t* w) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kPixels; ++i) {
+      Pairs sums[kVectors];
+#pragma GCC unroll 4
+      for (int k = 0; k < kSummed; ++k) {
+        const IVec word = IVec{} + load_as<int32_t>(x + i * in.stride + 4 * k);
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          const Pairs more = products(word, w + k * kStep + v * sizeof(IVec));
+          sums[v] = k == 0 ? more : plus16(sums[v], more);
+        }
+      }
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) acc[i][v] += widened(sums[v]);
+    }
+  }
+
+  static void run(const TileInput& in, int32_t* out) {
+    IVec acc[kPixels][kVectors];
+#pragma GCC unroll 16
+    for (int i = 0; i < kPixels; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) acc[i][v] = load_as<IVec>(in.start + v * kLanes);
+    }
+    const uint8_t* w = in.weights;
+    for (int64_t r = 0; r < in.count; ++r) {
+      const uint8_t* x = in.runs[r].from + in.offset;
+      int64_t left = in.runs[r].words;
+      for (; left >= kWords; left -= kWords, x += 4 * kWords, w += kWords * kStep) {
+        add<kWords>(acc, in, x, w);
+      }
+      for (; left > 0; --left, x += 4, w += kStep) add<1>(acc, in, x, w);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kPixels; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) store_as(out + (i * kVectors + v) * kLanes, acc[i][v]);
+    }
+  }
+};
+template <int kVectors, int kPixels>
+using OneWordTile = SummedTile<kVectors, kPixels, 1>;
+template <int kVectors, int kPixels>
+using TwoWordTile = SummedTile<kVectors, kPixels, 2>;
+template <int kVectors, int kPixels>
+using FourWordTile = SummedTile<kVectors, kPixels, 4>;
+#define PTQSR_SUMMED
+#endif
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
 // acc += the products of a word, two to a sum. Left to intrinsics, GCC 12 first makes all products
 // and then has no registers for the sums.
 INLINE void narrow_dot(Pairs& acc, IVec x, Pairs w) {

@@ -12,7 +12,7 @@ namespace ptqsr {
 namespace cpu {
 namespace {
 
-// From so many words between two widenings on, sums of 16 bits are faster (u8 times s4: 8).
+// From so many words between two widenings on, narrow_tile is as fast as summed_tile or faster.
 constexpr int64_t kNarrowWords = 8;
 
 // The words of one lane, `width` words apart: operands levels[c][tap] - zero, the channels of a
@@ -98,31 +98,39 @@ Range range_of(const int16_t* levels, int64_t count) {
   return {least, most};
 }
 
-Operands::Operands(const QuantConv& args, const std::vector<Range>& ranges, const ConvLoops& loops)
+Operands::Operands(const QuantConv& args, int32_t levels, const std::vector<Range>& ranges,
+                   const ConvLoops& loops)
     : tile(loops.tile), bytes(loops.operand_bytes), centred(false), few(false), exact_words(0) {
   const ConvShape& s = args.shape;
   int32_t widest = 0, farthest = 0;  // range of a kernel's levels; distance of one from 0
   for (const auto& [least, most] : ranges) {
     widest = std::max(widest, most - least);
-    farthest = std::max({farthest, -1 - least, most + 0});
+    farthest = std::max({farthest, -least, most + 1});
   }
-  if (loops.narrow_tile != nullptr && args.encoding == Encoding::uniform) {
-    // A word adds two products to either of two sums.
-    const int32_t largest = 2 * (args.uniform.levels - 1) * std::max((widest + 1) / 2, 1);
-    if (INT16_MAX / std::max(largest, 1) >= kNarrowWords) {
-      tile = loops.narrow_tile;
-      bytes = 1;
-      centred = true;
-      exact_words = INT16_MAX / std::max(largest, 1);
-    }
-  }
+  if (args.encoding == Encoding::uniform) take_small(levels - 1, widest, farthest, loops);
   const int64_t vector = 4 * loops.lanes;
   if (loops.few_tile != nullptr && s.groups == 1 && s.c % vector == 0 && s.o <= kFewChannels &&
       args.shuffle == 1) {
     tile = loops.few_tile;
     few = true;
   }
-  window_sums = bytes == 1 && args.encoding != Encoding::subset && (centred || farthest > 127);
+  window_sums = bytes == 1 && args.encoding != Encoding::subset && (centred || farthest > 128);
+}
+
+// Bytes, where the products are so small that 16 bits hold sums of them.
+void Operands::take_small(int32_t codes, int32_t widest, int32_t farthest, const ConvLoops& loops) {
+  const bool beyond = farthest > 128;  // int8
+  const int32_t weight = beyond ? std::max((widest + 1) / 2, 1) : farthest;
+  // A word adds two products to either of two sums.
+  const int64_t words = INT16_MAX / std::max(2 * codes * weight, 1);
+  if (loops.summed_tile[0] == nullptr || words == 0) return;
+  bytes = 1;
+  centred = beyond;
+  exact_words = words;
+  int summed = kSummed - 1;
+  while (1 << summed > words) --summed;
+  const bool narrow = loops.narrow_tile != nullptr && words >= kNarrowWords;
+  tile = narrow ? loops.narrow_tile : loops.summed_tile[summed];
 }
 
 BlockList::BlockList(const QuantConv& args, const ConvLoops& loops) {
@@ -170,10 +178,10 @@ BorderClasses::BorderClasses(int64_t size, int64_t out, int64_t kernel, int64_t 
   }
 }
 
-int zero_code(const QuantConv& args) {
+int zero_code(const QuantConv& args, int64_t sample) {
   switch (args.encoding) {
     case Encoding::uniform:
-      return -args.uniform.lowest;
+      return -uniform_of(args, sample).lowest;
     case Encoding::unsigned_integers:
       return 0;
     default:
@@ -195,21 +203,18 @@ float refold_channel(const ConvLoops& loops, const int16_t* levels, float step,
 }
 
 PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const ConvLoops& loops,
-                           const Operands& operands, const BorderClasses& rows,
-                           const BorderClasses& columns, int64_t sample) {
+                           const Operands& operands, int64_t sample) {
   const ConvShape& s = args.shape;
   const int bytes = operands.bytes;
   const int64_t channels = s.c / s.groups, taps = s.kh * s.kw;
   const int64_t words_per_tap = (channels + 3) / 4 * bytes;
-  const int64_t lanes = list.channels.size(), classes = rows.inside.size() * columns.inside.size();
+  const int64_t lanes = list.channels.size();
   const bool subset = args.encoding == Encoding::subset;
   PackedWeights packed;
   packed.words.resize(taps * words_per_tap * lanes * 4);
-  packed.start.resize(lanes);
   packed.zero_points.resize(lanes);
-  packed.scale.resize(lanes);
-  packed.terms.resize(classes * lanes);
-  if (args.activation == Activation::leaky) packed.slope.resize(lanes);
+  packed.totals.resize(lanes);
+  packed.step.resize(lanes);
   std::vector<int8_t> weight(channels * taps);
   std::vector<int16_t> levels(channels * taps);
   std::vector<InputScales> scales;  // of each group
@@ -225,23 +230,13 @@ PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const C
       const int64_t lane = block.first + i, o = list.channels[lane];
       const int16_t* from = args.weight_levels + o * channels * taps;
       if (subset) {
-        const float out =
+        packed.step[lane] =
             refold_channel(loops, from, args.weight_step[o], scales[block.group], weight.data());
-        packed.scale[lane] = out / static_cast<float>(args.subset.denominator);
         std::copy(weight.begin(), weight.end(), levels.begin());
-        border_terms(args, rows, columns, sample, o, lane, lanes, packed.terms.data());
       } else {
         std::copy_n(from, channels * taps, levels.begin());
-        float a = 1, t = args.bias == nullptr ? 0 : args.bias[o];
-        if (args.encoding == Encoding::uniform) a = args.uniform.step * args.weight_step[o];
-        if (args.output == Output::codes) {
-          a = a / args.requantized.step;
-          t = t / args.requantized.step;
-        }
-        packed.scale[lane] = a;
-        for (int64_t k = 0; k < classes; ++k) packed.terms[k * lanes + lane] = t;
+        packed.step[lane] = args.encoding == Encoding::uniform ? args.weight_step[o] : 1.0f;
       }
-      if (!packed.slope.empty()) packed.slope[lane] = args.slope[args.slopes == 1 ? 0 : o];
       int32_t zero = 0;
       if (operands.window_sums) {
         // To the middle, or, of levels that int8 does not hold, the least to -128; what is missing
@@ -255,22 +250,52 @@ PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const C
       }
       packed.zero_points[lane] = zero;
       zero_points = zero_points || zero != 0;
-      int32_t total;
       if (operands.few) {
         const int64_t vector = 4 * loops.lanes;
-        total = place_few(levels.data(), channels, taps, zero, vector,
-                          packed.words.data() + i * vector);
+        packed.totals[lane] = place_few(levels.data(), channels, taps, zero, vector,
+                                        packed.words.data() + i * vector);
       } else {
         uint8_t* words = packed.words.data() + at + i * 4;
-        total = bytes == 1 ? place<int8_t>(levels.data(), channels, taps, zero, width, words)
-                           : place<int16_t>(levels.data(), channels, taps, zero, width, words);
+        packed.totals[lane] =
+            bytes == 1 ? place<int8_t>(levels.data(), channels, taps, zero, width, words)
+                       : place<int16_t>(levels.data(), channels, taps, zero, width, words);
       }
-      packed.start[lane] = bytes == 1 ? -zero_code(args) * total : 0;
     }
     at += taps * words_per_tap * width * 4;
   }
   if (!zero_points) packed.zero_points.clear();
   return packed;
+}
+
+LaneTables lane_tables(const QuantConv& args, const BlockList& list, const Operands& operands,
+                       const PackedWeights& packed, const BorderClasses& rows,
+                       const BorderClasses& columns, int64_t sample) {
+  const int64_t lanes = list.channels.size(), classes = rows.inside.size() * columns.inside.size();
+  LaneTables tables;
+  tables.start.resize(lanes);
+  tables.scale.resize(lanes);
+  tables.terms.resize(classes * lanes);
+  if (args.activation == Activation::leaky) tables.slope.resize(lanes);
+  for (int64_t lane = 0; lane < lanes; ++lane) {
+    const int64_t o = list.channels[lane];
+    if (o < 0) continue;
+    if (operands.bytes == 1) tables.start[lane] = -zero_code(args, sample) * packed.totals[lane];
+    if (!tables.slope.empty()) tables.slope[lane] = args.slope[args.slopes == 1 ? 0 : o];
+    float scale = packed.step[lane], term = args.bias == nullptr ? 0 : args.bias[o];
+    if (args.encoding == Encoding::subset) {
+      tables.scale[lane] = scale / static_cast<float>(args.subset.denominator);
+      border_terms(args, rows, columns, sample, o, lane, lanes, tables.terms.data());
+      continue;
+    }
+    if (args.encoding == Encoding::uniform) scale = uniform_of(args, sample).step * scale;
+    if (args.output == Output::codes) {
+      scale = scale / args.requantized.step;
+      term = term / args.requantized.step;
+    }
+    tables.scale[lane] = scale;
+    for (int64_t k = 0; k < classes; ++k) tables.terms[k * lanes + lane] = term;
+  }
+  return tables;
 }
 
 }  // namespace cpu

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <new>
 #include <vector>
 
 #include "cpu/conv.h"
@@ -16,14 +18,18 @@ Range range_of(const int16_t* levels, int64_t count);
 
 // How the operands lie in their words, and which loop multiplies them.
 struct Operands {
-  // `ranges`: of each output channel's levels.
-  Operands(const QuantConv& args, const std::vector<Range>& ranges, const ConvLoops& loops);
+  // `levels`: of the input, if it is uniform; `ranges`: of each output channel's levels.
+  Operands(const QuantConv& args, int32_t levels, const std::vector<Range>& ranges,
+           const ConvLoops& loops);
   void (*tile)(int vectors, int pixels, const TileInput& in, int32_t* acc);
   int bytes;            // of one
   bool centred;         // weights are moved to the middle of their range, see PackedWeights
   bool window_sums;     // some weights are moved, so that the sums under a window are wanted
   bool few;             // the lanes are input channels, see ConvLoops
   int64_t exact_words;  // see TileInput
+
+ private:
+  void take_small(int32_t codes, int32_t widest, int32_t farthest, const ConvLoops& loops);
 };
 
 // A block of output channels that a tile computes at once. They lie next to each other in y.
@@ -43,12 +49,31 @@ struct BlockList {
   std::vector<int64_t> channels;  // the output channel of every lane, -1 for padding
 };
 
-// Weights and tables of one sample, in the order of the lanes.
+// Memory whose vectors do not reach from one cache line into the next.
+template <class T>
+struct LineAllocator {
+  using value_type = T;
+  static constexpr std::align_val_t kLine{64};
+  T* allocate(size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), kLine)); }
+  void deallocate(T* from, size_t) { ::operator delete(from, kLine); }
+  friend bool operator==(LineAllocator, LineAllocator) { return true; }
+  friend bool operator!=(LineAllocator, LineAllocator) { return false; }
+};
+
+using OperandBytes = std::vector<uint8_t, LineAllocator<uint8_t>>;
+
+// Weights in the order of the lanes, and what belongs to a lane's weights.
 struct PackedWeights {
-  std::vector<uint8_t> words;        // block after block: [words of the window][lanes of the block]
+  OperandBytes words;                // block after block: [words of the window][lanes of the block]
   std::vector<int64_t> block_at;     // bytes
-  std::vector<int32_t> start;        // what the sums start from
   std::vector<int32_t> zero_points;  // times the sum over the window; empty if all are 0
+  std::vector<int32_t> totals;       // of all operands
+  std::vector<float> step;           // of subsets, refolded, that of the sample
+};
+
+// What else the sums of a sample are made into results by, in the order of the lanes.
+struct LaneTables {
+  std::vector<int32_t> start;  // what the sums start from
   std::vector<float> scale, slope;
   std::vector<float> terms;  // [classes][lanes]
 };
@@ -63,11 +88,19 @@ struct BorderClasses {
 
 // `sample` matters for Encoding::subset alone.
 PackedWeights pack_weights(const QuantConv& args, const BlockList& list, const ConvLoops& loops,
-                           const Operands& operands, const BorderClasses& rows,
-                           const BorderClasses& columns, int64_t sample);
+                           const Operands& operands, int64_t sample);
 
-// The value that stands for 0 among the bytes that a row is encoded to.
-int zero_code(const QuantConv& args);
+LaneTables lane_tables(const QuantConv& args, const BlockList& list, const Operands& operands,
+                       const PackedWeights& packed, const BorderClasses& rows,
+                       const BorderClasses& columns, int64_t sample);
+
+// That of a sample, of Encoding::uniform.
+inline const UniformInput& uniform_of(const QuantConv& args, int64_t sample) {
+  return args.uniform[args.uniforms == 1 ? 0 : sample];
+}
+
+// The value that stands for 0 among the bytes that a sample's rows are encoded to.
+int zero_code(const QuantConv& args, int64_t sample);
 
 // The scales s of the input channels that an output channel reads.
 struct InputScales {

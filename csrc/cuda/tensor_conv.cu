@@ -78,7 +78,7 @@ struct Convolve {
     bool there;
   };
   // Signed codes are points of subsets, whose next layer asks for statistics.
-  static constexpr bool kMoments = kA == Operand::s8, kZeros = !kMoments;
+  static constexpr bool kSubset = kA == Operand::s8, kMoments = kSubset, kZeros = !kSubset;
   using Args = cuda::Args;
   static constexpr uint32_t kOnes = four_bits<kA> ? 0x11111111u : 0x01010101u;
   struct Sums {
@@ -127,6 +127,7 @@ struct Convolve {
     return args.resident ? args.rounds * round_bytes() : args.tap_rows * v.kw * kTapBytes;
   }
 
+  DEVICE int32_t lowest() const { return kSubset ? 0 : v.lowest[v.by_sample ? first_sample : 0]; }
   DEVICE unsigned char* after_halos() const {
     return shared_memory() + held_bytes() + kTeams * args.halos * halo_bytes();
   }
@@ -149,9 +150,9 @@ struct Convolve {
     left = part < f * f ? channels - first : 0;
     weights = shared_memory();
     halo = weights + held_bytes() + team() * args.halos * halo_bytes();
-    const int number = (first_sample * v.groups + group) * args.blocks + block;
+    const int number = ((kSubset ? first_sample : 0) * v.groups + group) * args.blocks + block;
     all_weights = v.weights + static_cast<int64_t>(number) * args.rounds * round_bytes();
-    uint32_t code = v.lowest != nullptr ? static_cast<uint32_t>(-*v.lowest) : 0;
+    auto code = static_cast<uint32_t>(-lowest());
     code = four_bits<kA> ? code * 0x11111111u : code * 0x01010101u;
     outside = {code, code, code, code};
     UNROLL
@@ -345,13 +346,12 @@ struct Convolve {
 
   DEVICE void clear(Sums& sums) const {
     int32_t start[kRun] = {}, window = 0;
-    if (v.lowest != nullptr) {
-      const auto lowest = static_cast<uint32_t>(*v.lowest);
+    if (const auto each = static_cast<uint32_t>(lowest()); each != 0) {
       UNROLL
       for (int i = 0; i < kRun; ++i) {
-        start[i] = static_cast<int32_t>(static_cast<uint32_t>(v.total[table + i]) * lowest);
+        start[i] = static_cast<int32_t>(static_cast<uint32_t>(v.total[table + i]) * each);
       }
-      window = static_cast<int32_t>(static_cast<uint32_t>(args.window) * lowest);
+      window = static_cast<int32_t>(static_cast<uint32_t>(args.window) * each);
     }
     UNROLL
     for (int r = 0; r < kRows; ++r) {
@@ -500,7 +500,7 @@ struct Convolve {
     const Tile tile = tile_of(live ? item : 0);
     const float* scale = v.scale + (v.by_sample ? tile.sample * v.channels : 0) + table;
     const int classes = classes_of(v.rows) * classes_of(v.columns);
-    const float* bias = v.bias + (v.by_sample ? tile.sample * classes * v.channels : 0) + table;
+    const float* bias = v.bias + (kSubset ? tile.sample * classes * v.channels : 0) + table;
     // Pixels of a thread: kRows rows, and in each one 8 columns beside the other.
     constexpr int kPixels = 2 * kRows;
     float y[kPixels][kRun];

@@ -42,38 +42,45 @@ struct OfValues {
   struct Args {
     const T* x;
     Result* out;
-    int64_t count;
+    int64_t count, blocks;  // of a sample
     const float* step;
-    const int32_t* lowest;
+    const int32_t *lowest, *levels;
     int bits;
     bool aligned;
   };
   DEVICE static void run(const Args& a) {
-    const int64_t i = (block_x() * kThreads + thread()) * kVector, left = a.count - i;
+    const int64_t sample = block_x() / a.blocks, block = block_x() % a.blocks;
+    const int64_t i = (block * kThreads + thread()) * kVector, left = a.count - i;
     if (left <= 0) return;
-    const int64_t lowest = *a.lowest;
-    const Levels levels{*a.step, static_cast<float>(lowest),
-                        static_cast<float>(lowest + (1 << a.bits) - 1)};
+    const T* x = a.x + sample * a.count + i;
+    Result* out = a.out + sample * a.count + i;
+    const int64_t lowest = a.lowest[sample];
+    const int64_t count = a.levels != nullptr ? a.levels[sample] : 1 << a.bits;
+    const Levels levels{a.step[sample], static_cast<float>(lowest),
+                        static_cast<float>(lowest + count - 1)};
     const bool whole = a.aligned && left >= kVector;
     float v[kVector];
-    whole ? load<T, kVector, true>(v, a.x + i, left) : load<T, kVector, false>(v, a.x + i, left);
+    whole ? load<T, kVector, true>(v, x, left) : load<T, kVector, false>(v, x, left);
     Result found[kVector];
     UNROLL
     for (int k = 0; k < kVector; ++k) found[k] = To::of(levels, v[k]);
-    whole ? store<Result, kVector, true>(a.out + i, found, left)
-          : store<Result, kVector, false>(a.out + i, found, left);
+    whole ? store<Result, kVector, true>(out, found, left)
+          : store<Result, kVector, false>(out, found, left);
   }
 };
 
 template <class T, template <class> class To>
 Status map(const UniformMap& args, void* out, Stream stream) {
   using Kernel = OfValues<T, To<T>>;
-  if (args.count > kMaxElements) return Status::too_large;
+  if (args.samples * args.count > kMaxElements) return Status::too_large;
   constexpr int64_t kInBlock = kThreads * Kernel::kVector;
+  const int64_t blocks = (args.count + kInBlock - 1) / kInBlock;
   const auto address = reinterpret_cast<uintptr_t>(args.x) | reinterpret_cast<uintptr_t>(out);
-  return launch<Kernel>({(args.count + kInBlock - 1) / kInBlock}, 0, stream,
-                        {static_cast<const T*>(args.x), static_cast<typename Kernel::Result*>(out),
-                         args.count, args.step, args.lowest, args.bits, address % 16 == 0});
+  const bool apart = args.samples == 1 || args.count % Kernel::kVector == 0;
+  return launch<Kernel>(
+      {args.samples * blocks}, 0, stream,
+      {static_cast<const T*>(args.x), static_cast<typename Kernel::Result*>(out), args.count,
+       blocks, args.step, args.lowest, args.levels, args.bits, address % 16 == 0 && apart});
 }
 
 template <template <class> class To>

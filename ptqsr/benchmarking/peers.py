@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from ptqsr.benchmarking import exporting
+from ptqsr.benchmarking import onnx_int8
 from ptqsr.benchmarking.onednn import Int8EDSR
 from ptqsr.benchmarking.ours import inference
 from ptqsr.benchmarking.task import Run, Task, Unavailable
 from ptqsr.errors import one_line
+from ptqsr.exporting import onnxruntime_session, write_static
 
 INSTALL = 'pip install "ptqsr[peers]"'
 EXPORTER = ("onnx", "onnxscript")
@@ -58,15 +59,7 @@ def openvino(form: str) -> Callable[[Task], Run]:
 
 def onnxruntime_run(path: str, x: torch.Tensor, threads: int) -> Run:
     """Return one inference of an ONNX file by ONNX Runtime."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Its threads would otherwise spin on into the next candidate's time.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime_session(path, threads)
     inputs = {session.get_inputs()[0].name: x.numpy()}
     return lambda: session.run(None, inputs)
 
@@ -108,10 +101,10 @@ def export(task: Task, folder: Path) -> dict[str, str]:
         try:
             check(*EXPORTER, *([] if form == "float32" else ["onnxruntime"]))
             if form == "float32":
-                exporting.export(task.network(), x, path)
+                write_static(task.network(), x, path)
             else:
                 layers = task.layers if form == "int8" else None
-                exporting.quantize(folder / "float32.onnx", path, layers, x)
+                onnx_int8.quantize(folder / "float32.onnx", path, layers, x)
             files[form] = str(path)
         except Exception as error:
             files[form] = f"!{one_line(error)}"

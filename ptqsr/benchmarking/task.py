@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from ptqsr.models import SRNetwork
-from ptqsr.models.registry import create
+from ptqsr.models import SRNetwork, rebuild
 from ptqsr.modules import FakeQuantConv2d, quantizable
 
 # One inference: from an input that is there to an output that is whole.
@@ -51,7 +50,7 @@ class Task:
         the shapes alone.
         """
         torch.manual_seed(0)
-        network = create(self.architecture, **self.hyperparameters)
+        network = rebuild(self.architecture, self.hyperparameters)
         return network.eval().requires_grad_(False)
 
     def input(self) -> torch.Tensor:

@@ -9,25 +9,31 @@ import torch
 from torch import nn
 
 from ptqsr.calibration.readings import Part, Sighting
-from ptqsr.calibration.statistics import Statistics
+from ptqsr.calibration.statistics import Measure
 from ptqsr.errors import PtqsrError
 from ptqsr.models import SRNetwork, observing
 
-S = TypeVar("S", bound=Statistics)
+S = TypeVar("S", bound=Measure)
 
 
 @torch.inference_mode(False)  # tensors of that mode have no version
 @torch.no_grad()
 def collect(
     network: SRNetwork,
-    layers: Mapping[str, nn.Conv2d],
+    layers: Mapping[str, nn.Module],
     parts: Mapping[int, Part],
     inputs: Iterable[torch.Tensor],
     make: Callable[[int, int], S],
+    *,
+    run: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    usual: Mapping[str, int] | None = None,
+    first: int = 0,
 ) -> dict[int, S]:
     """Run the network over the inputs; return the statistics of each part, by its number.
 
-    `make(number, channels)` gives the empty statistics. Raises PtqsrError for NaN or Inf.
+    `make(number, channels)` gives the empty statistics. `run`: what to run of the network where the
+    layers are not all over it. `usual`: how often each layer runs (Readings.calls), by default as
+    on the first input, whose number is `first`. Raises PtqsrError for NaN or Inf.
     """
     statistics = {number: make(number, part.channels) for number, part in parts.items()}
     shown: dict[tuple[str, int], list[tuple[int, Sighting]]] = {}
@@ -35,7 +41,6 @@ def collect(
         for sighting in part.sightings:
             shown.setdefault((sighting.layer, sighting.call), []).append((number, sighting))
     watched = {name for name, _ in shown}
-    usual: dict[str, int] = {}
     calls: dict[str, int] = {}
 
     def take(name: str, tensor: torch.Tensor) -> None:
@@ -51,9 +56,12 @@ def collect(
             statistics[number].update(piece)
 
     with observing({name: layers[name] for name in watched}, take):
-        for number, x in enumerate(inputs):
+        for number, x in enumerate(inputs, first):
             calls.update(dict.fromkeys(watched, 0))
-            network.check_output(x, network(x), f"calibration picture {number}")
+            if run is None:
+                network.check_output(x, network(x), f"calibration picture {number}")
+            else:
+                run(x)
             usual = usual or dict(calls)
             for name in watched:
                 if calls[name] != usual[name]:

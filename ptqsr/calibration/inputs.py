@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,26 +21,39 @@ class Inputs:
     """Pictures that can be gone through more than once, as the network takes them.
 
     A path is read anew each time; a folder stands for its pictures. Arrays are [H, W] or
-    [H, W, C], uint8 or float in [0, 1]; tensors [C, H, W] or [N, C, H, W], likewise.
+    [H, W, C], uint8 or float in [0, 1]; tensors [C, H, W] or [N, C, H, W], likewise. `what`: for
+    errors to say.
     """
 
-    def __init__(self, images: Image | Iterable[Image], network: SRNetwork) -> None:
+    # The number of the first picture, where these are a part of all.
+    first = 0
+
+    def __init__(
+        self, images: Image | Iterable[Image], network: SRNetwork, what: str = "calibration"
+    ) -> None:
         if isinstance(images, (str, Path)):
             images = list_images(images) if Path(images).is_dir() else [images]
         elif isinstance(images, (np.ndarray, torch.Tensor)):
             images = [images]
         self.images = list(images)
         if not self.images:
-            raise PtqsrError("calibration: no pictures were given")
+            raise PtqsrError(f"{what}: no pictures were given")
+        self.what = what
         self.luma_only = network.colours == "y"
         self.device = device_of(network)
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def part(self, start: int, stop: int) -> Inputs:
+        """Return some of the pictures, which keep their numbers."""
+        found = copy.copy(self)
+        found.images, found.first = self.images[start:stop], self.first + start
+        return found
+
     def __iter__(self) -> Iterator[torch.Tensor]:
-        for number, image in enumerate(self.images):
-            x = self._tensor(image, f"calibration picture {number}")
+        for number, image in enumerate(self.images, self.first):
+            x = self._tensor(image, f"{self.what} picture {number}")
             if self.luma_only and x.shape[1] == 3:
                 x = unit_luma(x)
             elif not self.luma_only and x.shape[1] == 1:

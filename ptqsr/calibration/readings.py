@@ -43,17 +43,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Readings:
-    """All parts, and for every layer the numbers of those that it reads, in order."""
+    """All parts, and for every layer the numbers of those that it reads, in order.
+
+    `calls`: how often every layer runs.
+    """
 
     parts: tuple[Part, ...]
     layers: Mapping[str, tuple[int, ...]]
+    calls: Mapping[str, int]
 
 
 @torch.inference_mode(False)  # tensors of that mode have no version
 @torch.no_grad()
 def readings(
     network: SRNetwork,
-    layers: Mapping[str, nn.Conv2d],
+    layers: Mapping[str, nn.Module],
     x: torch.Tensor,
     *,
     per_channel: bool,
@@ -105,7 +109,7 @@ def readings(
         Part(width, tuple(shown), of_picture)
         for width, shown, of_picture in zip(widths, sightings, raw, strict=True)
     )
-    return Readings(parts, table)
+    return Readings(parts, table, {name: len(calls) for name, calls in reads.items()})
 
 
 class _Channels(TorchDispatchMode):

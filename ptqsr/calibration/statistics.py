@@ -1,17 +1,26 @@
-"""Statistics that are streamed: their size does not grow with the pictures, and they add up."""
+"""Statistics that are streamed: their size does not grow with the pictures, and they add up.
+
+Bit for bit, in whatever shares and order pictures are taken in: they are smallest and largest
+values, and integer counts, of which no sum is rounded. What a sample adds depends on it alone.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from ptqsr import ops
 
 
-class Statistics(Protocol):
+class Measure(Protocol):
     def update(self, x: torch.Tensor) -> None:
         """Take in an activation, float32 [N, C, H, W]."""
+
+
+class Statistics(Measure, Protocol):
+    def add(self, other: Any) -> None:
+        """Take in what another of this kind, made alike, has taken in."""
 
 
 class ChannelRanges:
@@ -23,9 +32,13 @@ class ChannelRanges:
 
     def update(self, x: torch.Tensor) -> None:
         # Two passes, yet twenty times faster than torch.aminmax, which has no vectors here.
-        low, high = x.amin((0, 2, 3)), x.amax((0, 2, 3))
-        self.low = torch.minimum(self.low, low.cpu())
-        self.high = torch.maximum(self.high, high.cpu())
+        self._widen(x.amin((0, 2, 3)).cpu(), x.amax((0, 2, 3)).cpu())
+
+    def add(self, other: ChannelRanges) -> None:
+        self._widen(other.low, other.high)
+
+    def _widen(self, low: torch.Tensor, high: torch.Tensor) -> None:
+        self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
 
     @property
     def nonnegative(self) -> torch.Tensor:
@@ -47,6 +60,11 @@ class ValueHistogram:
         if width > 0:
             index = ((x.flatten().double() - self.low) / width).long().clamp_(0, self.BINS - 1)
             self.counts += torch.bincount(index, minlength=self.BINS).cpu()
+
+    def add(self, other: ValueHistogram) -> None:
+        if (self.low, self.high) != (other.low, other.high):
+            raise ValueError("histograms over different ranges do not add up")
+        self.counts += other.counts
 
     def percentile(self, q: float) -> float:
         """Return the value below which q per cent lie, linear inside a bin."""
@@ -84,3 +102,10 @@ class NormalisedHistogram:
         ratio = torch.where(scale > 0, self.denominator / scale, torch.zeros_like(scale))
         counts = ops.channel_histogram(x, mean, ratio, self.denominator, self.bins_per_step)
         self.counts += counts.cpu()
+
+    def add(self, other: NormalisedHistogram) -> None:
+        if self.denominator != other.denominator or not torch.equal(
+            self.nonnegative, other.nonnegative
+        ):
+            raise ValueError("histograms of values normalised otherwise do not add up")
+        self.counts += other.counts

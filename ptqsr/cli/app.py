@@ -10,10 +10,13 @@ import ptqsr
 from ptqsr.cli.benchmark import benchmark
 from ptqsr.cli.calibrate import calibrate
 from ptqsr.cli.evaluate import evaluate
+from ptqsr.cli.export import export
 from ptqsr.cli.finetune import finetune
 from ptqsr.cli.info import info
 from ptqsr.cli.output import one_line_errors
+from ptqsr.cli.plan import plan
 from ptqsr.cli.report import make_report
+from ptqsr.cli.sensitivity import sensitivity
 from ptqsr.cli.train import train
 from ptqsr.cli.upscale import upscale
 from ptqsr.cli.zoo import list_models
@@ -25,9 +28,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS: dict[str, Callable[..., None]] = {
+    "plan": plan,
+    "sensitivity": sensitivity,
     "calibrate": calibrate,
     "evaluate": evaluate,
     "upscale": upscale,
+    "export": export,
     "benchmark": benchmark,
     "train": train,
     "finetune": finetune,

@@ -30,8 +30,8 @@ from ptqsr.benchmarking.task import Unavailable
 from ptqsr.cli.benchmark_tables import Measured, step_table, table_of
 from ptqsr.cli.device import Device, use_device
 from ptqsr.cli.networks import Scale, open_or_build
-from ptqsr.cli.output import JsonFile, check_json, is_out_of_memory, progress_bar, report, stderr
-from ptqsr.errors import PtqsrError
+from ptqsr.cli.output import JsonFile, check_json, progress_bar, report, stderr
+from ptqsr.errors import PtqsrError, is_out_of_memory
 
 LARGEST = 16384  # of a side, and of --batch
 SIZES, GPU_SIZES = ("180x320",), ("270x480", "540x960", "1080x1920")

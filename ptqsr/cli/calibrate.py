@@ -3,102 +3,78 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import torch
 import typer
-from rich.table import Table
 
 from ptqsr import checkpoint, methods, models
+from ptqsr import plan as plans
+from ptqsr.cli import options
+from ptqsr.cli.calibrate_table import calibration_table, prediction
+from ptqsr.cli.crops import make_crops
 from ptqsr.cli.device import Device, use_device
-from ptqsr.cli.networks import Settings, hyperparameters
+from ptqsr.cli.mixing import candidates_of, check_limits, chosen, plan_table, read_sensitivity
+from ptqsr.cli.networks import Settings, float_network
 from ptqsr.cli.output import (
     JsonFile,
-    bitops,
     check_json,
-    parameters,
     progress_bar,
     report,
     stderr,
 )
+from ptqsr.cli.output import show as show_table
+from ptqsr.cli.scaling import Engine, Workers, engine_of, gather_on
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
-from ptqsr.evaluation import OUTPUT_SIZE, cost, evaluate
+from ptqsr.evaluation import cost, evaluate
 from ptqsr.files import check_writable
-from ptqsr.images import (
-    cut,
-    downscale,
-    list_images,
-    sample_photographs,
-    to_tensor,
-    to_uint8,
-)
-from ptqsr.points import PRESETS
-
-HELD_OUT = 16  # crops to measure on
+from ptqsr.sensitivity import Choice, sensitivity
 
 
 def calibrate(
-    model: Annotated[
-        str | None,
-        typer.Option(help=f"One of {', '.join(models.ARCHITECTURES)}; by default as the weights."),
-    ] = None,
-    scale: Annotated[
-        int | None, typer.Option(help="2, 3 or 4; by default the weights' or 4.")
-    ] = None,
-    weights: Annotated[
-        str,
-        typer.Option(
-            help="bundled, official (the authors', fetched), or a .pt, .pth, .safetensors, .npz."
-        ),
-    ] = "bundled",
+    model: options.Model = None,
+    scale: options.NetworkScale = None,
+    weights: options.Weights = "bundled",
     settings: Settings = None,
-    bits: Annotated[int, typer.Option(help="Bits of weights and activations, 2 to 8.")] = 4,
-    weight_bits: Annotated[int | None, typer.Option(help="Bits of weights.")] = None,
-    act_bits: Annotated[int | None, typer.Option(help="Bits of activations.")] = None,
-    method: Annotated[str, typer.Option(help=f"One of {', '.join(methods.METHODS)}.")] = "dfsq",
-    percentile: Annotated[
-        float, typer.Option(help="Cut off either tail, in per cent, by the method percentile.")
-    ] = 1.0,
-    universal_set: Annotated[
-        str,
-        typer.Option(help=f"{', '.join(PRESETS)}, or a JSON file with a list of words."),
-    ] = "dfsq-107",
-    selector: Annotated[
-        str, typer.Option(help="kmeans (the paper's) or optimal (exact, and faster).")
-    ] = "kmeans",
-    include: Annotated[
-        list[str] | None, typer.Option(help="Quantize these convolutions too (name pattern).")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Do not quantize these (name pattern).")
-    ] = None,
-    edges: Annotated[
-        int | None,
-        typer.Option(help="8: quantize head, upsampler, tail too, to 8 bits."),
-    ] = None,
-    images: Annotated[
+    bits: options.Bits = None,
+    weight_bits: options.WeightBits = None,
+    act_bits: options.ActBits = None,
+    plan: Annotated[
         Path | None,
-        typer.Option(help="Folder of high-resolution pictures; by default scikit-learn's two."),
+        typer.Option(help="Quantize what this file of `ptqsr plan` says, as it says."),
     ] = None,
-    low_resolution: Annotated[
-        bool,
-        typer.Option(help="The pictures are network inputs: do not shrink them first."),
-    ] = False,
-    num_images: Annotated[int, typer.Option(help="Calibration crops.")] = 32,
-    patch_size: Annotated[int, typer.Option(help="Size of a crop in input pixels.")] = 48,
+    target_bits: options.TargetBits = None,
+    max_drop: options.MaxDrop = None,
+    candidates: options.Candidates = None,
+    sensitivity_file: options.SensitivityFile = None,
+    method: options.Method = "dfsq",
+    percentile: options.Percentile = 1.0,
+    universal_set: options.UniversalSet = None,
+    selector: options.Selector = "kmeans",
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    edges: options.Edges = None,
+    images: options.Images = None,
+    low_resolution: options.LowResolution = False,
+    num_images: options.NumImages = None,
+    patch_size: options.PatchSize = 48,
     reconstruct: Annotated[
         bool,
         typer.Option("--reconstruct", help="End dfsq+ with block reconstruction: minutes more."),
     ] = False,
     iterations: Annotated[
-        int, typer.Option(help="Of every block's reconstruction (brecq, qdrop, --reconstruct).")
+        int,
+        typer.Option(
+            help="Of every block's reconstruction (brecq, qdrop, --reconstruct); 0: none."
+        ),
     ] = 1000,
-    seed: Annotated[int, typer.Option(help="Of crops, k-means and reconstruction.")] = 0,
+    seed: options.Seed = 0,
     device: Device = "cpu",
+    engine: Engine = "local",
+    workers: Workers = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Checkpoint to write.")
     ] = None,
@@ -106,11 +82,9 @@ def calibrate(
 ) -> None:
     """Quantize a network after training, and say what it cost and what it saved."""
     began = time.perf_counter()
-    if num_images < 1 or patch_size < 1:
-        raise PtqsrError("--num-images and --patch-size must be at least 1")
     for option, value, default, needs in (
         ("--selector", selector, "kmeans", ("dfsq",)),
-        ("--universal-set", universal_set, "dfsq-107", ("dfsq", "dfsq+")),
+        ("--universal-set", universal_set, None, ("dfsq", "dfsq+")),
         ("--percentile", percentile, 1.0, ("percentile",)),
         ("--reconstruct", reconstruct, False, ("dfsq+",)),
         ("--iterations", iterations, 1000, ("brecq", "qdrop", "dfsq+")),
@@ -120,11 +94,22 @@ def calibrate(
             raise PtqsrError(f"{given}: is for --method {' or '.join(needs)}, not {method}")
     if iterations != 1000 and method == "dfsq+" and not reconstruct:
         raise PtqsrError(f"--iterations {iterations}: goes with --reconstruct")
+    limited = check_limits(target_bits, max_drop)
+    said = {"--bits": bits, "--weight-bits": weight_bits, "--act-bits": act_bits}
+    patterns = {"--include": include, "--exclude": exclude, "--edges": edges}
+    limits = {"--target-bits": target_bits, "--max-drop": max_drop}
+    _alone("--plan", plan, {**said, **patterns, **limits})
+    _alone("--target-bits" if max_drop is None else "--max-drop", limited or None, said)
+    choosing = {"--candidates": candidates, "--sensitivity": sensitivity_file}
+    for option, given_too in choosing.items():
+        if given_too is not None and not limited:
+            raise PtqsrError(f"{option}: goes with --target-bits or --max-drop")
+    _alone("--sensitivity", sensitivity_file, {"--candidates": candidates})
     config = Config(
         method=method,
-        bits=bits,
-        weight_bits=bits if weight_bits is None else weight_bits,
-        act_bits=bits if act_bits is None else act_bits,
+        bits=4 if bits is None else bits,
+        weight_bits=weight_bits,  # type: ignore[arg-type]
+        act_bits=act_bits,  # type: ignore[arg-type]
         universal_set=universal_set,
         selector=selector,
         percentile=percentile,
@@ -135,34 +120,61 @@ def calibrate(
         reconstruct=reconstruct,
         iterations=iterations,
     )
+    widths = candidates_of(candidates)
+    ray = engine_of(engine, workers, device)
     place = use_device(device)
-    network = _network(model, scale, weights, hyperparameters(settings)).to(place)
-    model = network.architecture
+    network = float_network(model, scale, weights, settings).to(place)
+    if plan is not None:
+        config = replace(config, layers=plans.read(plan, network))
     if output is None:
         recipe = f"{method}_reconstructed" if reconstruct else method
-        name = f"{model}_x{network.scale}_{recipe}_w{config.weight_bits}a{config.act_bits}"
+        name = f"{network.title.lower()}_x{network.scale}_{recipe}_{_widths(config, limited)}"
         output = Path(f"{name if edges is None else f'{name}_edges{edges}'}.safetensors")
     _check_output(output)
     check_json(json_file)
-    paths = sample_photographs() if images is None else list_images(images)
-    factor = 1 if low_resolution else network.scale
-    crops, held_out = cut(
-        paths, size=patch_size * factor, count=num_images, held_out=HELD_OUT, seed=seed
+    crops = make_crops(
+        images,
+        network.scale,
+        low_resolution=low_resolution,
+        num_images=num_images,
+        patch_size=patch_size,
+        seed=seed,
+        learns=methods.learns(config),
     )
-    inputs = crops if low_resolution else [downscale(crop, network.scale)[0] for crop in crops]
+    choice: Choice | None = None
+    if limited:
+        if sensitivity_file is not None:
+            found = read_sensitivity(sensitivity_file, network, config)
+        else:
+            with progress_bar() as show:
+                exact = replace(config, selector="optimal")  # k-means takes minutes at 6 bits
+                found = sensitivity(
+                    network, crops.inputs, crops.some_pairs(), exact, widths, progress=show
+                )
+        config, choice = chosen(network, config, found, target_bits, max_drop)
+    rows = plans.plan(network, config)
+    if config.layers or network.architecture not in models.ARCHITECTURES:
+        show_table(plan_table(rows, f"{network.title} x{network.scale}"))
     with progress_bar() as show:
         start = time.perf_counter()
-        quantized = methods.calibrate(network, inputs, config, progress=show)
+        quantized = methods.calibrate(
+            network,
+            crops.inputs,
+            config,
+            held_out=crops.to_stop or None,
+            progress=show,
+            gather=gather_on(ray),
+        )
         calibration_seconds = time.perf_counter() - start
-        pairs = _pairs(network, held_out, low_resolution)
+        pairs = crops.pairs(network)
         measured = {
             which: evaluate(net, pairs, progress=partial(show, f"PSNR, {which}")) if pairs else None
             for which, net in (("full precision", network), ("quantized", quantized))
         }
     provenance = {
         "weights": weights,
-        "pictures": [path.name for path in paths[:1000]],
-        "num_images": num_images,
+        "pictures": crops.names,
+        "num_images": len(crops.inputs),
         "patch_size": patch_size,
     }
     checkpoint.save(quantized, output, provenance=provenance)
@@ -170,12 +182,14 @@ def calibrate(
     full, ours = measured["full precision"], measured["quantized"]
     figures: dict[str, Any] = {
         "checkpoint": str(output),
-        "model": model,
+        "model": network.title,
         "scale": network.scale,
         "method": method,
-        "weight_bits": config.weight_bits,
-        "act_bits": config.act_bits,
+        "weight_bits": None if config.layers else config.weight_bits,
+        "act_bits": None if config.layers else config.act_bits,
         "edges": config.edges,
+        "plan": [asdict(row) for row in rows],
+        "chosen": prediction(choice, full, ours),
         "layers": len(after.layers),
         "quantized_layers": sum(layer.quantized for layer in after.layers),
         "held_out_crops": len(pairs),
@@ -196,22 +210,22 @@ def calibrate(
         "calibration_seconds": round(calibration_seconds, 2),
         "seconds": round(time.perf_counter() - began, 2),
     }
-    report(_table(figures), figures, json_file)
+    report(calibration_table(figures), figures, json_file)
     stderr.print(
         f"Written: {output}  (measure it: ptqsr evaluate {output} --data DIR)", soft_wrap=True
     )
 
 
-def _network(
-    model: str | None, scale: int | None, weights: str, settings: dict[str, Any]
-) -> models.SRNetwork:
-    if model is None and weights != "bundled":
-        if weights == "official":
-            raise PtqsrError("--weights official: say of which network with --model")
-        if settings:
-            raise PtqsrError("--set: say of which network with --model")
-        return models.load(weights, scale=scale)
-    return models.build(model or "edsr", scale=scale, weights=weights, **settings)
+def _alone(option: str, value: object, others: dict[str, Any]) -> None:
+    """Raise PtqsrError where an option is given with one that it takes the place of."""
+    given = [other for other, theirs in others.items() if theirs is not None]
+    if value is not None and given:
+        raise PtqsrError(f"{option}: says what {given[0]} would; leave that out")
+
+
+def _widths(config: Config, limited: bool) -> str:
+    mixed = limited or config.layers
+    return "mixed" if mixed else f"w{config.weight_bits}a{config.act_bits}"
 
 
 def _check_output(output: Path) -> None:
@@ -221,53 +235,3 @@ def _check_output(output: Path) -> None:
         raise PtqsrError(f"{output}: checkpoints are safetensors; name one with that ending")
     if output.exists() and not checkpoint.is_checkpoint(output):
         raise PtqsrError(f"{output}: exists and is no checkpoint of ptqsr; name another with -o")
-
-
-def _pairs(
-    network: models.SRNetwork, crops: list[np.ndarray], low_resolution: bool
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    if not low_resolution:
-        return [downscale(crop, network.scale) for crop in crops]
-
-    def reference(crop: np.ndarray) -> np.ndarray:
-        made = to_uint8(network(to_tensor(crop).to(models.device_of(network))))[0]
-        return made.permute(1, 2, 0).cpu().numpy()
-
-    with torch.no_grad():
-        return [(crop, reference(crop)) for crop in crops]
-
-
-def _table(figures: dict[str, Any]) -> Table:
-    model, scale, method = figures["model"], figures["scale"], figures["method"]
-    title = f"{model} x{scale}, {method}, W{figures['weight_bits']}A{figures['act_bits']}"
-    if figures["edges"] is not None:
-        title += f", edges W{figures['edges']}A{figures['edges']}"
-    table = Table(title=title)
-    table.add_column("")
-    table.add_column("full precision", justify="right")
-    table.add_column("quantized", justify="right")
-
-    def db(value: float | str | None) -> str:
-        return (
-            "-" if value is None else f"{value} dB" if isinstance(value, str) else f"{value:.3f} dB"
-        )
-
-    psnr, reference = figures["psnr"], figures["psnr"]["reference"]
-    label = f"PSNR of {figures['held_out_crops']} held-out crops"
-    if figures["held_out_crops"] == 0:
-        label = "PSNR (pictures too small to hold any crop out)"
-    elif reference != "picture":
-        label += f", against the {reference}"
-    table.add_row(label, db(psnr["full_precision"]), db(psnr["quantized"]))
-    table.add_row("layers quantized", "0", f"{figures['quantized_layers']} of {figures['layers']}")
-    rows = (
-        (f"BitOPs for {OUTPUT_SIZE}", "bitops", bitops),
-        ("storage, in float32 parameters", "storage", parameters),
-        ("storage with steps and points", "storage_bytes", lambda b: f"{b / 1024:.0f} KiB"),
-    )
-    for name, key, text in rows:
-        a, b = figures[key]["full_precision"], figures[key]["quantized"]
-        table.add_row(name, text(a), f"{text(b)} ({b / a:.1%})")
-    table.add_row("calibration", "", f"{figures['calibration_seconds']:.1f} s")
-    table.add_row("everything", "", f"{figures['seconds']:.1f} s")
-    return table

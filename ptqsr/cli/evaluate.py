@@ -9,19 +9,21 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ptqsr.cli.device import Device, use_device
-from ptqsr.cli.networks import (
-    Deploy,
-    Patches,
-    PatchOverlap,
-    Scale,
-    by_patches,
-    deployed,
-    open_network,
-)
+from ptqsr import models
+from ptqsr.cli.device import Device
+from ptqsr.cli.networks import Deploy, Patches, PatchOverlap, Running, Scale, open_network
 from ptqsr.cli.output import JsonFile, bitops, check_json, parameters, progress_bar, report
+from ptqsr.cli.scaling import Engine, Workers, engine_of
 from ptqsr.errors import PtqsrError
-from ptqsr.evaluation import OUTPUT_SIZE, bitops_of, cost, draw_bits, mean_bits, recording_bits
+from ptqsr.evaluation import (
+    OUTPUT_SIZE,
+    EvaluationResult,
+    bitops_of,
+    cost,
+    draw_bits,
+    mean_bits,
+    recording_bits,
+)
 from ptqsr.evaluation import evaluate as measure
 from ptqsr.evaluation.data import find_pairs
 from ptqsr.evaluation.quality import super_resolve_luma
@@ -56,6 +58,8 @@ def evaluate(
         ),
     ] = None,
     per_image: Annotated[bool, typer.Option(help="Show every picture.")] = False,
+    engine: Engine = "local",
+    workers: Workers = None,
     json_file: JsonFile = None,
 ) -> None:
     """Measure PSNR and SSIM on luma, BitOPs, storage and feature bits."""
@@ -63,10 +67,13 @@ def evaluate(
     if bit_map is not None:
         check_format(bit_map)
         check_writable(bit_map)
-    place = use_device(device)
+    ray = engine_of(engine, workers, device)
     loaded = [(name, open_network(name, scale)) for name in networks]
-    for _, network in loaded:
-        by_patches(network, patches, patch_overlap)  # wrong sizes show before the work
+    ways = [Running(name, device, deploy, True, patches, patch_overlap) for name in networks]
+    if bit_map is not None and ray is not None:
+        raise PtqsrError("--bit-map: is drawn in this process; leave out --engine ray")
+    for way, (_, network) in zip(ways, loaded, strict=True):
+        way.by_patches(network)  # wrong sizes show before the work
         if bit_map is not None and (len(loaded) > 1 or not choosers(network)):
             raise PtqsrError("--bit-map: give one network alone, whose layers choose their bits")
     for _, network in loaded:
@@ -74,19 +81,25 @@ def evaluate(
             find_pairs(folder, network.scale)  # a missing folder shows before the work
     records: list[dict[str, Any]] = []
     with progress_bar() as show:
-        for name, network in loaded:
-            running = deployed(name, network, place) if deploy else network.to(place)
-            running = by_patches(running, patches, patch_overlap)
-            results = {}
-            with recording_bits(running) as chosen:
-                for folder in data:
-                    title = f"{Path(name).name}, {folder.resolve().name}"
-                    results[str(folder)] = measure(running, folder, progress=partial(show, title))
+        for way, (name, network) in zip(ways, loaded, strict=True):
+            running = way(network) if ray is None else way.by_patches(network)
+            results: dict[str, EvaluationResult] = {}
+            for folder in data:
+                step = partial(show, f"{Path(name).name}, {folder.resolve().name}")
+                if ray is None:
+                    results[str(folder)] = measure(running, folder, progress=step)
+                else:
+                    from ptqsr import cluster
+
+                    pairs = find_pairs(folder, network.scale)
+                    results[str(folder)] = cluster.evaluate(ray, partial(way, network), pairs, step)
+            images = tuple(image for result in results.values() for image in result.images)
+            chosen = EvaluationResult(images).chosen
             spent = cost(network, chosen=chosen)
             record: dict[str, Any] = {
                 "network": name,
                 "deployed": deploy,
-                "device": str(place),
+                "device": str(models.device_of(running)) if ray is None else device,
                 "bitops": bitops_of(spent, running),
                 "storage": spent.storage,
                 "storage_bytes": spent.storage_bytes,

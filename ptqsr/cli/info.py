@@ -94,7 +94,7 @@ def _show_plan(name: str, json_file: str | None) -> None:
     path = native.describe().path
     figures = {
         "network": name,
-        "architecture": network.architecture,
+        "architecture": network.title,
         "scale": network.scale,
         "path": path,
         "layers": deployment.describe(plan),

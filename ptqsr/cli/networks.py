@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from ptqsr import checkpoint, deployment, models
+from ptqsr.cli.device import use_device
 from ptqsr.errors import PtqsrError
 
 Scale = Annotated[
@@ -56,6 +59,20 @@ def hyperparameters(settings: list[str] | None) -> dict[str, Any]:
     return found
 
 
+def float_network(
+    model: str | None, scale: int | None, weights: str, settings: list[str] | None
+) -> models.SRNetwork:
+    """Return the float network of --model, --scale, --weights and --set."""
+    chosen = hyperparameters(settings)
+    if model is None and weights != "bundled":
+        if weights == "official":
+            raise PtqsrError("--weights official: say of which network with --model")
+        if chosen:
+            raise PtqsrError("--set: say of which network with --model")
+        return models.load(weights, scale=scale)
+    return models.build(model or "edsr", scale=scale, weights=weights, **chosen)
+
+
 def open_network(name: str, scale: int | None = None) -> models.SRNetwork:
     """Return the network of a checkpoint, of a weight file, or of a bundled name as `edsr_x4`.
 
@@ -77,28 +94,51 @@ def open_network(name: str, scale: int | None = None) -> models.SRNetwork:
     return network
 
 
-def deployed(
-    name: str, network: models.SRNetwork, device: torch.device, *, graphs: bool = True
-) -> models.SRNetwork:
-    """Return the network of that name in integers, on GPUs with CUDA graphs or without."""
-    try:
-        if graphs:
-            return deployment.deploy(network, device)
-        return deployment.deploy(network, device, graphs=0)
-    except PtqsrError as error:
-        raise PtqsrError(f"{name}: {error}") from None
+@dataclass(frozen=True)
+class Running:
+    """How the network of a name runs: where, in integers or simulated, whole or by patches.
+
+    `graphs`: on GPUs, deployed, as CUDA graphs, whose memory no estimate knows of.
+    """
+
+    name: str
+    device: str = "cpu"
+    deploy: bool = False
+    graphs: bool = True
+    patches: int | None = None
+    overlap: int | None = None
+
+    def __call__(self, network: models.SRNetwork) -> models.SRNetwork:
+        """Return the network as it runs, on the machine that this is called on."""
+        place = use_device(self.device)
+        if not self.deploy:
+            return self.by_patches(network.to(place))
+        try:
+            if self.graphs:
+                network = deployment.deploy(network, place)
+            else:
+                network = deployment.deploy(network, place, graphs=0)
+        except PtqsrError as error:
+            raise PtqsrError(f"{self.name}: {error}") from None
+        return self.by_patches(network)
+
+    def by_patches(self, network: models.SRNetwork) -> models.SRNetwork:
+        """Return a network that runs by patches, where these are asked for, or the network."""
+        if self.patches is None:
+            if self.overlap is not None:
+                raise PtqsrError("--patch-overlap: is for --patches; name their size")
+            return network
+        overlap = models.patchwise.OVERLAP if self.overlap is None else self.overlap
+        return models.PatchWise(network, patch=self.patches, overlap=overlap)
 
 
-def by_patches(
-    network: models.SRNetwork, patches: int | None, overlap: int | None
-) -> models.SRNetwork:
-    """Return a network that runs by patches, where these are asked for, or the network itself."""
-    if patches is None:
-        if overlap is not None:
-            raise PtqsrError("--patch-overlap: is for --patches; name their size")
-        return network
-    overlap = models.patchwise.OVERLAP if overlap is None else overlap
-    return models.PatchWise(network, patch=patches, overlap=overlap)
+def digest_of(name: str) -> str:
+    """Return the SHA-256 of a checkpoint, of a weight file, or of bundled weights."""
+    if Path(name).exists():
+        content = Path(name).read_bytes()
+    else:
+        content = (files("ptqsr.models") / "bundled" / f"{name}.safetensors").read_bytes()
+    return hashlib.sha256(content).hexdigest()
 
 
 def open_or_build(name: str, scale: int | None = None) -> models.SRNetwork:

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ptqsr.errors import PtqsrError
+from ptqsr.errors import PtqsrError, is_out_of_memory, on_gpu
 from ptqsr.evaluation.units import bitops as bitops
 from ptqsr.evaluation.units import parameters as parameters
 from ptqsr.files import check_writable, replacing
@@ -72,20 +72,6 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error is Python's or PyTorch's way to say so."""
-    text = str(error)
-    # Of PyTorch on GPUs, of its allocator on CPUs, and of the native code; not CUDA's "an illegal
-    # memory access".
-    said = any(words in text for words in ("out of memory", "allocate memory", "enough memory"))
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and said)
-
-
-def on_gpu(error: BaseException) -> bool:
-    """Return whether it is a GPU's memory that an error is about."""
-    return isinstance(error, RuntimeError) and "CUDA" in str(error)
-
-
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """Give a function that shows (what, done, total), a bar for each `what`, on standard error."""
@@ -115,11 +101,15 @@ def check_json(json_file: str | None) -> None:
 
 def report(table: RenderableType, figures: Any, json_file: str | None) -> None:
     """Print a table and write the figures where asked: to `-` they alone go to standard output."""
-    console = stderr if json_file == "-" else Console(**PLAIN)
+    show(table, stderr if json_file == "-" else Console(**PLAIN))
+    write_json(figures, json_file)
+
+
+def show(table: RenderableType, console: Console = stderr) -> None:
+    """Print a table, by default on standard error."""
     if not console.is_terminal:
         console.width = 160  # no terminal to fit: do not cut the table
     console.print(table)
-    write_json(figures, json_file)
 
 
 def write_json(figures: Any, json_file: str | None) -> None:

@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from ptqsr.cli.output import progress_bar, report, stderr
+from ptqsr.errors import PtqsrError
 from ptqsr.training import Trainer, processes
+from ptqsr.training.state import STATE
+
+# Pictures to set aside, where nobody says: so many, or of few this part.
+SET_ASIDE, PART = 10, 5
+
+
+@contextmanager
+def joined(device: str) -> Iterator[str]:
+    """Join the processes that torchrun started, if it did; give this one's device.
+
+    The first alone speaks.
+    """
+    with processes.joined(device) as place:
+        stderr.quiet = processes.rank() > 0
+        try:
+            yield place
+        finally:
+            stderr.quiet = False
+
+
+def check_run(output: Path, resume: bool) -> None:
+    """Raise PtqsrError where a folder holds a run and is not to, or is to and does not exist."""
+    if (output / STATE).exists() and not resume:
+        raise PtqsrError(f"{output}: holds a run already; go on with --resume or name another")
+    if resume and not output.is_dir():
+        raise PtqsrError(f"{output}: no such folder; there is nothing to resume")
+
+
+def resumed(trainer: Trainer) -> None:
+    """Go on with the run in the trainer's folder, if any was saved there."""
+    saved = (trainer.run / STATE).exists()
+    processes.check_agreed(saved, f"{trainer.run / STATE}: how many there are", trainer.device)
+    if saved:
+        trainer.resume()
+    else:
+        stderr.print(f"{trainer.run}: nothing was saved yet; begins at step 0", soft_wrap=True)
+
+
+def set_aside(asked: int | None, paths: list[Path]) -> int:
+    """Return how many pictures are kept apart to validate on."""
+    return min(SET_ASIDE, len(paths) // PART) if asked is None else asked
 
 
 def carry_out(trainer: Trainer, title: str, figures: dict[str, Any], json_file: str | None) -> None:
-    """Train, say how it goes, and report `figures` with those of the log's last record.
-
-    Of several processes the first alone speaks.
-    """
+    """Train, say how it goes, and report `figures` with those of the log's last record."""
     small = len(trainer.sampler.too_small)
     stderr.print(
         f"{len(trainer.sampler.pairs)} pictures to train on"
@@ -36,7 +78,7 @@ def carry_out(trainer: Trainer, title: str, figures: dict[str, Any], json_file: 
                 )
 
         show("steps", trainer.step, steps)
-        trainer.train(note)
+        trainer.train(note, show)
     if processes.rank():
         return
     table = Table(title=title, show_header=False)

@@ -24,7 +24,8 @@ def selection_of(
             "cadyq starts and learns from an 8-bit PAMS network; make one with `ptqsr finetune "
             f"--method pams --bits {TEACHER_BITS} -o RUN`, then name it: --teacher RUN"
         )
-    given = dict(given)
+    names = {"bit_loss_weight": "bit_weight", "bit_loss_growth": "bit_weight_growth"}
+    given = {names.get(name, name): value for name, value in given.items()}
     if "candidates" in given:
         try:
             given["candidates"] = tuple(int(b) for b in given["candidates"].split(","))

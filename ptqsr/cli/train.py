@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from ptqsr import models
 from ptqsr.cli.networks import Settings, hyperparameters
 from ptqsr.cli.output import JsonFile, check_json, stderr
-from ptqsr.cli.running import carry_out
+from ptqsr.cli.running import carry_out, check_run, joined, set_aside
 from ptqsr.errors import PtqsrError
 from ptqsr.images import list_images
 from ptqsr.training import TrainConfig, Trainer
@@ -42,8 +43,8 @@ def train(
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = DEFAULT.clip,
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights.")] = DEFAULT.ema,
     validation_images: Annotated[
-        int, typer.Option(help="Pictures to set aside.")
-    ] = DEFAULT.validation_images,
+        int | None, typer.Option(help="Pictures to set aside; by default 10, or of few a fifth.")
+    ] = None,
     validate_every: Annotated[int, typer.Option(help="Steps.")] = DEFAULT.validate_every,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = DEFAULT.precision,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = DEFAULT.device,
@@ -51,7 +52,10 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on with the run in the folder.")] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Train a network by the mean absolute error; resumable at every validation."""
+    """Train a network by the mean absolute error; resumable at every validation.
+
+    Several processes: torchrun -m ptqsr train.
+    """
     config = TrainConfig(
         steps=steps,
         batch_size=batch_size,
@@ -60,30 +64,26 @@ def train(
         warmup=warmup,
         clip=clip,
         ema=ema,
-        validation_images=validation_images,
+        validation_images=validation_images or 0,
         validate_every=validate_every,
         precision=precision,  # type: ignore[arg-type]
-        device=device,
         seed=seed,
     )
     check_json(json_file)
-    if (output / "state.pt").exists() and not resume:
-        raise PtqsrError(f"{output}: holds a run already; go on with --resume or name another")
+    check_run(output, resume)
     if transfer and weights:
         raise PtqsrError("--transfer and --weights exclude each other; give one of them")
     torch.manual_seed(seed)
     network = models.build(model, scale=scale, weights=weights, **hyperparameters(settings))
-    if transfer and not resume:
-        fresh = models.transfer(network, transfer)
-        left = ", ".join(fresh) or "nothing"
+    if transfer:
+        left = ", ".join(models.transfer(network, transfer)) or "nothing"
         stderr.print(f"Not in {transfer}, so from scratch: {left}", soft_wrap=True)
-    trainer = Trainer(
-        network,
-        list_images(images),
-        config,
-        output,
-    )
-    if resume:
-        trainer.resume()
-    figures = {"weights": str(output / "weights.safetensors")}
-    carry_out(trainer, f"{model} x{scale}", figures, json_file)
+    paths = list_images(images)
+    with joined(device) as place:
+        aside = set_aside(validation_images, paths)
+        config = replace(config, device=place, validation_images=aside)
+        trainer = Trainer(network, paths, config, output)
+        if resume:
+            trainer.resume()
+        figures = {"weights": str(output / "weights.safetensors")}
+        carry_out(trainer, f"{model} x{scale}", figures, json_file)

@@ -1,43 +1,42 @@
-"""`ptqsr upscale`: pictures in, larger pictures out."""
+"""`ptqsr upscale`: pictures and videos in, larger ones out."""
 
 from __future__ import annotations
 
-import logging
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ptqsr import models
-from ptqsr.cli.device import Device, use_device
+from ptqsr.cli.device import Device
 from ptqsr.cli.networks import (
     Deploy,
     Patches,
     PatchOverlap,
+    Running,
     Scale,
-    by_patches,
-    deployed,
+    digest_of,
     open_network,
 )
-from ptqsr.cli.output import (
-    JsonFile,
-    check_json,
-    is_out_of_memory,
-    on_gpu,
-    progress_bar,
-    stderr,
-    write_json,
-)
+from ptqsr.cli.output import JsonFile, check_json, progress_bar, stderr, write_json
+from ptqsr.cli.scaling import Engine, Workers, engine_of
 from ptqsr.errors import PtqsrError
-from ptqsr.files import check_folder, check_writable
-from ptqsr.images import check_format, check_holds, list_images, read_picture, write_picture
-from ptqsr.upscaling import Planner, upscale_picture
+from ptqsr.jobs import (
+    Job,
+    Manifest,
+    Outcome,
+    Settings,
+    VideoSettings,
+    Watch,
+    list_jobs,
+    parts_of,
+    upscale_files,
+)
+from ptqsr.upscaling import Planner
+from ptqsr.upscaling.run import Progress
 
 
 def upscale(
@@ -46,7 +45,7 @@ def upscale(
         typer.Argument(
             metavar="IN",
             readable=False,  # not checked: our own error is one line
-            help="A picture, or a folder of them at any depth.",
+            help="A picture, a video, or a folder of them at any depth.",
         ),
     ],
     target: Annotated[
@@ -54,7 +53,7 @@ def upscale(
         typer.Argument(
             metavar="OUT",
             readable=False,
-            help="The picture to write, or for a folder the folder (as .png).",
+            help="The file to write, or for a folder the folder (pictures as .png).",
         ),
     ],
     checkpoint: Annotated[
@@ -75,156 +74,144 @@ def upscale(
         str | None,
         typer.Option(
             help="Limit for the whole process, as 2GB or 800MB, on a GPU for what the network "
-            "takes there; chooses the tile."
+            "takes there; chooses the tile. On CPUs files are then read, made and written one "
+            "after the other."
         ),
     ] = None,
     patches: Patches = None,
     patch_overlap: PatchOverlap = None,
     deploy: Deploy = False,
     device: Device = "cpu",
-    overwrite: Annotated[bool, typer.Option(help="Replace pictures that are there.")] = False,
+    codec: Annotated[
+        str, typer.Option(help="Encoder of videos, by FFmpeg's name: libx265, ffv1, ...")
+    ] = "libx264",
+    codec_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="An option of the encoder, as crf=18."),
+    ] = None,
+    engine: Engine = "local",
+    workers: Workers = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
     skip_existing: Annotated[
-        bool, typer.Option(help="Leave out pictures that are there: go on with a folder.")
+        bool, typer.Option(help="Leave out what is there already and is not this job's.")
     ] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Enlarge pictures. Alpha, grey and colour profile stay; orientation is applied."""
+    """Enlarge pictures and videos. The same command goes on with an interrupted folder or video.
+
+    Alpha, grey and colour profile stay; orientation is applied. Of a video, times, colours, sound
+    and subtitles stay.
+    """
     check_json(json_file)
     if overwrite and skip_existing:
         raise PtqsrError("--overwrite and --skip-existing exclude each other")
     if patches is not None and (tile is not None or memory is not None or stats != "image"):
         raise PtqsrError("--patches excludes --tile, --memory and --stats: patches are given")
-    jobs = _jobs(source, target)
-    there = [job.target for job in jobs if job.target.exists()]
-    if there and not overwrite and not skip_existing:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise PtqsrError(
-            f"{there[0]}{more}: exists; name another place, or give --overwrite or --skip-existing"
-        )
-    if skip_existing:
-        jobs = [job for job in jobs if job.target not in there]
-        stderr.print(f"{len(there)} pictures are there already, {len(jobs)} to make")
-    place = use_device(device)
+    video = VideoSettings.of(codec, codec_option or [])
+    jobs = list_jobs(source, target)
+    ray = engine_of(engine, workers, device)
     network = open_network(checkpoint, scale)
-    if deploy:
-        # Each CUDA graph keeps memory that the limit's estimate does not know of.
-        network = deployed(checkpoint, network, place, graphs=memory is None)
-    network = by_patches(network.to(place), patches, patch_overlap)
-    planner = Planner(network, tile=tile, statistics=stats, memory=memory)  # type: ignore[arg-type]
-    records: list[dict[str, Any]] = []
-    for number, job in enumerate(jobs, 1):
-        prefix = f"{number}/{len(jobs)} " if len(jobs) > 1 else ""
-        try:
-            with progress_bar() as show:
-                record = _one(network, planner, job, partial(show, f"{prefix}{job.source.name}"))
-        except (PtqsrError, MemoryError, RuntimeError) as error:
-            if isinstance(error, PtqsrError):
-                reason = str(error)
-            elif is_out_of_memory(error):
-                where = f" on {place}" if on_gpu(error) else ""
-                others = " there, or --tile, or use --device cpu" if on_gpu(error) else ""
-                reason = (
-                    f"{job.source}: out of memory{where}; set --memory below what is free{others}"
-                )
-            else:
-                raise
-            record = {"source": str(job.source), "error": reason}
-            if len(jobs) > 1:
-                print(f"ptqsr: {' '.join(reason.split())}", file=sys.stderr)
-        records.append(record)
+    options = {"tile": tile, "statistics": stats, "memory": memory}
+    identity = {
+        **{"checkpoint": digest_of(checkpoint), "scale": network.scale, "deploy": deploy},
+        **{**options, "patches": patches, "patch_overlap": patch_overlap},
+        "device": device.partition(":")[0],
+    }
+    build = partial(
+        Running(checkpoint, device, deploy, memory is None, patches, patch_overlap), network
+    )
+    running = build() if ray is None else network
+    planner = Planner(running, **options)  # type: ignore[arg-type]
+    settings = Settings(
+        overlap=memory is None or device != "cpu", video=video, job=identity, anew=overwrite
+    )
+    with _manifest(source, target, identity, overwrite) as manifest:
+        left = _left(jobs, manifest, overwrite, skip_existing)
+        if manifest is not None:
+            planner.in_use = manifest.remember(in_use=planner.in_use)["in_use"]
+        if ray is None:
+            outcomes = upscale_files(running, planner, left, settings, _watching(left))
+        else:
+            from ptqsr import cluster
+
+            planning = {**options, "in_use": planner.in_use}
+            outcomes = cluster.upscale_files(ray, build, planning, left, settings)
+        records = _report(outcomes, left, manifest)
     write_json(records, json_file)
     failed = sum("error" in record for record in records)
-    if failed and len(jobs) == 1:
+    if failed and len(left) == 1:
         raise PtqsrError(records[0]["error"])
     if failed:
-        others = "none is written" if failed == len(jobs) else "the others are written"
-        raise PtqsrError(f"{failed} of {len(jobs)} pictures failed, {others}")
+        others = "none is written" if failed == len(left) else "the others are written"
+        raise PtqsrError(f"{failed} of {len(left)} files failed, {others}")
 
 
-log = logging.getLogger("ptqsr")
+@contextmanager
+def _manifest(
+    source: Path, target: Path, identity: dict[str, Any], anew: bool
+) -> Iterator[Manifest | None]:
+    """Give the manifest of a folder's job; that of a video stands beside its parts."""
+    if not source.is_dir():
+        yield None
+        return
+    with Manifest(target, identity, anew=anew) as manifest:
+        yield manifest
 
 
-@dataclass(frozen=True)
-class _Job:
-    source: Path
-    target: Path
+def _left(
+    jobs: Sequence[Job], manifest: Manifest | None, overwrite: bool, skip_existing: bool
+) -> list[Job]:
+    """Return the jobs that are to be done, whose places are then claimed.
+
+    Raises PtqsrError where there is something else in a place.
+    """
+
+    def ours(job: Job) -> bool:
+        return parts_of(job.target).is_dir() or (
+            manifest is not None and manifest.claimed(job.target)
+        )
+
+    others = [job for job in jobs if job.target.exists() and not ours(job)]
+    if others and not overwrite and not skip_existing:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise PtqsrError(
+            f"{others[0].target}{more}: exists; name another place, or give --overwrite or "
+            "--skip-existing"
+        )
+    left_out = set() if overwrite else set(others)
+    left = [job for job in jobs if job not in left_out]
+    if manifest is not None:
+        left = [job for job in left if not manifest.finished(job.source, job.target)]
+        manifest.claim(job.target for job in left)
+    if len(left) < len(jobs):
+        stderr.print(f"already there: {len(jobs) - len(left)}, to make: {len(left)}")
+    return left
 
 
-def _one(
-    network: Any, planner: Planner, job: _Job, show: Callable[[int, int], None]
-) -> dict[str, Any]:
-    began = time.perf_counter()
-    picture = read_picture(job.source)
-    if picture.notice:
-        log.warning("%s: %s", job.source, picture.notice)
-    try:
-        plan = planner.plan(*picture.rgb.shape[:2])
-    except PtqsrError as error:
-        raise PtqsrError(f"{job.source}: {error}") from None
-    if not plan.exact and plan.patches is None:
-        log.warning("%s: --stats tile changes the picture", job.source)
-    height, width = picture.rgb.shape[:2]
-    tall, wide = height * network.scale, width * network.scale
-    check_holds(job.target, tall, wide, picture.alpha is not None)
-    try:
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PtqsrError(f"{job.target}: cannot be written ({error.strerror})") from None
-    check_writable(job.target)
-    write_picture(job.target, upscale_picture(network, picture, plan, show))
-    seconds = time.perf_counter() - began
-    stderr.print(
-        f"{job.target}: {width}x{height} to {wide}x{tall} in {seconds:.1f} s by "
-        f"{network.architecture} x{network.scale}, {plan}",
-        soft_wrap=True,
-    )
-    return {
-        "source": str(job.source),
-        "target": str(job.target),
-        "input": [width, height],
-        "output": [wide, tall],
-        "tile": plan.tile,
-        "whole_features": plan.whole_features,
-        "exact": plan.exact,
-        **({} if plan.patches is None else {"patches": plan.patches}),
-        "device": str(models.device_of(network)),
-        "seconds": round(seconds, 2),
-    }
+def _watching(jobs: Sequence[Job]) -> Watch:
+    """Return what shows how much of a job is done, and which of how many it is."""
+    numbers = {job: number for number, job in enumerate(jobs, 1)}
+
+    @contextmanager
+    def watch(job: Job) -> Iterator[Progress]:
+        prefix = f"{numbers[job]}/{len(jobs)} " if len(jobs) > 1 else ""
+        with progress_bar() as show:
+            yield partial(show, f"{prefix}{job.source.name}")
+
+    return watch
 
 
-def _jobs(source: Path, target: Path) -> list[_Job]:
-    """Return what is to be made; raises PtqsrError before the work where it has no place."""
-    if not source.exists():
-        raise PtqsrError(f"{source}: no such file or folder")
-    if source.is_dir():
-        if target.exists() and not target.is_dir():
-            raise PtqsrError(f"{target}: is a file; name a folder for the pictures of {source}")
-        check_folder(target)
-        inside, outside = target.resolve(), source.resolve()
-        if inside == outside or outside in inside.parents:
-            raise PtqsrError(f"{target}: lies in {source}, whose pictures are read; name another")
-        jobs = [
-            _Job(path, (target / path.relative_to(source)).with_suffix(".png"))
-            for path in list_images(source)
-        ]
-        counts = Counter(job.target for job in jobs)
-        # a.jpg and a.png: both keep their ending in the name.
-        jobs = [
-            job
-            if counts[job.target] == 1
-            else _Job(job.source, job.target.with_name(f"{job.source.name}.png"))
-            for job in jobs
-        ]
-        sources = {job.source.resolve() for job in jobs}
-        for job in jobs:
-            if job.target.resolve() in sources:
-                raise PtqsrError(f"{job.target}: is a picture that is read; name another folder")
-    else:
-        if target.is_dir():
-            target = target / f"{source.stem}.png"
-        check_format(target)
-        jobs = [_Job(source, target)]
-        check_writable(target)
-        if target.exists() and target.samefile(source):
-            raise PtqsrError(f"{target}: is the picture that is read; name another")
-    return jobs
+def _report(
+    outcomes: Iterable[Outcome], jobs: Sequence[Job], manifest: Manifest | None
+) -> list[dict[str, Any]]:
+    """Say what becomes of each job when it does; return what programs read, in the jobs' order."""
+    records = {}
+    for outcome in outcomes:
+        if outcome.error is None:
+            stderr.print(outcome.line, soft_wrap=True)
+            if manifest is not None:
+                manifest.finish(outcome.job.source, outcome.job.target)
+        elif len(jobs) > 1:
+            print(f"ptqsr: {' '.join(outcome.error.split())}", file=sys.stderr)
+        records[outcome.job] = outcome.figures
+    return [records[job] for job in jobs]

@@ -8,8 +8,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from ptqsr.lowering import Convolve, DropIn, Encode, Float, Plan, Record, Statistics
-from ptqsr.modules import Codes, FakeQuantConv2d, IntegerConv, SelectedConv, SubsetCodes
+from ptqsr.lowering import (
+    Convolve,
+    DropIn,
+    Encode,
+    Float,
+    Measure,
+    Moments,
+    Plan,
+    Record,
+    Statistics,
+)
+from ptqsr.models.flow import LAYERS
+from ptqsr.modules import (
+    Codes,
+    FakeQuantConv2d,
+    IntegerConv,
+    SelectedCodes,
+    SelectedConv,
+    UniformCodes,
+)
+from ptqsr.quantizers import SelectedQuantizer
 
 FLOAT_BITS = 32
 # What AVX-512's integer products take at once: so many output channels, four inputs of each.
@@ -38,21 +57,24 @@ def _row(record: Record) -> dict[str, Any] | None:
             f"reads {len(record.sources)} parts" if len(record.sources) > 1 else "",
             "reads codes" if codes else "",
             GIVES[record.dtype],
+            _choice(record.conv.codes),
             _lanes(record.conv),
         ]
-        return _integers(
-            record.layer, record.conv, list(record.absorbed), record.statistics, remarks
-        )
+        statistics = record.statistics or record.moments
+        return _integers(record.layer, record.conv, list(record.absorbed), statistics, remarks)
     if isinstance(record, DropIn) and record.conv is None:
         return _float(record.layer, record.why, record.module)
     if isinstance(record, DropIn) and isinstance(record.conv, SelectedConv):
-        candidates = " or ".join(map(str, record.conv.quantizer.candidates))
-        remarks = ["by itself", f"every sample chooses {candidates} bits"]
+        remarks = ["by itself", _candidates(record.conv.quantizer)]
         return _integers(record.layer, record.conv.convs[-1], [], False, remarks)
     if isinstance(record, DropIn) and isinstance(record.conv, IntegerConv):
         return _integers(record.layer, record.conv, [], False, ["by itself", _lanes(record.conv)])
     if isinstance(record, Statistics):
         return _pass(f"statistics of {record.tensor}", "what makes it cannot give them")
+    if isinstance(record, Moments):
+        return _pass(f"deviations of {record.tensor}", "what makes it cannot give them")
+    if isinstance(record, Measure):
+        return _pass(f"gradient of {record.tensor}", "bits are chosen by it")
     if isinstance(record, Encode):
         return _pass(f"codes of {record.tensor}", _encoding(record.codes))
     if isinstance(record, Float):
@@ -60,13 +82,20 @@ def _row(record: Record) -> dict[str, Any] | None:
     return None
 
 
+def _choice(codes: Codes) -> str:
+    return _candidates(codes.quantizer) if isinstance(codes, SelectedCodes) else ""
+
+
+def _candidates(quantizer: SelectedQuantizer) -> str:
+    return f"every sample chooses {' or '.join(map(str, quantizer.candidates))} bits"
+
+
 def _encoding(codes: Codes) -> str:
-    if isinstance(codes, SubsetCodes) or codes.plain:
+    if not isinstance(codes, UniformCodes) or codes.plain:
         return "encoded once, read by several layers"
     has = [
         name for name, part in (("shift", codes.shift), ("gain", codes.gain)) if part is not None
     ]
-    has += [f"{codes.levels} levels"] if codes.levels < 1 << codes.bits else []
     return f"encoded with {', '.join(has)}, which the layers do not do themselves"
 
 
@@ -86,14 +115,16 @@ def _integers(
 
 
 def _float(name: str, why: str | None, layer: nn.Module | None) -> dict[str, Any] | None:
-    if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+    if not isinstance(layer, LAYERS):
         return None
     fake = isinstance(layer, FakeQuantConv2d)
     shape = tuple(layer.weight.shape)
     what = "simulated in PyTorch float32" if fake else "PyTorch float32"
     return {
         "layer": name,
-        "shape": _shape(shape, layer.stride, layer.dilation, layer.groups),
+        "shape": "x".join(map(str, shape))
+        if isinstance(layer, nn.Linear)
+        else _shape(shape, layer.stride, layer.dilation, layer.groups),
         "how": "float",
         "weight_bits": layer.weight_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,
         "act_bits": layer.act_bits if isinstance(layer, FakeQuantConv2d) else FLOAT_BITS,

@@ -17,11 +17,13 @@ from ptqsr.deployment.store import Store
 from ptqsr.errors import PtqsrError
 from ptqsr.lowering import DropIn, Float, Plan, lower, trace
 from ptqsr.models import PatchWise, SRNetwork, check_network
+from ptqsr.models.flow import LAYERS
 from ptqsr.modules import (
     FakeQuantConv2d,
     QuantConv2d,
     SelectedConv,
     SelectedQuantConv2d,
+    blind,
     integer_conv,
     placed,
     replace,
@@ -54,6 +56,7 @@ class DeployedNetwork(SRNetwork):
     ) -> None:
         super().__init__(scale=network.scale, colours=network.colours)
         self.architecture = network.architecture  # type: ignore[misc]
+        self.name = network.name
         self.hyperparameters = dict(network.hyperparameters)
         self.quantized_layers = network.quantized_layers
         self.calibration = network.calibration
@@ -100,6 +103,8 @@ class DeployedNetwork(SRNetwork):
             and all(x.is_cuda and not x.requires_grad for x in inputs)
             and not torch.compiler.is_compiling()
             and not torch.cuda.is_current_stream_capturing()
+            # What a hook sees would be that of the recording, always.
+            and not any(layer._forward_hooks for layer in choosers(self).values())
         )
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> DeployedNetwork:
@@ -193,9 +198,15 @@ def plan(network: SRNetwork, between: torch.dtype | None = None) -> Plan:
 def plan_methods(
     network: SRNetwork, between: torch.dtype | None = None, floats: torch.dtype = torch.float32
 ) -> dict[str, Plan]:
-    """Return the Plan of each of a network's methods, which share their tensors."""
-    if choosers(network):
-        raise PtqsrError("its layers choose their bits sample by sample")
+    """Return the Plan of each of a network's methods, which share their tensors.
+
+    The network is given up to it.
+    """
+    for name, layer in choosers(network).items():
+        quantizer = layer.get_submodule("quantizer")
+        if isinstance(quantizer, SelectedQuantizer) and quantizer.weights_follow:
+            raise PtqsrError(f"the weight of {name} follows the bits that samples choose")
+    blind(network)  # the Plan measures the pictures itself
     as_integers = lru_cache(maxsize=None)(integer_conv)
     return {
         method: lower(trace(network, method), as_integers, between, floats) for method in METHODS
@@ -237,10 +248,10 @@ def _check_integers(found: Plan) -> None:
 
 
 def _drop_ins(network: SRNetwork) -> list[DropIn]:
-    """Return every convolution, most of them in integers; raises PtqsrError where none is."""
+    """Return every layer, most of them in integers; raises PtqsrError where none is."""
     found, why = [], ""
     for name, layer in network.named_modules():
-        if not isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+        if not isinstance(layer, LAYERS):
             continue
         record = DropIn(name, layer, None, "not quantized")
         if isinstance(layer, FakeQuantConv2d):

@@ -17,17 +17,24 @@ from torch import fx
 from ptqsr import ops
 from ptqsr.deployment.store import Store
 from ptqsr.lowering import (
+    PICTURES,
+    Choose,
     Convolve,
     DropIn,
     Encode,
     Float,
+    Measure,
+    Moments,
     Normalise,
+    Piece,
     Plan,
     Record,
     Statistics,
+    moments_of,
     statistics_of,
 )
-from ptqsr.modules import FakeQuantConv2d, SubsetCodes
+from ptqsr.modules import FakeQuantConv2d, SubsetCodes, UniformCodes, levels_tensor
+from ptqsr.quantizers import measures
 
 # Takes the store, then what the Plan's inputs are.
 Program = Callable[..., torch.Tensor]
@@ -87,15 +94,26 @@ class _Writer:
         self.made[statistics_of(record.tensor)] = self._unpack(triple, 3)
 
     @write.register
+    def _(self, record: Moments) -> None:
+        pair = self.graph.call_function(ops.channel_moments, (self.made[record.tensor],))
+        self.made[moments_of(record.tensor)] = self._unpack(pair, 2)
+
+    @write.register
+    def _(self, record: Measure) -> None:
+        self.made[PICTURES] = self.graph.call_function(measures, (self.made[record.tensor],))
+
+    @write.register
+    def _(self, record: Choose) -> None:
+        known, at = (statistics_of, (1, 2)) if record.extremes else (moments_of, (0, 1))
+        columns = [self._column(record.pieces, known, i) for i in at if record.pieces]
+        chooser = self.store.chooser(record.quantizer, record.layer)
+        arguments = (self.made[PICTURES], *columns)
+        node = self.graph.create_node("call_module", chooser, arguments)
+        self.made[record.name] = self._unpack(node, 3)
+
+    @write.register
     def _(self, record: Normalise) -> None:
-        columns = []
-        for i in range(3):
-            cut = [
-                statistic if piece.whole else self._channels(statistic, piece.start, piece.stop)
-                for piece in record.pieces
-                for statistic in (self.made[statistics_of(piece.tensor)][i],)
-            ]
-            columns.append(self._joined(cut))
+        columns = [self._column(record.pieces, statistics_of, i) for i in range(3)]
         flags = self._constant(record.nonnegative, f"{record.name}_nonnegative")
         pair = self.graph.call_function(ops.normalisation, (*columns, flags))
         self.made[record.name] = self._unpack(pair, 2)
@@ -111,6 +129,7 @@ class _Writer:
             mean, scale = self.made[record.normalised]
             function, arguments = ops.subset_encode, (x, points, codes.denominator, mean, scale)
         else:
+            assert isinstance(codes, UniformCodes)
             step = self._constant(codes.step, f"{record.name}_step")
             lowest = self._constant(codes.lowest, f"{record.name}_lowest")
             for tensor, does in ((codes.shift, operator.add), (codes.gain, operator.mul)):
@@ -119,7 +138,7 @@ class _Writer:
                     x = self.graph.call_function(does, (x, constant))
             function, arguments = ops.uniform_encode, (x, step, lowest, codes.bits)
         made = self.graph.call_function(function, arguments)
-        if not isinstance(codes, SubsetCodes) and codes.levels < 1 << codes.bits:
+        if isinstance(codes, UniformCodes) and codes.levels < 1 << codes.bits:
             made = self.graph.call_function(torch.clamp, (made, None, codes.levels - 1))
         self.made[record.name] = made
 
@@ -154,22 +173,52 @@ class _Writer:
             self.made[record.name] = made[0]
             self.made[statistics_of(record.name)] = made[1:]
             return
-        step = self._constant(codes.step, f"{hint}_in_step")
-        lowest = self._constant(codes.lowest, f"{hint}_in_lowest")
+        step, lowest, levels = self._quantizer(record)
         out: tuple[Any, ...] = (None, None, 8)
+        out_levels = None
         if record.out is not None:
             out_step = self._constant(record.out.step, f"{hint}_out_step")
             out_lowest = self._constant(record.out.lowest, f"{hint}_out_lowest")
-            out = (out_step, out_lowest, record.out.bits)
-        self.made[record.name] = self.graph.call_function(
-            torch.ops.ptqsr.uniform_conv2d.default,
-            (x, step, lowest, codes.bits, *weight, *geometry,
-             record.activation, slope, residual, None, None, *last, record.dtype, *out),
+            out, out_levels = (out_step, out_lowest, record.out.bits), record.out.levels
+        arguments = (
+            x, step, lowest, codes.bits, *weight, *geometry, record.activation, slope, residual,
+            None, None, *last, record.dtype, *out, levels, out_levels,
         )  # fmt: skip
+        if not record.moments:
+            operation = torch.ops.ptqsr.uniform_conv2d.default
+            self.made[record.name] = self.graph.call_function(operation, arguments)
+            return
+        operation = torch.ops.ptqsr.uniform_conv2d_moments.default
+        made = self._unpack(self.graph.call_function(operation, arguments), 3)
+        self.made[record.name] = made[0]
+        self.made[moments_of(record.name)] = made[1:]
 
     @write.register
     def _(self, record: DropIn) -> None:
         raise TypeError("a network that was not traced has no program")
+
+    def _quantizer(self, record: Convolve) -> tuple[Any, ...]:
+        """Return what a uniform convolution encodes by: step, lowest level and levels."""
+        if record.chosen is not None:
+            return self.made[record.chosen]  # type: ignore[no-any-return]
+        codes, hint = record.conv.codes, record.layer
+        assert isinstance(codes, UniformCodes)
+        step = self._constant(codes.step, f"{hint}_in_step")
+        lowest = self._constant(codes.lowest, f"{hint}_in_lowest")
+        levels = levels_tensor(codes)
+        if levels is None:
+            return step, lowest, None
+        return step, lowest, self._constant(levels, f"{hint}_in_levels")
+
+    def _column(self, pieces: tuple[Piece, ...], known: Callable[[str], str], i: int) -> fx.Node:
+        """Return number i of what is known of the channels of pieces, side by side."""
+        return self._joined(
+            [
+                found if piece.whole else self._channels(found, piece.start, piece.stop)
+                for piece in pieces
+                for found in (self.made[known(piece.tensor)][i],)
+            ]
+        )
 
     def _constant(self, tensor: torch.Tensor, hint: str) -> fx.Node:
         name = self.store.constant(tensor, hint)

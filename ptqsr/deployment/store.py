@@ -7,6 +7,8 @@ import hashlib
 import torch
 from torch import nn
 
+from ptqsr.quantizers import Chooser, SelectedQuantizer
+
 
 class Store(nn.Module):
     """The constants and float layers that programs of one network share, by flat names."""
@@ -23,6 +25,14 @@ class Store(nn.Module):
         if key not in self._names:
             self._names[key] = self._free(hint)
             self.register_buffer(self._names[key], data.clone())
+        return self._names[key]
+
+    def chooser(self, quantizer: SelectedQuantizer, layer: str) -> str:
+        """Return the name of the module that chooses for a layer."""
+        key = ("chooser", layer)
+        if key not in self._names:
+            self._names[key] = self._free(f"{layer}_chooser")
+            self.add_module(self._names[key], Chooser(quantizer, layer))
         return self._names[key]
 
     def layer(self, module: nn.Module, hint: str, dtype: torch.dtype | None = None) -> str:

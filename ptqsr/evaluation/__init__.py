@@ -4,7 +4,7 @@ from ptqsr.evaluation.bit_map import PatchBits, draw_bits, patch_bits
 from ptqsr.evaluation.chosen import ChosenBits, mean_bits, recording_bits
 from ptqsr.evaluation.complexity import OUTPUT_SIZE, Cost, LayerCost, bitops_of, cost
 from ptqsr.evaluation.data import Pair, find_pairs, read_pairs
-from ptqsr.evaluation.quality import EvaluationResult, ImageResult, evaluate
+from ptqsr.evaluation.quality import EvaluationResult, ImageResult, evaluate, measure
 
 __all__ = [
     "OUTPUT_SIZE",
@@ -21,6 +21,7 @@ __all__ = [
     "evaluate",
     "find_pairs",
     "mean_bits",
+    "measure",
     "patch_bits",
     "read_pairs",
     "recording_bits",

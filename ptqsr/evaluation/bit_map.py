@@ -23,10 +23,7 @@ MIN_WIDTH, GAP, ROW = 480, 12, 16
 
 @dataclass(frozen=True)
 class PatchBits:
-    """The patches of a picture: their corners (top, left) and size in input pixels, mean bits.
-
-    The mean over layers is NaN where none chose for this picture alone.
-    """
+    """The patches of a picture: their corners (top, left) and size in input pixels, mean bits."""
 
     corners: tuple[tuple[int, int], ...]
     size: int
@@ -36,14 +33,19 @@ class PatchBits:
 def patch_bits(
     height: int, width: int, chosen: Mapping[str, list[int]], network: PatchWise | None
 ) -> PatchBits:
-    """Return the patches of a picture of height x width input pixels, and what they chose."""
+    """Return the patches of a picture of height x width input pixels, and what they chose.
+
+    `chosen` and `network` as of `draw_bits`. Raises PtqsrError where no layer chose for each.
+    """
     rows, columns = ([0], [0]) if network is None else map(network.starts, (height, width))
     corners = tuple((top, left) for top in rows for left in columns)
     size = max(height, width) if network is None else network.patch
-    # A layer that runs several times has the patches of a batch one time after the other.
-    table = np.array([bits for bits in chosen.values() if len(bits) == len(corners)], float)
-    means = table.mean(0) if len(table) else np.full(len(corners), np.nan)
-    return PatchBits(corners, size, tuple(means.tolist()))
+    batch = len(corners) if network is None else network.batch
+    found = [by_patch(bits, len(corners), batch) for bits in chosen.values()]
+    table = [row for row in found if row is not None]
+    if not table:
+        raise PtqsrError(f"no layer chose bits for each of the {len(corners)} patches")
+    return PatchBits(corners, size, tuple(np.mean(table, 0).tolist()))
 
 
 def draw_bits(
@@ -62,12 +64,14 @@ def draw_bits(
     if not any(chosen.values()):
         raise PtqsrError(f"{path}: the network chooses no bits; there is nothing to draw")
     height, width = picture.shape[:2]
-    patches = patch_bits(height, width, chosen, network)
+    try:
+        patches = patch_bits(height, width, chosen, network)
+    except PtqsrError as error:
+        raise PtqsrError(f"{path}: {error}") from None
     size = patches.size
     over = np.zeros((height, width, 4))
     for (top, left), bits in zip(patches.corners, patches.means, strict=True):
-        if np.isfinite(bits):
-            over[top : top + size, left : left + size] += (*colour(bits, candidates), 1)
+        over[top : top + size, left : left + size] += (*colour(bits, candidates), 1)
     covered = over[..., 3:]
     tinted = np.where(
         covered > 0,
@@ -93,6 +97,24 @@ def draw_bits(
         draw.rectangle((bar, y + 2, end, y + ROW - 3), fill=colour(bits, candidates))
         draw.text((end + 4, y), f"{bits:.2f}", fill="black")
     write_picture(path, Picture(np.asarray(made), False, None, None))
+
+
+def by_patch(bits: list[int], patches: int, batch: int) -> np.ndarray | None:
+    """Return a layer's mean bits of every patch, [patches]; None where it fits no such number.
+
+    `bits` are in the order in which they were chosen: of a layer that runs several times, as those
+    of CARN-M do, all patches of a batch one time after the other.
+    """
+    calls, left_over = divmod(len(bits), patches)
+    if not calls or left_over:
+        return None
+    means, place = [], 0
+    for first in range(0, patches, batch):
+        some = min(batch, patches - first)
+        times = np.reshape(bits[place : place + calls * some], (calls, some))
+        means.append(times.mean(0))
+        place += calls * some
+    return np.concatenate(means)
 
 
 def colour(bits: float, candidates: tuple[int, int]) -> tuple[int, int, int]:

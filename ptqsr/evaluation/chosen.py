@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ptqsr.quantizers import SelectedQuantizer, choosers
+from ptqsr.quantizers import Chooser, SelectedQuantizer, choosers
 
 # By layer, the bits of its input: of every sample, in the order in which they ran.
 ChosenBits = dict[str, list[int]]
@@ -29,11 +29,13 @@ def recording_bits(network: nn.Module) -> Iterator[ChosenBits]:
 
     def take(name: str) -> Callable[[Any, Any, Any], None]:
         def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
-            if output.device.type == "meta":
-                return  # a sketch of the network chooses nothing
             quantizer = layer.get_submodule("quantizer")
             assert isinstance(quantizer, SelectedQuantizer)
-            found[_own_name(name)] += quantizer.chosen
+            made = output[-1] if isinstance(layer, Chooser) else output
+            if made.device.type == "meta":
+                return  # a sketch of the network chooses nothing
+            numbers = made.tolist() if isinstance(layer, Chooser) else quantizer.numbers
+            found[_own_name(name)] += [quantizer.candidates[number] for number in numbers]
 
         return hook
 

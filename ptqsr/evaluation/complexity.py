@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from statistics import fmean
@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from ptqsr.models import PatchWise, SRNetwork, evaluating, matches, sketch
-from ptqsr.modules import FakeQuantConv2d, in_body, placed
-from ptqsr.quantizers import FEW_BITS, ActivationQuantizer, SelectedQuantizer
+from ptqsr.models.flow import LAYERS
+from ptqsr.modules import FakeQuantConv2d, in_body, owner, placed
+from ptqsr.quantizers import FEW_BITS, ActivationQuantizer, OffsetQuantizer, SelectedQuantizer
 
 FLOAT_BITS = 32
 # The output size for which the field states BitOPs (ODM, Table 4).
@@ -23,7 +24,7 @@ OUTPUT_SIZE = f"{OUTPUT_WIDTH}x{OUTPUT_HEIGHT}"
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One convolution: its multiply-accumulates over all its calls, and its bit-widths.
+    """One convolution or linear layer: its multiply-accumulates over all calls, its bit-widths.
 
     `listed`: whether it is one of those that the papers quantize; `in_fqr`: whether its input's
     bits count there: those of the body alone, not of the edges (`Config(edges=8)`). Bits are
@@ -51,11 +52,11 @@ class LayerCost:
 class Cost:
     """Of a whole network for one output picture.
 
-    `storage` is in units of float32 parameters, weighted by bits / 32, as ODM's Table 4 has it;
-    `storage_bytes` counts all that a deployed network must keep: also steps, zero points, points
-    and flags. `fqr` is the mean bit-width of the inputs of the body's quantized convolutions (32
-    where none is). The papers, which keep the edges in floating point, leave them out of it, and so
-    does this: at a constant 8 bits they would only blur the comparison.
+    `storage` is in units of float32 parameters, weighted by bits / 32, as ODM's Table 4 has it,
+    with its offsets; `storage_bytes` counts all that a deployed network must keep: also steps, zero
+    points, points and flags. `fqr` is the mean bit-width of the inputs of the body's quantized
+    convolutions (32 where none is). The papers, which keep the edges in floating point, leave them
+    out of it, and so does this: at a constant 8 bits they would only blur the comparison.
     """
 
     layers: tuple[LayerCost, ...]
@@ -104,19 +105,18 @@ def cost(
     def count(
         layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor
     ) -> None:
-        assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
-        taps = layer.kernel_size[0] * layer.kernel_size[1]
+        assert isinstance(layer, LAYERS)
         if isinstance(layer, nn.ConvTranspose2d):
             x = inputs[0] if inputs else named["input"]
-            work = x.numel() * layer.out_channels // layer.groups * taps
+            work = x.numel() * layer.weight[0].numel()
         else:
-            work = output.numel() * layer.in_channels // layer.groups * taps
+            work = output.numel() * layer.weight[0].numel()
         macs[layer] = macs.get(layer, 0) + work
 
     names: dict[nn.Module, str] = {}
     for name, layer in meta.named_modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            names[layer] = name
+        if isinstance(layer, LAYERS):
+            names[layer] = owner(meta, name)
             layer.register_forward_hook(count, with_kwargs=True)
     channels = 1 if network.colours == "y" else 3
     size = ceil(height / network.scale), ceil(width / network.scale)
@@ -170,17 +170,26 @@ def _parameters(network: nn.Module) -> Iterator[float]:
     yield sum(p.numel() for p in network.parameters())
     for layer in _quantized(network):
         yield layer.weight.numel() * layer.weight_bits / FLOAT_BITS
+    for quantizer in _quantizers(network):
+        if isinstance(quantizer, OffsetQuantizer):
+            yield quantizer.offset_bits / FLOAT_BITS
 
 
 def _bits(network: nn.Module) -> Iterator[int]:
     yield FLOAT_BITS * sum(p.numel() for p in network.parameters())
-    quantizers: dict[ActivationQuantizer, None] = {}
     for layer in _quantized(network):
         # A step in float32 and a zero point in 16 bits for every output channel.
         yield layer.weight.numel() * layer.weight_bits + layer.out_channels * (FLOAT_BITS + 16)
-        quantizers |= dict.fromkeys(layer.quantizer.parts)
+    for quantizer in _quantizers(network):
+        yield quantizer.storage_bits()
+
+
+def _quantizers(network: nn.Module) -> Iterable[ActivationQuantizer]:
+    """Return the activation quantizers, each once."""
+    found: dict[ActivationQuantizer, None] = {}
+    for layer in _quantized(network):
+        found |= dict.fromkeys(layer.quantizer.parts)
     for _, _, elsewhere in placed(network):
         assert isinstance(elsewhere, ActivationQuantizer)
-        quantizers[elsewhere] = None
-    for quantizer in quantizers:
-        yield quantizer.storage_bits()
+        found[elsewhere] = None
+    return found

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from ptqsr.errors import PtqsrError
-from ptqsr.evaluation.data import find_pairs, read_pairs
+from ptqsr.evaluation.chosen import ChosenBits, recording_bits
+from ptqsr.evaluation.data import Pair, find_pairs
 from ptqsr.evaluation.metrics import psnr, ssim
 from ptqsr.images import luma, to_levels, to_tensor, to_uint8, unit_luma
 from ptqsr.models import SRNetwork, check_network, device_of, evaluating
@@ -27,6 +28,7 @@ class ImageResult:
     name: str
     psnr: float  # dB, +inf where equal
     ssim: float  # NaN where the picture is smaller than SSIM's window
+    chosen: ChosenBits = field(default_factory=dict)  # by layers that choose them for the picture
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,15 @@ class EvaluationResult:
     @property
     def ssim(self) -> float:
         return fmean(image.ssim for image in self.images)
+
+    @property
+    def chosen(self) -> ChosenBits:
+        """The bits that layers chose, picture by picture; empty where none does."""
+        found: ChosenBits = {}
+        for image in self.images:
+            for name, bits in image.chosen.items():
+                found.setdefault(name, []).extend(bits)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON numbers, or "inf" and "nan", which JSON has no numbers for."""
@@ -75,21 +86,25 @@ def evaluate(
     """
     check_network(model)
     if isinstance(data, (str, Path)):
-        pairs = find_pairs(data, model.scale)
-        named: Iterable[Any] = read_pairs(pairs, model.scale)
-        total = len(pairs)
+        pairs: Sequence[Any] = find_pairs(data, model.scale)
     else:
-        named = list(data)
-        total = len(named)
-    if total == 0:
+        pairs = list(data)
+    if not pairs:
         raise PtqsrError("evaluation: no pictures were given")
     results = []
-    with evaluating(model):
-        for done, item in enumerate(named, 1):
-            *name, lr, hr = item
+    for done, pair in enumerate(pairs, 1):
+        if isinstance(pair, Pair):
+            results.append(measure(model, pair))
+        else:
+            *name, lr, hr = pair
             results.append(_one(model, str(name[0]) if name else str(done), lr, hr))
-            progress(done, total)
+        progress(done, len(pairs))
     return EvaluationResult(tuple(results))
+
+
+def measure(model: SRNetwork, pair: Pair) -> ImageResult:
+    """Return PSNR and SSIM of one pair of files, as `evaluate` takes them."""
+    return _one(model, pair.name, *pair.read(model.scale))
 
 
 def _one(model: SRNetwork, name: str, lr: object, hr: object) -> ImageResult:
@@ -112,11 +127,12 @@ def _one(model: SRNetwork, name: str, lr: object, hr: object) -> ImageResult:
             f"{name}: LR {lr.shape[1]}x{lr.shape[0]} and HR {hr.shape[1]}x{hr.shape[0]} are no "
             f"pair of scale {scale}"
         )
-    ours = super_resolve_luma(model, lr, name)
+    with evaluating(model), recording_bits(model) as chosen:
+        ours = super_resolve_luma(model, lr, name)
     reference = luma(to_levels(hr))
     if min(ours.shape[-2:]) > 2 * scale:
         ours, reference = (x[..., scale:-scale, scale:-scale] for x in (ours, reference))
-    return ImageResult(name, psnr(ours, reference), ssim(ours, reference))
+    return ImageResult(name, psnr(ours, reference), ssim(ours, reference), chosen)
 
 
 @torch.no_grad()

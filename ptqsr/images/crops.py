@@ -25,7 +25,7 @@ def cut(
     """
     rng = np.random.default_rng(seed)
     order = [paths[i] for i in rng.permutation(len(paths))]
-    chosen = _large_enough(order, size, max(count, held_out))
+    chosen = _large_enough(order, size, max(count, held_out), warn=True)
     for_calibration: list[np.ndarray] = []
     for_measuring: list[np.ndarray] = []
     # A generator and a list of pictures each: how many crops calibrate changes none to measure on.
@@ -36,8 +36,8 @@ def cut(
     for number, path in enumerate(chosen):
         regions = _divide(read_rgb(path), size)
         for region, (crops, wanted, generator) in zip(regions, jobs, strict=True):
-            share = len(range(number, wanted, min(wanted, len(chosen)))) if wanted else 0
             if region is not None:
+                share = _share(number, wanted, len(chosen))
                 crops += [_crop(region, size, generator) for _ in range(share)]
     return for_calibration, for_measuring
 
@@ -50,7 +50,29 @@ def held_out_band(path: Path, size: int) -> np.ndarray | None:
     return _divide(read_rgb(path), size)[1]
 
 
-def _large_enough(paths: list[Path], size: int, wanted: int) -> list[Path]:
+def cut_held_out(paths: list[Path], *, size: int, count: int, seed: int) -> list[np.ndarray]:
+    """Return other crops from the bands that `cut` holds out, for methods to stop by.
+
+    They come from the same pictures, and may overlap those to measure on. Empty where all are too
+    small. Raises PtqsrError as `cut`.
+    """
+    order = [paths[i] for i in np.random.default_rng(seed).permutation(len(paths))]
+    chosen = _large_enough(order, size, count, warn=False)
+    rng = np.random.default_rng((seed, 2))
+    crops: list[np.ndarray] = []
+    for number, path in enumerate(chosen):
+        _, band = _divide(read_rgb(path), size)
+        if band is not None:
+            crops += [_crop(band, size, rng) for _ in range(_share(number, count, len(chosen)))]
+    return crops
+
+
+def _share(number: int, wanted: int, pictures: int) -> int:
+    """Return how many of the wanted crops a picture gives."""
+    return len(range(number, wanted, min(wanted, pictures))) if wanted else 0
+
+
+def _large_enough(paths: list[Path], size: int, wanted: int, *, warn: bool) -> list[Path]:
     """Return the first `wanted` pictures that hold a crop."""
     chosen: list[Path] = []
     small: list[Path] = []
@@ -63,7 +85,8 @@ def _large_enough(paths: list[Path], size: int, wanted: int) -> list[Path]:
         message = f"{what}: smaller than a crop of {size}x{size} pixels"
         if not chosen:
             raise PtqsrError(f"{message}; give larger pictures or lower --patch-size")
-        log.warning("%s; passed over", message)
+        if warn:
+            log.warning("%s; passed over", message)
     return chosen
 
 

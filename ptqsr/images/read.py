@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 
 log = logging.getLogger("ptqsr")
+
+# Filters of warnings belong to the whole process: one thread at a time changes them.
+_filters = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -106,10 +110,12 @@ def read_size(path: str | Path) -> tuple[int, int]:
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     """Open a picture; whatever goes wrong with it becomes one line that names it."""
     try:
-        with warnings.catch_warnings():
+        with _filters, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
+                most = Image.MAX_IMAGE_PIXELS
+                if most is not None and image.width * image.height > most:
+                    raise Image.DecompressionBombError
                 yield image
     except (PtqsrError, MemoryError):
         raise
@@ -117,7 +123,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise PtqsrError(
             f"{path}: not a picture that is read ({', '.join(FORMATS)}); remove it"
         ) from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
         most = (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         raise PtqsrError(f"{path}: has more than {most} million pixels; cut it to pieces") from None
     except Exception as error:
@@ -126,10 +132,13 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise PtqsrError(f"{path}: cannot be read ({reason})") from None
 
 
-def list_images(folder: str | Path, *, recursive: bool = True) -> list[Path]:
+def list_images(
+    folder: str | Path, *, recursive: bool = True, also: tuple[str, ...] = ()
+) -> list[Path]:
     """Return the pictures in a folder, or under it at any depth, sorted by path.
 
-    Raises PtqsrError where a folder is missing or cannot be read, or holds no picture.
+    `also`: suffixes of other files that are wanted. Raises PtqsrError where a folder is missing or
+    cannot be read, or holds no such file.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -138,6 +147,7 @@ def list_images(folder: str | Path, *, recursive: bool = True) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise PtqsrError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
+    suffixes = (*SUFFIXES, *also)
     found: list[Path] = []
     folders: list[str] = []
     seen: set[str] = set()  # folders that links lead to may hold the link
@@ -150,8 +160,8 @@ def list_images(folder: str | Path, *, recursive: bool = True) -> list[Path]:
         if not recursive:
             folders = sorted(inside)
             break
-    paths = sorted(p for p in found if p.suffix.lower() in SUFFIXES and p.is_file())
+    paths = sorted(p for p in found if p.suffix.lower() in suffixes and p.is_file())
     if not paths:
         only = f", only the folders {', '.join(folders)}" if folders else ""
-        raise PtqsrError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}){only}")
+        raise PtqsrError(f"{folder}: holds no picture ({', '.join(suffixes)}){only}")
     return paths

@@ -6,13 +6,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import fx, nn
+from torch import fx
 
 from ptqsr.errors import PtqsrError
 from ptqsr.lowering.channels import Channels
 from ptqsr.lowering.rules import Fusion, absorb
 from ptqsr.lowering.trace import Traced
-from ptqsr.modules import Codes, FakeQuantConv2d, IntegerConv, SubsetCodes, UniformCodes
+from ptqsr.models.flow import LAYERS
+from ptqsr.modules import (
+    Codes,
+    FakeQuantConv2d,
+    IntegerConv,
+    SelectedCodes,
+    SubsetCodes,
+    UniformCodes,
+)
 
 # What a layer is in integers; raises PtqsrError, with the reason, where it is nothing.
 AsIntegers = Callable[[FakeQuantConv2d], IntegerConv]
@@ -24,7 +32,8 @@ class Analysis:
     `convs`: the integer convolutions, by the nodes that call them. `fusions`: what they grew to, by
     the nodes whose values they make; `inner`: the nodes on the way there. `why`: for the other
     convolutions, why no integers. `coded`: results that only convolutions read, all with this one
-    uniform quantizer. `emitting`: tensors whose statistics the convolution that makes them gives.
+    uniform quantizer. `emitting`: tensors whose statistics the convolution that makes them gives;
+    `measuring`: those whose moments.
     `takers`: how many convolutions take the same codes of a tensor. `between`: results that only
     integer convolutions read, each by itself, so that no other code sees how they are stored.
     """
@@ -40,6 +49,7 @@ class Analysis:
             self._fuse(node, as_integers)
         self.coded = self._requantized()
         self.emitting = self._emitting()
+        self.measuring = self._measuring()
         self.takers = Counter(
             (part, codes.key()) for node in self.convs for part, codes in self.parts(node)
         )
@@ -48,7 +58,7 @@ class Analysis:
     def _fuse(self, node: fx.Node, as_integers: AsIntegers) -> None:
         """Begin at a convolution, if the node is one."""
         layer = self.traced.module(node)
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+        if isinstance(layer, LAYERS):
             self.why[node] = "not quantized"
         if not isinstance(layer, FakeQuantConv2d):
             return
@@ -83,7 +93,7 @@ class Analysis:
         found = {}
         for last, fusion in self.fusions.items():
             readers = self._readers(last)
-            if not isinstance(self.convs[fusion.node].codes, UniformCodes) or not readers:
+            if isinstance(self.convs[fusion.node].codes, SubsetCodes) or not readers:
                 continue
             if any(reader not in self.convs for reader in readers):
                 continue
@@ -115,6 +125,8 @@ class Analysis:
 
         For several convolutions at once, or where they do not know how.
         """
+        if isinstance(codes, SelectedCodes):
+            return False
         plain = isinstance(codes, SubsetCodes) or codes.plain
         return self.takers[part, codes.key()] > 1 or not plain
 
@@ -129,8 +141,20 @@ class Analysis:
             for part, codes in self.parts(node)
             if self.encoded_apart(part, codes)
             or (isinstance(codes, SubsetCodes) and part not in self.emitting)
+            or (isinstance(codes, SelectedCodes) and codes.measure and part not in self.measuring)
         }
         return {last for last in self.fusions if last not in apart and self._readers(last)}
+
+    def _measuring(self) -> set[fx.Node]:
+        """Return the tensors whose moments a uniform convolution that makes them can give."""
+        return {
+            piece.node
+            for node, conv in self.convs.items()
+            if isinstance(conv.codes, SelectedCodes) and conv.codes.measure in ("channels", "std")
+            for piece in self.channels.pieces(node.all_input_nodes[0])
+            if piece.node in self.fusions
+            and not isinstance(self.convs[self.fusions[piece.node].node].codes, SubsetCodes)
+        }
 
     def _emitting(self) -> set[fx.Node]:
         """Return the tensors whose statistics a subset convolution that makes them can give."""

@@ -10,9 +10,13 @@ from torch import fx
 from ptqsr.errors import PtqsrError
 from ptqsr.lowering.analysis import Analysis, AsIntegers
 from ptqsr.lowering.plan import (
+    PICTURES,
+    Choose,
     Convolve,
     Encode,
     Float,
+    Measure,
+    Moments,
     Normalise,
     Piece,
     Plan,
@@ -22,7 +26,7 @@ from ptqsr.lowering.plan import (
 )
 from ptqsr.lowering.rules import Fusion
 from ptqsr.lowering.trace import Traced
-from ptqsr.modules import Codes, SubsetCodes
+from ptqsr.modules import Codes, SelectedCodes, SubsetCodes
 
 
 def lower(
@@ -87,12 +91,14 @@ class _Lowering:
                 layer=str(fusion.node.target),
                 conv=folded,
                 sources=sources,
+                chosen=self._chosen(fusion),
                 activation=fusion.activation,
                 slope=fusion.slope,
                 residual=None if fusion.residual is None else fusion.residual.name,
                 last_activation=fusion.last_activation,
                 shuffle=fusion.shuffle,
                 statistics=last in self.found.emitting,
+                moments=last in self.found.measuring,
                 dtype=self._stored(last),
                 out=self.found.coded.get(last),
                 absorbed=tuple(fusion.absorbed),
@@ -129,18 +135,40 @@ class _Lowering:
     def _normalised(self, part: fx.Node, codes: SubsetCodes) -> str:
         key = ("normalised", part, codes.nonnegative.cpu().numpy().tobytes())
         if key not in self.made:
-            pieces = self.found.channels.pieces(part)
-            for piece in pieces:
-                if (
-                    piece.node not in self.found.emitting
-                    and ("statistics", piece.node) not in self.made
-                ):
-                    self.made["statistics", piece.node] = piece.node.name
-                    self.records.append(Statistics(piece.node.name))
+            pieces = self._pieces(part, Statistics, self.found.emitting)
             self.made[key] = name = f"{part.name}_normalised{len(self.made)}"
-            named = tuple(Piece(p.node.name, p.start, p.stop, p.whole) for p in pieces)
-            self.records.append(Normalise(name, named, codes.nonnegative))
+            self.records.append(Normalise(name, pieces, codes.nonnegative))
         return self.made[key]
+
+    def _chosen(self, fusion: Fusion) -> str | None:
+        """Return the name of what a convolution's samples choose, if they do."""
+        codes = self.found.convs[fusion.node].codes
+        if not isinstance(codes, SelectedCodes):
+            return None
+        if PICTURES not in self.made:
+            pictures = next(n for n in self.found.traced.graph.nodes if n.op == "placeholder")
+            self.made[PICTURES] = PICTURES
+            self.records.append(Measure(pictures.name))
+        extremes = codes.measure == "range"
+        pieces: tuple[Piece, ...] = ()
+        if codes.measure is not None:
+            kind, given = (Statistics, set()) if extremes else (Moments, self.found.measuring)
+            pieces = self._pieces(fusion.node.all_input_nodes[0], kind, given)
+        name, layer = f"{fusion.last.name}_chosen", str(fusion.node.target)
+        self.records.append(Choose(name, layer, codes.quantizer, pieces, extremes))
+        return name
+
+    def _pieces(
+        self, part: fx.Node, kind: type[Statistics | Moments], given: set[fx.Node]
+    ) -> tuple[Piece, ...]:
+        """Return what a tensor is made of, after a pass for what nobody gives of it."""
+        pieces = self.found.channels.pieces(part)
+        for piece in pieces:
+            key = (kind, piece.node)
+            if piece.node not in given and key not in self.made:
+                self.made[key] = piece.node.name
+                self.records.append(kind(piece.node.name))
+        return tuple(Piece(p.node.name, p.start, p.stop, p.whole) for p in pieces)
 
 
 def _alive(records: list[Record], output: str) -> list[Record]:

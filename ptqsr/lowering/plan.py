@@ -14,11 +14,20 @@ import torch
 from torch import fx, nn
 
 from ptqsr.modules import Codes, IntegerConv, SelectedConv, UniformCodes
+from ptqsr.quantizers import SelectedQuantizer
+
+# The name of what is known of the pictures that a method is given.
+PICTURES = "measures of the pictures"
 
 
 def statistics_of(tensor: str) -> str:
     """Return the name of a tensor's statistics."""
     return f"statistics of {tensor}"
+
+
+def moments_of(tensor: str) -> str:
+    """Return the name of a tensor's means and deviations."""
+    return f"moments of {tensor}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +67,36 @@ class Statistics:
         return frozenset({self.tensor})
 
 
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean and deviation of each sample and channel of a tensor."""
+
+    tensor: str
+
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset({moments_of(self.tensor)})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.tensor})
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """What bits are chosen by of the pictures, which are the tensor."""
+
+    tensor: str
+
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset({PICTURES})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset({self.tensor})
+
+
 @dataclass(frozen=True)
 class Piece:
     """Channels start to stop of a tensor; `whole`: that is all of them."""
@@ -83,6 +122,29 @@ class Normalise:
     @property
     def needs(self) -> frozenset[str]:
         return frozenset(statistics_of(piece.tensor) for piece in self.pieces)
+
+
+@dataclass(frozen=True, eq=False)
+class Choose:
+    """Step, lowest level and levels of each sample, as a layer's quantizer chooses them.
+
+    By the pictures' measures and the moments, or `extremes`, of what its input is made of.
+    """
+
+    name: str
+    layer: str
+    quantizer: SelectedQuantizer
+    pieces: tuple[Piece, ...]
+    extremes: bool
+
+    @property
+    def makes(self) -> frozenset[str]:
+        return frozenset({self.name})
+
+    @property
+    def needs(self) -> frozenset[str]:
+        known = statistics_of if self.extremes else moments_of
+        return frozenset({PICTURES, *(known(piece.tensor) for piece in self.pieces)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,32 +183,36 @@ class Convolve:
     """An integer convolution with all that is fused into it, in the order of `absorbed`.
 
     `conv` has what was folded into steps and bias. The result is stored as `dtype`: float32,
-    float16, or uint8 codes of `out`.
+    float16, or uint8 codes of `out`. `chosen`: what samples are encoded by, where they choose.
+    `statistics`, `moments`: which of them it gives of its result.
     """
 
     name: str
     layer: str
     conv: IntegerConv
     sources: tuple[Source, ...]
+    chosen: str | None
     activation: str
     slope: torch.Tensor | None
     residual: str | None
     last_activation: str
     shuffle: int
     statistics: bool
+    moments: bool
     dtype: torch.dtype
     out: UniformCodes | None
     absorbed: tuple[str, ...]
 
     @property
     def makes(self) -> frozenset[str]:
-        return frozenset({self.name} | ({statistics_of(self.name)} if self.statistics else set()))
+        names = {self.name}
+        names |= {statistics_of(self.name)} if self.statistics else set()
+        return frozenset(names | ({moments_of(self.name)} if self.moments else set()))
 
     @property
     def needs(self) -> frozenset[str]:
-        return frozenset(
-            name for source in self.sources for name in (*source.needs, self.residual) if name
-        )
+        named = (name for source in self.sources for name in source.needs)
+        return frozenset(name for name in (*named, self.residual, self.chosen) if name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +236,7 @@ class DropIn:
         return frozenset()
 
 
-Record = Float | Statistics | Normalise | Encode | Convolve | DropIn
+Record = Float | Statistics | Moments | Measure | Normalise | Choose | Encode | Convolve | DropIn
 
 
 @dataclass(frozen=True, eq=False)

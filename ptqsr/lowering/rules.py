@@ -60,7 +60,7 @@ def absorb(fusion: Fusion, traced: Traced, taken: Set[fx.Node]) -> None:
 
 def batch_norm(fusion: Fusion, user: fx.Node, traced: Traced) -> str | None:
     norm = traced.module(user)
-    if not is_a(norm, nn.BatchNorm2d) or not fusion.linear or fusion.shuffle > 1:
+    if not is_a(norm, nn.BatchNorm2d) or not fusion.linear:
         return None
     assert isinstance(norm, nn.BatchNorm2d)
     if norm.training or norm.running_mean is None or norm.running_var is None:
@@ -71,6 +71,8 @@ def batch_norm(fusion: Fusion, user: fx.Node, traced: Traced) -> str | None:
     bias = -norm.running_mean.double() * gain
     if norm.bias is not None:
         bias = bias + norm.bias.detach().double()
+    # A channel that pixels were shuffled into is made by so many of the convolution's.
+    gain, bias = (t.repeat_interleave(fusion.shuffle**2) for t in (gain, bias))
     fusion.gain = fusion.gain * gain
     fusion.bias = bias if fusion.bias is None else fusion.bias * gain + bias
     return "batch norm"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +11,12 @@ from torch.utils._pytree import tree_leaves
 
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.models import SRNetwork, sketch
+from ptqsr.models.fitting import Fit
 from ptqsr.models.layers import BicubicUpsample, MeanShift
+from ptqsr.models.tracing import Tracer
 from ptqsr.modules import FakeQuantConv2d
 
-LEAVES = (FakeQuantConv2d, MeanShift, BicubicUpsample)
+LEAVES = (FakeQuantConv2d, MeanShift, BicubicUpsample, Fit)
 # Of the picture with which shapes are found: several samples, so that a parameter's shape is not
 # taken for a feature's, and sides that differ.
 SAMPLES, HEIGHT, WIDTH = 2, 48, 64
@@ -23,7 +24,7 @@ SAMPLES, HEIGHT, WIDTH = 2, 48, 64
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """A graph of `network`'s steps.
+    """A graph of `network`'s steps. `root`: what holds the constants that were made on the way.
 
     `shapes`: of the float32 tensors among its nodes. `splits`: for nodes that give several tensors
     [N, C, H, W], the numbers of channels.
@@ -31,6 +32,7 @@ class Traced:
 
     graph: fx.Graph
     network: SRNetwork
+    root: nn.Module
     shapes: dict[fx.Node, tuple[int, ...]]
     splits: dict[fx.Node, list[int]]
 
@@ -43,7 +45,7 @@ class Traced:
         if not isinstance(node, fx.Node) or node.op != "get_attr":
             return None
         owner, _, name = str(node.target).rpartition(".")
-        found = getattr(self.network.get_submodule(owner), name)
+        found = getattr(self.root.get_submodule(owner), name)
         return found.detach() if isinstance(found, torch.Tensor) else None
 
 
@@ -53,11 +55,17 @@ def trace(network: SRNetwork, method: str) -> Traced:
     Raises PtqsrError, with the reason, where they cannot be known without a picture, or where a
     tensor is changed while others read it.
     """
+
+    def inputs(height: int, width: int) -> list[torch.Tensor]:
+        return _inputs(network, method, height, width)
+
     try:
-        graph = _Tracer(method).trace(network)
-        watch = _Watch(network, graph)
-        with torch.no_grad(), torch.device("meta"):
-            watch.run(*_inputs(network, method))
+        tracer = Tracer(inputs, method, LEAVES)
+        graph = tracer.trace(network)
+        watch = _watch(tracer.root, graph, inputs(HEIGHT, WIDTH))
+        rewired = [_set_apart(graph, *pair) for pair in watch.given_back.items()]
+        if any(rewired):
+            watch = _watch(tracer.root, graph, inputs(HEIGHT, WIDTH))
     except PtqsrError:
         raise
     except Exception as error:
@@ -65,35 +73,35 @@ def trace(network: SRNetwork, method: str) -> Traced:
         raise PtqsrError(one_line(f"{type(error).__name__}: {error}")) from error
     for node, changed in watch.changed.items():
         _check_change(graph, node, watch.storages, changed)
-    return Traced(graph, network, watch.shapes, watch.splits)
+    return Traced(graph, network, tracer.root, watch.shapes, watch.splits)
 
 
-class _Tracer(fx.Tracer):
-    def __init__(self, method: str) -> None:
-        super().__init__()
-        self.traced_func_name = method
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, LEAVES) or super().is_leaf_module(m, module_qualified_name)
-
-
-def _inputs(network: SRNetwork, method: str) -> Iterator[torch.Tensor]:
+def _inputs(network: SRNetwork, method: str, height: int, width: int) -> list[torch.Tensor]:
     channels = 1 if network.colours == "y" else 3
-    x = torch.empty((SAMPLES, channels, HEIGHT, WIDTH))
-    yield x
-    if method == "reconstruct":
-        yield sketch(network).features(x)
+    x = torch.empty((SAMPLES, channels, height, width), device="meta")
+    return [x, sketch(network).features(x)] if method == "reconstruct" else [x]
+
+
+def _watch(root: nn.Module, graph: fx.Graph, inputs: list[torch.Tensor]) -> _Watch:
+    watch = _Watch(root, graph)
+    with torch.no_grad(), torch.device("meta"):
+        watch.run(*inputs)
+    return watch
 
 
 class _Watch(fx.Interpreter):
-    """Runs a graph on the meta device; notes shapes, storages, and what is changed in place."""
+    """Runs a graph on the meta device; notes shapes, storages, and what is changed in place.
 
-    def __init__(self, network: SRNetwork, graph: fx.Graph) -> None:
+    `given_back`: of nodes that change a tensor and give it back, the node that made it.
+    """
+
+    def __init__(self, network: nn.Module, graph: fx.Graph) -> None:
         super().__init__(sketch(network), garbage_collect_values=False, graph=graph)
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
         self.splits: dict[fx.Node, list[int]] = {}
         self.storages: dict[fx.Node, set[int]] = {}
         self.changed: dict[fx.Node, set[int]] = {}
+        self.given_back: dict[fx.Node, fx.Node] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         given = [t for arg in n.all_input_nodes for t in _tensors(self.env[arg])]
@@ -102,6 +110,9 @@ class _Watch(fx.Interpreter):
         pairs = zip(given, versions, strict=True)
         if changed := {_storage(t) for t, version in pairs if t._version != version}:
             self.changed[n] = changed
+            for arg in n.all_input_nodes:
+                if self.env[arg] is result:
+                    self.given_back[n] = arg
         self.storages[n] = {_storage(t) for t in _tensors(result)}
         if isinstance(result, torch.Tensor) and result.dtype == torch.float32:
             self.shapes[n] = tuple(result.shape)
@@ -116,6 +127,24 @@ def _tensors(value: Any) -> list[torch.Tensor]:
 
 def _storage(x: torch.Tensor) -> int:
     return x.untyped_storage()._cdata
+
+
+def _set_apart(graph: fx.Graph, node: fx.Node, made: fx.Node) -> bool:
+    """Let those that read a tensor after `node` has changed it read what that gives.
+
+    Where others read it before, or it is an input, `node` changes a copy. Returns whether the graph
+    is another now.
+    """
+    order = {other: number for number, other in enumerate(graph.nodes)}
+    others = [user for user in made.users if user is not node]
+    for user in others:
+        if order[user] > order[node]:
+            user.replace_input_with(made, node)
+    copied = len(made.users) > 1 or made.op == "placeholder"
+    if copied:
+        with graph.inserting_before(node):
+            node.replace_input_with(made, graph.call_method("clone", (made,)))
+    return copied or bool(others)
 
 
 def _check_change(

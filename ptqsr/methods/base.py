@@ -11,7 +11,7 @@ from ptqsr.calibration import ChannelRanges, Part, Statistics
 from ptqsr.config import Config, Rule
 from ptqsr.methods.records import Options
 from ptqsr.models import SRNetwork
-from ptqsr.quantizers import ActivationQuantizer
+from ptqsr.quantizers import ActivationQuantizer, QuantizedWeight
 
 
 class Method:
@@ -29,7 +29,10 @@ class Method:
         self.config, self.rule = config, rule
 
     def statistics(self, ranges: ChannelRanges) -> Statistics | None:
-        """Return the empty statistics of a second pass, or None."""
+        """Return the empty statistics of a second pass, or None.
+
+        Rules that differ in their bits alone share them; for some of these it may be None.
+        """
         return None
 
     def quantizer(
@@ -37,6 +40,10 @@ class Method:
     ) -> ActivationQuantizer:
         """Return the part's quantizer."""
         raise NotImplementedError
+
+    def weight(self, weight: torch.Tensor) -> QuantizedWeight:
+        """Return a float layer's weight as integers."""
+        return QuantizedWeight.from_float(weight, self.rule.weight_bits)
 
     # Whether the weights are rounded again for what their layers multiply (methods.refine).
     refines: ClassVar[bool] = False
@@ -50,7 +57,7 @@ class Method:
     ) -> dict[str, torch.Tensor]:
         """Return the layers' weights in units of their steps, of which rounding gives the levels.
 
-        `network` is fake-quantized, `model` the float one; levels may be chosen here.
+        `network` is fake-quantized, `model` the float one.
         """
         raise NotImplementedError
 

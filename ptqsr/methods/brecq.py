@@ -32,24 +32,30 @@ class BRECQ(Clipped):
     def range(self, histogram: ValueHistogram) -> tuple[float, float]:
         return best_range(histogram, self.rule.act_bits)
 
-    def reconstruction(self, layers: Sequence[str]) -> Options:
+    @torch.no_grad()
+    def weight(self, weight: torch.Tensor) -> QuantizedWeight:
+        """Return the weight in the range that loses least of its squares, rounded to nearest."""
+        flat, bits = weight.detach().to(torch.float32).flatten(1), self.rule.weight_bits
+        step, lowest = best_grid(flat, bits, torch.ones_like(flat[0]))
+        levels = torch.round(flat / step[:, None]).view(weight.shape)
+        return QuantizedWeight.from_levels(levels, step, lowest, bits)
+
+    def reconstruction(self, layers: Sequence[str]) -> Options | None:
         config = self.config
+        if not config.iterations:
+            return None
         return Options(config.iterations, config.seed, drop=self.drop, learned_steps=layers)
 
     @torch.no_grad()
     def latents(
         self, network: SRNetwork, model: SRNetwork, names: Iterable[str]
     ) -> dict[str, torch.Tensor]:
-        """Give every layer the range that loses least of its weights' squares, in place."""
         latents = {}
         for name in names:
             layer, original = network.get_submodule(name), model.get_submodule(name)
             assert isinstance(layer, FakeQuantConv2d) and isinstance(original, nn.Conv2d)
-            flat = original.weight.detach().to(torch.float32).flatten(1)
-            step, lowest = best_grid(flat, layer.weight_bits, torch.ones_like(flat[0]))
-            latents[name] = (flat / step[:, None]).view(original.weight.shape)
-            levels = torch.round(latents[name])
-            layer.set_weight(QuantizedWeight.from_levels(levels, step, lowest, layer.weight_bits))
+            weight = original.weight.detach().to(torch.float32)
+            latents[name] = weight / layer.weight_step.view(-1, *(1,) * (weight.ndim - 1))
         return latents
 
 

@@ -34,10 +34,13 @@ class Cache:
             self._kept.append(x)
             return len(self._kept) - 1
         try:
-            self._file = self._file or tempfile.TemporaryFile(prefix="ptqsr")  # noqa: SIM115
+            if self._file is None:
+                # Nothing is buffered: after an error there is nothing that closing would write.
+                self._file = tempfile.TemporaryFile(buffering=0, prefix="ptqsr")  # noqa: SIM115
             start = self._file.seek(0, 2)
-            self._file.write(x.numpy().data)
-            self._file.flush()
+            left = x.numpy().data.cast("B")
+            while left:
+                left = left[self._file.write(left) :]
         except OSError as error:
             raise PtqsrError(
                 f"{tempfile.gettempdir()}: no room for the blocks' inputs and outputs "

@@ -76,7 +76,7 @@ class DFSQ(Method):
 
     def notice(self) -> str | None:
         size, asked = len(self.universal_set.integers), 1 << self.rule.act_bits
-        if asked <= size:
+        if asked <= size + 1:  # int8 is symmetric: a level less than it has codes
             return None
         return (
             f"{self.rule.act_bits} bits of {self.universal_set.name} mean {size} levels, "

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ptqsr.methods.dropping import Dropping
 from ptqsr.methods.records import BlockRecord, Losses, Options
 from ptqsr.methods.samples import Samples
 from ptqsr.methods.soft import SoftBlock
@@ -28,14 +30,16 @@ RATES = {
     "biases": 1e-3,
     "activation steps": 1e-3,
 }
+ORDER, MASKS = range(2)  # what random numbers are for
 
 
 class Learning:
-    """A block, what it learns from, and how far it has come."""
+    """A block, the how many-th, what it learns from, and how far it has come."""
 
     def __init__(
         self,
         name: str,
+        number: int,
         block: SoftBlock,
         training: Samples,
         held_out: Samples,
@@ -48,8 +52,9 @@ class Learning:
             [{"params": some, "lr": RATES[kind]} for kind, some in self.parameters.items()],
             fused=True,
         )
-        self.draws = torch.Generator().manual_seed(options.seed)
-        self.masks = torch.Generator(training.device).manual_seed(options.seed)
+        self.draws = _generator(torch.device("cpu"), options.seed, number, ORDER)
+        masks = _generator(training.device, options.seed, number, MASKS)
+        self.dropping = Dropping(options.drop, masks) if options.drop else None
 
     def run(self, model: SRNetwork, show: Callable[[int], None]) -> BlockRecord:
         """Learn, give the network the result, and say what it was good for."""
@@ -87,12 +92,12 @@ class Learning:
             group["lr"] = RATES[kind] * (1 if kind == SoftRounding.kind else falling)
         self.optimizer.zero_grad()
         block.soften()
-        block.drop(self._kept_float if options.drop else None)
+        block.drop(self.dropping)
         loss = torch.zeros((), device=self.training.device)
         for number in torch.randint(len(self.training), (BATCH,), generator=self.draws).tolist():
-            x, target, *wanted = self.training[number]
-            if options.drop:
-                x = torch.where(self._kept_float(x), wanted[0], x)
+            x, target, floating = self.training[number]
+            if self.dropping is not None and floating is not None:
+                x = self.dropping.mixed(x, floating)
             loss = loss + F.mse_loss(block(x), target) / (BATCH * scale)
         up = block.up()
         if up is not None and done >= WARM_UP:
@@ -102,19 +107,16 @@ class Learning:
             )
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
+        block.confine()
         block.drop(None)
-
-    def _kept_float(self, x: torch.Tensor) -> torch.Tensor:
-        drawn = torch.rand(x.shape, generator=self.masks, device=x.device)
-        return drawn < self.options.drop
 
     @torch.no_grad()
     def _loss(self, samples: Samples) -> float:
         """Return the mean squared error over all samples, of the block as it convolves now."""
         errors = 0.0
         for number in range(len(samples)):
-            x, target = samples[number][:2]
-            errors += float(F.mse_loss(self.block(x), target))
+            sample = samples[number]
+            errors += float(F.mse_loss(self.block(sample.given), sample.target))
         return errors / len(samples)
 
     def _losses(self) -> Losses:
@@ -131,3 +133,9 @@ class Learning:
         for parameter, value in zip(self._all(), state, strict=True):
             parameter.copy_(value)
         self.block.harden()
+
+
+def _generator(device: torch.device, *key: int) -> torch.Generator:
+    """Return random numbers of their own for every key."""
+    (seed,) = np.random.SeedSequence(key).generate_state(1)
+    return torch.Generator(device).manual_seed(int(seed))

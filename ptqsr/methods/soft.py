@@ -157,6 +157,11 @@ class SoftBlock:
         for conv in self.convs.values():
             conv.drop = how
 
+    def confine(self) -> None:
+        """Keep what is learned where it has a say."""
+        for conv in self.convs.values():
+            conv.rounding.confine()
+
     def soften(self) -> None:
         for conv in self.convs.values():
             conv.soften()

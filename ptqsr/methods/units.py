@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import nn
 
-from ptqsr.models import SRNetwork, matches
+from ptqsr.models import Lockstep, SRNetwork, matches
+
+Tensors = Iterable[torch.Tensor]
+
+# Numbers in all pictures, and pictures; of more, one is run at a time, from the start for every
+# layer. Side by side every picture has a thread in either network.
+TOGETHER, RUNS = 1 << 19, 64
 
 
 class _Enough(Exception):
@@ -54,12 +60,51 @@ def passing(
         if len(seen) == calls:
             raise _Enough
 
-    with _watching({name: network.get_submodule(name)}, see), contextlib.suppress(_Enough):
+    with _watching({name: network.get_submodule(name)}, see), suppress(_Enough):
         network(x)
     return seen
 
 
-@contextlib.contextmanager
+def walk(
+    network: SRNetwork, model: SRNetwork, times: Mapping[str, int], inputs: Tensors
+) -> Iterator[tuple[str, Tensors, Tensors]]:
+    """Yield every layer, in the order in which they run, with its inputs in both networks.
+
+    Each is to be gone through once, both in step. A layer that the caller changes is the changed
+    one for those after it.
+    """
+
+    def apart(name: str) -> tuple[str, Tensors, Tensors]:
+        found = (_inputs(of, name, times[name], inputs) for of in (network, model))
+        return name, next(found), next(found)
+
+    sizes = [x.numel() for x in inputs]
+    if len(sizes) > RUNS or sum(sizes) > TOGETHER:
+        yield from map(apart, times)
+        return
+    with ExitStack() as stack:
+        here, there = (
+            stack.enter_context(Lockstep(of, {n: of.get_submodule(n) for n in times}, inputs))
+            for of in (network, model)
+        )
+        seen: set[str] = set()
+        for _ in range(sum(times.values())):
+            (name, given), (_, meant) = here.advance(), there.advance()
+            if times[name] == 1:
+                yield name, given, meant
+            elif name not in seen:
+                # All of its calls count, and those to come are not known yet.
+                yield apart(name)
+            seen.add(name)
+
+
+def _inputs(network: SRNetwork, name: str, calls: int, inputs: Tensors) -> Iterator[torch.Tensor]:
+    """Yield all inputs of a layer, of which a picture has so many."""
+    for x in inputs:
+        yield from (given for given, _ in passing(network, name, calls, x))
+
+
+@contextmanager
 def _watching(
     modules: Mapping[str, nn.Module], see: Callable[[str, torch.Tensor, torch.Tensor], None]
 ) -> Iterator[None]:

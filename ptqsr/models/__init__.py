@@ -9,16 +9,16 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ptqsr.errors import PtqsrError
-from ptqsr.models import official
+from ptqsr.models import from_spandrel, official
 from ptqsr.models.base import (
     Colours,
     SRNetwork,
     check_network,
     device_of,
-    digest,
     evaluating,
     matches,
     sketch,
@@ -45,11 +45,11 @@ __all__ = [
     "bundled",
     "check_network",
     "device_of",
-    "digest",
     "evaluating",
     "load",
     "matches",
     "observing",
+    "rebuild",
     "sketch",
     "transfer",
     "wrap",
@@ -119,11 +119,7 @@ def _from_file(
     state = read_state_dict(path)
     found = detect(state, scale)
     if found is None and name is None:
-        names = ", ".join(list(state)[:3])
-        raise PtqsrError(
-            f"{path}: is none of {', '.join(ARCHITECTURES)}; its tensors begin with {names}; "
-            "wrap a network of your own with ptqsr.models.wrap"
-        )
+        return _from_spandrel(state, path, scale)
     hint, deduced = "", {"scale": scale or DEFAULT_SCALE}
     if found is not None and name in (None, found[0]):
         name, deduced = found
@@ -136,22 +132,65 @@ def _from_file(
         named = re.search(r"x([234])(?![0-9])", Path(path).stem)
         if named and int(named[1]) != deduced["scale"]:
             log.warning("%s: is taken for x%s, though its name says %s", path, scale, named[0])
-    elif found is not None:
-        hint = f"; it looks like {found[0]}"
+    else:
+        hint = f"; it looks like {found[0] if found else 'none of the zoo'}"
     assert name is not None
     network = create(name, **{**deduced, **hyperparameters})
     fill(network, state, path, hint)
     return network.eval()
 
 
+def _from_spandrel(
+    state: Mapping[str, torch.Tensor], path: str | Path, scale: int | None
+) -> SRNetwork:
+    """Return the network of a file that is none of the zoo."""
+    network = from_spandrel.load(state, path) if from_spandrel.installed() else None
+    if network is None:
+        names = ", ".join(list(state)[:3])
+        more = "spandrel knows it neither"
+        if not from_spandrel.installed():
+            more = f"{from_spandrel.INSTALL} adds 40 architectures"
+        raise PtqsrError(
+            f"{path}: is none of {', '.join(ARCHITECTURES)}; its tensors begin with {names}; "
+            f"{more}; wrap a network of your own with ptqsr.models.wrap"
+        )
+    if scale not in (None, network.scale):
+        raise PtqsrError(f"{path}: is for scale {network.scale}, not {scale}")
+    return network
+
+
+def rebuild(architecture: str, hyperparameters: Mapping[str, Any]) -> SRNetwork:
+    """Return an untrained network by what it keeps of itself: of the zoo, or of spandrel's.
+
+    Raises PtqsrError where there is none such.
+    """
+    if architecture == from_spandrel.SpandrelNetwork.architecture:
+        return from_spandrel.SpandrelNetwork(**hyperparameters).eval()
+    return create(architecture, **hyperparameters).eval()
+
+
 def wrap(
-    module: nn.Module, *, scale: int, value_range: float = 1.0, colours: Colours = "rgb"
+    module: nn.Module,
+    *,
+    scale: int | None = None,
+    value_range: float = 1.0,
+    colours: Colours = "rgb",
+    multiple_of: int = 1,
 ) -> SRNetwork:
     """Return a user's own module as a network that the rest of ptqsr takes.
 
     `module` maps [N, C, H, W] in [0, value_range] to [N, C, scale H, scale W] in the same range,
-    with C = 3 ("rgb") or 1 ("y"). It is not copied, and keeps its mode. Every
-    convolution but the first and the last (in the order in which the module registers them) is
-    quantized by default.
+    with C = 3 ("rgb") or 1 ("y"); a scale that is not given is found. Pictures whose sides are not
+    multiples of `multiple_of` are padded. The module is not copied, and keeps its mode.
+
+    It runs once, in evaluation mode, to see what its layers do: quantized are, by default, the
+    convolutions, transposed convolutions and linear layers after the first, up to the last shortcut
+    before it enlarges (`places()` of what is returned says what each is, and why).
     """
-    return WrappedNetwork(module=module, scale=scale, value_range=value_range, colours=colours)
+    return WrappedNetwork(
+        module=module,
+        scale=scale,
+        value_range=value_range,
+        colours=colours,
+        multiple_of=multiple_of,
+    )

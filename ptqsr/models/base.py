@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from itertools import chain
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import nn
 
 from ptqsr.errors import PtqsrError
+from ptqsr.models.flow import GATE, LAYERS, Place
 
 Colours = Literal["rgb", "y"]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class SRNetwork(nn.Module):
@@ -31,6 +32,8 @@ class SRNetwork(nn.Module):
     # Name patterns of modules, one tensor in and one out, whose quantized convolutions are tuned
     # together (methods.reconstruct); convolutions outside of these are tuned one by one.
     block_patterns: ClassVar[tuple[str, ...]] = ()
+    # Whether it is known where `features` ends and `reconstruct` begins.
+    divided: ClassVar[bool] = True
     # Name patterns of constants that weight files may lack.
     constants: ClassVar[tuple[str, ...]] = ()
     # Name patterns of quantized convolutions that FQR, the mean of feature bits, leaves out.
@@ -38,6 +41,8 @@ class SRNetwork(nn.Module):
     # Name patterns of convolutions that read one value of each channel, as attention does: nothing
     # is saved there, and `Config(edges=8)` leaves them in floating point.
     gates: ClassVar[tuple[str, ...]] = ()
+    # What it is called; None: as its architecture.
+    name: str | None = None
     # The options of the calibration that quantized it; None for a float network.
     calibration: Any = None
     # What block reconstruction did, a record for each block; not saved.
@@ -52,12 +57,31 @@ class SRNetwork(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.reconstruct(x, self.features(x))
 
+    @property
+    def title(self) -> str:
+        """What the network is called in tables and file names."""
+        return self.name or self.architecture
+
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the network makes of x before it enlarges: [N, F, H, W].
 
         All that the papers quantize is in here.
         """
         raise NotImplementedError
+
+    def places(self) -> dict[str, Place]:
+        """Return what every layer is to the network, by name: what can be quantized, and is."""
+        layers = {name: m for name, m in self.named_modules() if isinstance(m, LAYERS)}
+        return {name: self._place(name, layer) for name, layer in layers.items()}
+
+    def _place(self, name: str, layer: nn.Module) -> Place:
+        if matches(name, self.quantized_layers):
+            return Place("body", "on the network's list: what the papers quantize")
+        if matches(name, self.gates):
+            return Place("other", GATE)
+        if not isinstance(layer, nn.Conv2d):
+            return Place("other", f"{type(layer).__name__} outside the body")
+        return Place("edge", "not on the network's list: the papers leave it in floating point")
 
     def residual_blocks(self) -> dict[str, str]:
         """Return the names of the residual blocks, and of the layer that ends each one's branch.
@@ -99,22 +123,35 @@ def check_network(model: object) -> None:
         )
 
 
-def sketch(network: SRNetwork) -> SRNetwork:
+def sketch(network: Network) -> Network:
     """Return a copy on PyTorch's meta device: shapes without values, and without their memory.
 
     Run it under `torch.device("meta")`, for the constants that it may make on its way.
     """
     memo: dict[int, Any] = {}
-    for parameter in network.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
-    plain = (v for m in network.modules() for v in vars(m).values() if isinstance(v, torch.Tensor))
-    for tensor in (*network.buffers(), *plain):
-        memo[id(tensor)] = tensor.to("meta")
+    for tensor in _tensors(network):
+        there = tensor.detach().to("meta")
+        if isinstance(tensor, nn.Parameter):
+            there = nn.Parameter(there, requires_grad=False)
+        memo[id(tensor)] = there
     return copy.deepcopy(network, memo)
 
 
+def shell(network: Network) -> Network:
+    """Return a copy that shares all tensors: what tracing does to attributes stays there."""
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in _tensors(network)})
+
+
+def _tensors(network: nn.Module) -> Iterator[torch.Tensor]:
+    """Give parameters, buffers, and what modules hold as plain attributes."""
+    yield from network.parameters()
+    yield from network.buffers()
+    for module in network.modules():
+        yield from (value for value in vars(module).values() if isinstance(value, torch.Tensor))
+
+
 @contextmanager
-def evaluating(network: SRNetwork) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[None]:
     """Run a network as it is used, not as it is trained; every module's mode comes back."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
@@ -132,14 +169,6 @@ def device_of(network: nn.Module) -> torch.device:
     """
     tensor = next(chain(network.parameters(), network.buffers()), None)
     return tensor.device if tensor is not None else torch.device("cpu")
-
-
-def digest(network: nn.Module) -> str:
-    """Return the beginning of a SHA-256 of a network's parameters and buffers, by name."""
-    made = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        made.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return made.hexdigest()[:16]
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:

@@ -106,6 +106,8 @@ def hyperparameters(
     """Deduce scale, blocks and width from the tensor shapes; None where it is no EDSR."""
     if "head.0.weight" not in shapes or "tail.0.0.weight" not in shapes:
         return None
+    if "body.0.body.0.body.0.weight" in shapes:
+        return None  # RCAN: the same names at both ends, groups of blocks between them
     width = shapes["head.0.weight"][0]
     blocks = len({name.split(".")[1] for name in shapes if name.startswith("body.")}) - 1
     found = {"blocks": blocks, "width": width}

@@ -26,15 +26,22 @@ class Lockstep:
         self._observing = observing(layers, self._see)
 
     def __enter__(self) -> Lockstep:
+        self._threads = torch.get_num_threads()
         self._observing.__enter__()
-        for run in self._runs:
-            run.start()
+        try:
+            for run in self._runs:
+                run.start()
+        except BaseException:  # the system gives no more threads
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
         for run in self._runs:
             run.go_on(over=True)
         self._observing.__exit__(None, None, None)
+        # Threads to come take what was set last, be it in a run.
+        torch.set_num_threads(self._threads)
 
     def advance(self) -> tuple[str, list[torch.Tensor]]:
         """Let every run go on to its next layer; return that layer's name and its inputs.
@@ -93,7 +100,7 @@ class _Run(threading.Thread):
 
     def go_on(self, over: bool = False) -> None:
         """Give the run a turn and wait until it is over."""
-        if not self.done:
+        if self.ident is not None and not self.done:
             self._over = over
             self._turn.release()
             self._back.acquire()

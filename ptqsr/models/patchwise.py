@@ -34,6 +34,7 @@ class PatchWise(SRNetwork):
             raise PtqsrError(f"{batch} patches at a time; it must be at least 1")
         super().__init__(scale=network.scale, colours=network.colours)
         self.architecture = network.architecture  # type: ignore[misc]
+        self.name = network.name
         self.hyperparameters = dict(network.hyperparameters)
         self.quantized_layers = network.quantized_layers
         self.calibration = network.calibration

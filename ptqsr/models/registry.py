@@ -12,13 +12,12 @@ import torch
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.models import carn, edsr, idn, imdn, rdn, srresnet
 from ptqsr.models.base import SRNetwork
+from ptqsr.models.bounds import most_elements
 
 SCALES = (2, 3, 4)
 # Of any hyperparameter, and of blocks times layers, so that a mistaken file does not ask for a
 # network of a million blocks.
 MAX_SIZE, MAX_DEPTH = 4096, 1024
-# How much larger than a file's tensors its network may seem: a file that lacks a few is told which.
-MAX_RATIO, ALWAYS_ELEMENTS = 16, 1 << 24
 
 # From the shapes of a file's tensors, and the scale that is asked for (None: any), to the network's
 # hyperparameters, or None where the file is another network's. Their scale is None where neither
@@ -137,4 +136,4 @@ def _is_plausible(
         return False
     size = sum(tensor.numel() for tensor in network.state_dict().values())
     held = sum(shape.numel() for shape in shapes.values())
-    return size <= max(MAX_RATIO * held, ALWAYS_ELEMENTS)
+    return size <= most_elements(held)

@@ -8,7 +8,13 @@ from torch import nn
 from ptqsr import ops
 from ptqsr.errors import PtqsrError
 from ptqsr.modules.fake import FakeQuantConv2d
-from ptqsr.modules.integer import IntegerConv, SubsetCodes, integer_conv
+from ptqsr.modules.integer import (
+    IntegerConv,
+    SelectedCodes,
+    SubsetCodes,
+    integer_conv,
+    levels_tensor,
+)
 from ptqsr.quantizers import displaced
 
 
@@ -26,12 +32,15 @@ class QuantConv2d(nn.Module):
     nonnegative: torch.Tensor
     in_step: torch.Tensor
     in_lowest: torch.Tensor
+    in_levels: torch.Tensor | None
     in_shift: torch.Tensor | None
     in_gain: torch.Tensor | None
 
     def __init__(self, conv: IntegerConv) -> None:
         super().__init__()
         codes = conv.codes
+        if isinstance(codes, SelectedCodes):
+            raise PtqsrError("it chooses its bits sample by sample; deploy the whole network")
         self.kind, self.bits, self.weight_bits = codes.kind, codes.bits, conv.weight_bits
         self.register_buffer("levels", conv.levels)
         self.register_buffer("step", conv.step)
@@ -44,9 +53,9 @@ class QuantConv2d(nn.Module):
         else:
             self.register_buffer("in_step", codes.step)
             self.register_buffer("in_lowest", codes.lowest)
+            self.register_buffer("in_levels", levels_tensor(codes))
             self.register_buffer("in_shift", codes.shift)
             self.register_buffer("in_gain", codes.gain)
-            self.plain, self.in_levels = codes.plain, codes.levels
 
     @classmethod
     def from_fake(cls, layer: FakeQuantConv2d) -> QuantConv2d:
@@ -60,10 +69,9 @@ class QuantConv2d(nn.Module):
                 f"{type(layer).__name__} is not quantized; take a layer of a calibrated network"
             )
         try:
-            conv = integer_conv(layer)
+            made = cls(integer_conv(layer))
         except PtqsrError as reason:
             raise PtqsrError(f"cannot be deployed: {reason}") from None
-        made = cls(conv)
         for name, tensor in made.named_buffers():
             setattr(made, name, tensor.clone())
         return made.train(layer.training)
@@ -72,22 +80,16 @@ class QuantConv2d(nn.Module):
         if input.dtype == torch.bfloat16:
             return self.forward(input.float()).to(torch.bfloat16)
         if self.kind == "uniform":
-            given = input if self.plain else self._codes(input)
             return ops.uniform_conv2d(
-                [given], self.in_step, self.in_lowest, self.bits,
-                self.levels, self.step, self.bias, *self.geometry, out_dtype=input.dtype,
+                [displaced(input, self.in_shift, self.in_gain)], self.in_step, self.in_lowest,
+                self.bits, self.levels, self.step, self.bias, *self.geometry,
+                out_dtype=input.dtype, in_levels=self.in_levels,
             )  # fmt: skip
         mean, scale = ops.normalisation(*ops.channel_stats(input), self.nonnegative)
         return ops.subset_conv2d(
             [input], self.points, mean, scale, self.denominator,
             self.levels, self.step, self.bias, *self.geometry, out_dtype=input.dtype,
         )[0]  # fmt: skip
-
-    def _codes(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the codes that the convolution does not make itself."""
-        x = displaced(x, self.in_shift, self.in_gain)
-        codes = ops.uniform_encode(x, self.in_step, self.in_lowest, self.bits)
-        return codes.clamp(max=self.in_levels - 1)
 
     def extra_repr(self) -> str:
         shape, groups = tuple(self.levels.shape), self.geometry[-1]

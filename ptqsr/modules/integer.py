@@ -9,7 +9,13 @@ import torch
 
 from ptqsr.errors import PtqsrError
 from ptqsr.modules.fake import FakeQuantConv2d
-from ptqsr.quantizers import OffsetQuantizer, SubsetQuantizer, UniformQuantizer
+from ptqsr.quantizers import (
+    CHOICES,
+    OffsetQuantizer,
+    SelectedQuantizer,
+    SubsetQuantizer,
+    UniformQuantizer,
+)
 
 Pair = tuple[int, int]
 
@@ -55,7 +61,7 @@ class UniformCodes:
     @property
     def plain(self) -> bool:
         """Whether convolutions can encode so themselves, what they read and what they give."""
-        return self.levels == 1 << self.bits and self.shift is None and self.gain is None
+        return self.shift is None and self.gain is None
 
     def channels(self, start: int, stop: int) -> UniformCodes:
         shift, gain = (t if t is None else t[start:stop] for t in (self.shift, self.gain))
@@ -66,7 +72,37 @@ class UniformCodes:
         return (self.kind, float(self.step), int(self.lowest), self.bits, self.levels, *offsets)
 
 
-Codes = SubsetCodes | UniformCodes
+def levels_tensor(codes: UniformCodes) -> torch.Tensor | None:
+    """Return the number of levels as convolutions take it: None where the bits give as many."""
+    full = codes.levels == 1 << codes.bits
+    return None if full else torch.tensor(codes.levels, dtype=torch.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedCodes:
+    """How a tensor becomes levels of the candidate that each of its samples takes.
+
+    `bits`: of the widest candidate. Convolutions encode so themselves what they read.
+    """
+
+    kind: ClassVar[str] = "uniform"
+    plain: ClassVar[bool] = True
+    quantizer: SelectedQuantizer
+    bits: int
+
+    @property
+    def measure(self) -> str | None:
+        """What of the tensor it is chosen by."""
+        return CHOICES[self.quantizer.by][1]
+
+    def channels(self, start: int, stop: int) -> SelectedCodes:
+        return self
+
+    def key(self) -> tuple[object, ...]:
+        return (self.kind, id(self.quantizer))
+
+
+Codes = SubsetCodes | UniformCodes | SelectedCodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +143,10 @@ def integer_conv(layer: FakeQuantConv2d) -> IntegerConv:
 def _codes(layer: FakeQuantConv2d) -> Codes:
     parts = layer.quantizer.parts
     first = parts[0]
+    if isinstance(first, SelectedQuantizer):
+        if first.weights_follow:
+            raise PtqsrError("its weight follows the bits that samples choose")
+        return SelectedCodes(first, first.bits)
     if isinstance(first, UniformQuantizer):
         offsets = (
             [first.part(n) for n in ("shift", "gain")] if isinstance(first, OffsetQuantizer) else ()

@@ -25,6 +25,11 @@ def sense(network: SRNetwork) -> None:
     network.features = MethodType(_features, network)  # type: ignore[method-assign]
 
 
+def blind(network: SRNetwork) -> None:
+    """Take back what `sense` did, in place: whoever runs the network sees to what it chooses."""
+    network.__dict__.pop("features", None)
+
+
 def _features(network: SRNetwork, x: torch.Tensor) -> torch.Tensor:
     gradient = network.get_submodule("patch_gradient")
     assert isinstance(gradient, PatchGradient)

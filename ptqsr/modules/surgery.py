@@ -1,4 +1,4 @@
-"""Which convolutions are quantized, and swapping them."""
+"""Which layers are quantized, and swapping them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from torch import nn
 
 from ptqsr.errors import PtqsrError
 from ptqsr.models import SRNetwork, matches
+from ptqsr.models.flow import Place, unfit
 from ptqsr.modules.fake import FakeQuantConv2d
 
 
 def in_body(network: SRNetwork, name: str, include: tuple[str, ...] = ()) -> bool:
-    """Return whether a convolution belongs to the body: on the network's own list, or included.
+    """Return whether a layer belongs to the body: on the network's own list, or included.
 
-    The body has the bits that were asked for; all other convolutions are edges.
+    The body has the bits that were asked for; all other layers are edges.
     """
     return matches(name, (*network.quantized_layers, *include))
 
@@ -25,40 +26,48 @@ def quantizable(
     exclude: tuple[str, ...] = (),
     *,
     edges: bool = False,
-) -> dict[str, nn.Conv2d]:
-    """Return the convolutions to quantize, by name; one that is used twice stands once.
+) -> dict[str, nn.Module]:
+    """Return the layers to quantize, by name; one that is used twice stands once.
 
-    Those on the network's own list less the excluded, plus the included; with `edges` all others
-    too but the excluded and the gates. Raises PtqsrError for a pattern that matches none, or where
-    nothing is left.
+    Convolutions, transposed ones and linear layers: those of the body less the excluded, plus the
+    included; with `edges` the convolutions at the edges too, less the excluded. Raises PtqsrError
+    for a pattern that matches none, for a layer that cannot be quantized, or where nothing is left.
     """
-    convs = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    places = network.places()
 
     def matching(patterns: tuple[str, ...]) -> set[str]:
         found: set[str] = set()
         for pattern in patterns:
-            names = {name for name in convs if matches(name, (pattern,))}
+            names = {name for name in places if matches(name, (pattern,))}
             if not names:
                 raise PtqsrError(
-                    f"pattern {pattern!r} matches none of the convolutions "
-                    f"({', '.join(list(convs)[:4])}, ...)"
+                    f"pattern {pattern!r} matches none of the layers "
+                    f"({', '.join(list(places)[:4])}, ...)"
                 )
             found |= names
         return found
 
-    listed = {name for name in convs if in_body(network, name)}
-    if edges:
-        listed |= {name for name in convs if not matches(name, network.gates)}
+    wanted = ("body", "edge") if edges else ("body",)
+    listed = {name for name, place in places.items() if place.part in wanted}
     chosen = (listed - matching(exclude)) | matching(include)
     if not chosen:
-        raise PtqsrError("no convolution is left to quantize; name some with --include")
-    for name in chosen:
-        kind = type(convs[name])
-        if kind.forward not in (nn.Conv2d.forward, FakeQuantConv2d.forward):
-            raise PtqsrError(
-                f"layer {name}: {kind.__name__} computes something else than nn.Conv2d; exclude it"
-            )
-    return {name: conv for name, conv in convs.items() if name in chosen}
+        never = [f" ({name}: {p.why})" for name, p in places.items() if p.part == "never"]
+        raise PtqsrError(
+            f"no layer is left to quantize; name some with --include{''.join(never[:1])}"
+        )
+    layers = {name: network.get_submodule(name) for name in places if name in chosen}
+    for name, layer in layers.items():
+        check_quantizable(name, layer, places[name])
+    return layers
+
+
+def check_quantizable(name: str, layer: nn.Module, place: Place) -> None:
+    """Raise PtqsrError, with the reason, for a layer of the float network that cannot be."""
+    if any(isinstance(module, FakeQuantConv2d) for module in layer.modules()):
+        raise PtqsrError(f"layer {name}: is quantized already; take the float network")
+    why = place.why if place.part == "never" else unfit(layer)
+    if why:
+        raise PtqsrError(f"layer {name}: cannot be quantized: {why}; exclude it")
 
 
 def replace(network: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> None:

@@ -13,6 +13,7 @@ from ptqsr.ops.convolutions import (
     uniform_conv2d,
 )
 from ptqsr.ops.gemm import gemm_s4, gemm_s8
+from ptqsr.ops.reference.moments import channel_moments
 from ptqsr.ops.reference.subset import (
     channel_statistics,
     quantize_given,
@@ -22,6 +23,7 @@ from ptqsr.ops.reference.subset import (
 __all__ = [
     "autograd",
     "channel_histogram",
+    "channel_moments",
     "channel_statistics",
     "channel_stats",
     "cpu",

@@ -29,7 +29,7 @@ def _refuse(ctx: Any, *gradients: torch.Tensor) -> None:
     )
 
 
-for _name in ("subset_conv2d", "uniform_conv2d"):
+for _name in ("subset_conv2d", "uniform_conv2d", "uniform_conv2d_moments"):
     torch.library.register_autograd(f"ptqsr::{_name}", _refuse, lib=library)
 torch.library.register_autograd(
     "ptqsr::uniform_fake_quant", _straight_through, setup_context=_save, lib=library
@@ -38,7 +38,7 @@ torch.library.register_autograd(
 # Statistics, codes and steps are float32's; autocast would hand over bfloat16.
 for _name in (
     *("channel_stats", "subset_fake_quant", "subset_encode", "subset_conv2d"),
-    *("uniform_fake_quant", "uniform_encode", "uniform_conv2d"),
+    *("uniform_fake_quant", "uniform_encode", "uniform_conv2d", "uniform_conv2d_moments"),
 ):
     for _device in ("cpu", "cuda"):
         torch.library.register_autocast(f"ptqsr::{_name}", _device, torch.float32, lib=library)

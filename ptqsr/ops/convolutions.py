@@ -144,12 +144,16 @@ def uniform_conv2d(
     out_step: torch.Tensor | None = None,
     out_lowest: torch.Tensor | None = None,
     out_bits: int = 8,
+    in_levels: torch.Tensor | None = None,
+    out_levels: int | None = None,
 ) -> torch.Tensor:
     """Convolve uniformly quantized input in integers, with what stands before and after it.
 
     x: the parts of a concatenation along channels, each float32 or float16, encoded here to levels
-    clamp(rint(x / in_step), in_lowest, in_lowest + 2^in_bits - 1), or uint8 codes: level less
-    in_lowest. Steps are float32 scalars, lowest levels int32 scalars. levels: int16 [O, C/g, K, K]
+    clamp(rint(x / in_step), in_lowest, in_lowest + in_levels - 1), or uint8 codes: level less
+    in_lowest. Steps are float32 scalars, lowest levels int32 scalars, in_levels an int32 scalar up
+    to 2^in_bits, which None stands for; or all three are [N]: every sample has its own (None: all
+    2^in_bits). levels: int16 [O, C/g, K, K]
     and step: float32 [O], the weights; a kernel's levels lie in [-255, 255] and span 255 at most.
     acc, the convolution of the levels, is exact; padding is 0.
 
@@ -163,8 +167,12 @@ def uniform_conv2d(
         v = v + residual * (1 / out_step), of codes (code + lowest) * (residual_step / out_step)
         v = last_activation(v)
 
-    and the result uint8, clamp(rint(v), out_lowest, out_lowest + 2^out_bits - 1) - out_lowest, NaN
-    as the lowest level. Each step is rounded to float32; the result is in channels_last.
+    and the result uint8, clamp(rint(v), out_lowest, out_lowest + out_levels - 1) - out_lowest, NaN
+    as the lowest level; out_levels up to 2^out_bits, which None stands for. Each step is rounded to
+    float32; the result is in channels_last.
+
+    torch.ops.ptqsr.uniform_conv2d_moments takes the same, without out_step, and returns (y, mean,
+    deviation): what `channel_moments` gives of y.
     """
     if out_dtype is None:
         out_dtype = torch.float32 if out_step is None else torch.uint8
@@ -172,7 +180,7 @@ def uniform_conv2d(
         list(x), in_step, in_lowest, in_bits, levels, step, bias,
         _pair(stride), _pair(padding), _pair(dilation), groups,
         activation, slope, residual, residual_step, residual_lowest, last_activation, shuffle,
-        out_dtype, out_step, out_lowest, out_bits,
+        out_dtype, out_step, out_lowest, out_bits, in_levels, out_levels,
     )  # fmt: skip
 
 

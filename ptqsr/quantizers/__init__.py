@@ -2,11 +2,18 @@
 
 from ptqsr.quantizers.adaround import NearestRounding, Rounding, SoftRounding, undecided
 from ptqsr.quantizers.base import ActivationQuantizer, join
-from ptqsr.quantizers.choosing import CHOICES, PatchGradient, by_choice, logits, width
+from ptqsr.quantizers.choosing import (
+    CHOICES,
+    PatchGradient,
+    by_choice,
+    logits,
+    measures,
+    width,
+)
 from ptqsr.quantizers.learned import LearnedStep, StraightThrough
 from ptqsr.quantizers.offset import OffsetQuantizer, Offsets, displaced
 from ptqsr.quantizers.rounding import best_grid, compensated
-from ptqsr.quantizers.selected import FEW_BITS, SelectedQuantizer, choosers
+from ptqsr.quantizers.selected import FEW_BITS, Chooser, SelectedQuantizer, choosers
 from ptqsr.quantizers.subset import SubsetQuantizer
 from ptqsr.quantizers.uniform import QuantizedWeight, UniformQuantizer, grid, quantized, symmetric
 
@@ -20,6 +27,7 @@ __all__ = [
     "FEW_BITS",
     "KINDS",
     "ActivationQuantizer",
+    "Chooser",
     "LearnedStep",
     "NearestRounding",
     "OffsetQuantizer",
@@ -40,6 +48,7 @@ __all__ = [
     "grid",
     "join",
     "logits",
+    "measures",
     "quantized",
     "symmetric",
     "undecided",

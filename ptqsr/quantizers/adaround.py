@@ -25,6 +25,9 @@ class Rounding(nn.Module):
         """Return the levels themselves: whole numbers."""
         raise NotImplementedError
 
+    def confine(self) -> None:
+        """Bring back what went where gradients no longer move levels; after every step."""
+
 
 class SoftRounding(Rounding):
     """Weights in steps, each between two levels: floor + h(V), h(V) in [0, 1] learned.
@@ -79,6 +82,11 @@ class NearestRounding(Rounding):
 
     def levels(self) -> torch.Tensor:
         return torch.minimum(torch.maximum(self.v.detach().round(), self.low), self.high)
+
+    @torch.no_grad()
+    def confine(self) -> None:
+        """Let V be half a step beyond the outermost levels at most, else it would wander off."""
+        self.v.copy_(torch.minimum(torch.maximum(self.v, self.low - 0.5), self.high + 0.5))
 
 
 def rectified_sigmoid(v: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ptqsr import ops
 from ptqsr.errors import PtqsrError
 
 # What a choice may depend on: measures of the picture and of the feature. CADyQ, then layers alone
@@ -21,7 +22,9 @@ CHOICES: dict[str, tuple[str | None, str | None]] = {
     "layer-std": ("gradient", "std"),
 }
 # The columns of a picture's measures.
-OF_PICTURES = {"gradient": slice(0, 2), "std": slice(2, 3), "range": slice(3, 4)}
+OF_PICTURES = {
+    None: slice(0, 0), "gradient": slice(0, 2), "std": slice(2, 3), "range": slice(3, 4),
+}  # fmt: skip
 # Of red, green and blue (ITU-R BT.601).
 GRAY = (0.299, 0.587, 0.114)
 # Brings the gradient of pictures in [0, 1] to the size of the features' deviations.
@@ -41,8 +44,13 @@ class PatchGradient(nn.Module):
     @torch.no_grad()
     def look(self, pictures: torch.Tensor) -> None:
         """Take in a batch in [0, 1], [N, 3, H, W] or, of luma, [N, 1, H, W]."""
-        levels = grey(pictures) * 255
-        self.value = torch.cat((mean_gradient(pictures), overall(levels), span(levels)), 1)
+        self.value = measures(pictures)
+
+
+def measures(pictures: torch.Tensor) -> torch.Tensor:
+    """Return float32 [N, 4], see `PatchGradient`, of [N, 3 or 1, H, W] in [0, 1]."""
+    levels = grey(pictures) * 255
+    return torch.cat((mean_gradient(pictures), overall(levels), span(levels)), 1)
 
 
 def mean_gradient(x: torch.Tensor) -> torch.Tensor:
@@ -63,7 +71,7 @@ def mean_gradient(x: torch.Tensor) -> torch.Tensor:
 def width(by: str, channels: int) -> int:
     """Return F, how many numbers the selector of a tensor of so many channels sees."""
     picture, feature = CHOICES[by]
-    columns = OF_PICTURES[picture] if picture else slice(0, 0)
+    columns = OF_PICTURES[picture]
     return columns.stop - columns.start + {None: 0, "channels": channels}.get(feature, 1)
 
 
@@ -75,17 +83,43 @@ def features(x: torch.Tensor, gradient: PatchGradient, by: str) -> torch.Tensor:
     picture is unknown.
     """
     picture, feature = CHOICES[by]
-    x = x.detach()
-    parts = [x.new_empty((len(x), 0), dtype=torch.float32)]
-    if picture:
-        if gradient.value is None or len(gradient.value) != len(x):
-            raise PtqsrError(
-                "layers that choose their bits by the picture run inside of their network alone"
-            )
-        parts.append(gradient.value[:, OF_PICTURES[picture]])
-    if feature:
-        parts.append({"channels": deviations, "std": overall, "range": span}[feature](x.float()))
-    return torch.cat(parts, 1)
+    x, pictures = x.detach(), gradient.value
+    if picture is None or x.device.type == "meta":  # a sketch may have seen none
+        pictures = x.new_empty((len(x), 4), dtype=torch.float32)
+    if pictures is None or len(pictures) != len(x):
+        raise PtqsrError(
+            "layers that choose their bits by the picture run inside of their network alone"
+        )
+    found = {"channels": deviations, "std": overall, "range": span}[feature](x) if feature else None
+    return _columns(by, pictures, found)
+
+
+def features_of(
+    by: str,
+    pictures: torch.Tensor,
+    first: torch.Tensor | None = None,
+    second: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return what `features` does, but for rounding, of measures that are known already.
+
+    pictures: float32 [N, 4], `measures`; first, second: float32 [N, C], of every channel of the
+    feature mean and standard deviation, for a range its least and its largest value.
+    """
+    feature, found = CHOICES[by][1], None
+    if feature is not None:
+        assert first is not None and second is not None
+        found = second
+        if feature == "range":
+            found = second.amax(1, keepdim=True) - first.amin(1, keepdim=True)
+        elif feature == "std":
+            apart = first - first.mean(1, keepdim=True)
+            found = (second.square() + apart.square()).mean(1, keepdim=True).sqrt()
+    return _columns(by, pictures, found)
+
+
+def _columns(by: str, pictures: torch.Tensor, feature: torch.Tensor | None) -> torch.Tensor:
+    columns = pictures[:, OF_PICTURES[CHOICES[by][0]]]
+    return columns if feature is None else torch.cat((columns, feature), 1)
 
 
 def grey(x: torch.Tensor) -> torch.Tensor:
@@ -99,37 +133,37 @@ def grey(x: torch.Tensor) -> torch.Tensor:
 
 def overall(x: torch.Tensor) -> torch.Tensor:
     """Return the standard deviation of all values of a sample, [N, C, H, W] to [N, 1]."""
-    values = x.flatten(1)
+    values = x.float().flatten(1)
     return (values - values.mean(1, keepdim=True)).square_().mean(1, keepdim=True).sqrt()
 
 
 def span(x: torch.Tensor) -> torch.Tensor:
     """Return the largest less the smallest value of a sample, [N, C, H, W] to [N, 1]."""
-    values = x.flatten(1)
+    values = x.float().flatten(1)
     return values.amax(1, keepdim=True) - values.amin(1, keepdim=True)
 
 
 def deviations(x: torch.Tensor) -> torch.Tensor:
     """Return the standard deviation of every channel of x, float32 [N, C, H, W] to [N, C].
 
-    Divided by H W, not one less. In two passes over the memory as it lies: torch.var takes 20 times
-    as long on channels_last.
+    Divided by H W, not one less.
     """
-    if x.is_contiguous(memory_format=torch.channels_last):
-        pixels, over = x.permute(0, 2, 3, 1).flatten(1, 2), 1
-    else:
-        pixels, over = x.flatten(2), 2
-    return (pixels - pixels.mean(over, keepdim=True)).square_().mean(over).sqrt()
+    return ops.channel_moments(x)[1]
 
 
 def logits(
     x: torch.Tensor, gradient: PatchGradient, weight: torch.Tensor, bias: torch.Tensor, by: str
 ) -> torch.Tensor:
     """Return f(sigma(x), |nabla I|), float32 [N, K] (CADyQ, Eq. 5): the largest one chooses."""
+    return scores(features(x, gradient, by), weight, bias)
+
+
+def scores(features: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """Return the linear layer of features [N, F], float32 [N, K]."""
     # Not in bfloat16 where a network trains so: a choice must not depend on that.
-    device = "cpu" if x.device.type == "meta" else x.device.type
+    device = "cpu" if features.device.type == "meta" else features.device.type
     with torch.autocast(device, enabled=False):
-        return F.linear(features(x, gradient, by), weight, bias)
+        return F.linear(features, weight, bias)
 
 
 def by_choice(

@@ -27,7 +27,7 @@ class StraightThrough(nn.Module):
 
 
 class LearnedStep(nn.Module):
-    """A uniform quantizer whose step is learned (LSQ: Esser et al., ICLR 2020, Eqs. 3-5).
+    """A uniform quantizer whose step is learned (LSQ: Esser et al., ICLR 2020, Eqs. 3 and 5).
 
     `log_gain`: the logarithm of what the step has become in units of what it was, so that one
     learning rate fits layers of all ranges. The lowest level stays.

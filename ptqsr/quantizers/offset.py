@@ -87,10 +87,14 @@ class OffsetQuantizer(UniformQuantizer):
             if outside.any() or not (part.step > 0 and part.step.isfinite()):
                 raise ValueError(f"{name} outside {OFFSET_BITS} bits, or of step {part.step}")
 
+    @property
+    def offset_bits(self) -> int:
+        """What its shifts and gains take, without their steps."""
+        return sum(OFFSET_BITS * self.get_buffer(f"{n}_codes").numel() for n in self.offsets)
+
     def storage_bits(self) -> int:
-        offsets = [self.get_buffer(f"{name}_codes").numel() for name in self.offsets]
         own = sum(8 * b.numel() * b.element_size() for b in (self.step, self.lowest))
-        return own + sum(OFFSET_BITS * channels + 32 for channels in offsets)
+        return own + self.offset_bits + 32 * len(self.offsets)
 
     @classmethod
     def restore(cls, settings: dict[str, Any], tensors: dict[str, torch.Tensor]) -> OffsetQuantizer:

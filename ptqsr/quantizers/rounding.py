@@ -11,7 +11,7 @@ import torch
 
 from ptqsr.quantizers.uniform import grid
 
-# The range that loses least is looked for from this part of [min, max] on, in so many steps.
+# The range that loses least is looked for down to this part of [min, max], in so many steps.
 NARROWEST, RANGES = 0.35, 40
 # Of the diagonal's mean: keeps H invertible where inputs are few or move together.
 DAMPING = 0.01
@@ -28,7 +28,8 @@ def best_grid(
     low, high = weight.amin(1).clamp(max=0), weight.amax(1).clamp(min=0)
     step, lowest = grid(low, high, bits)
     least = torch.full_like(low, torch.inf)
-    for part in torch.linspace(NARROWEST, 1, RANGES):
+    # The whole range comes first: where none loses less, it stays.
+    for part in torch.linspace(NARROWEST, 1, RANGES).flip(0):
         tried, at = grid(low * part, high * part, bits)
         levels = torch.round(weight / tried[:, None]).clamp(*_limits(at[:, None], bits))
         loss = ((levels * tried[:, None] - weight).square() * importance).sum(1)

@@ -9,7 +9,15 @@ from torch import nn
 
 from ptqsr.config import MAX_BITS, MIN_BITS
 from ptqsr.quantizers.base import ActivationQuantizer
-from ptqsr.quantizers.choosing import CHOICES, PatchGradient, by_choice, logits, width
+from ptqsr.quantizers.choosing import (
+    CHOICES,
+    PatchGradient,
+    by_choice,
+    features_of,
+    logits,
+    scores,
+    width,
+)
 from ptqsr.quantizers.uniform import UniformQuantizer
 
 # Of the weights that features of as few bits are multiplied with, where weights follow.
@@ -76,11 +84,6 @@ class SelectedQuantizer(ActivationQuantizer):
             self.numbers = found.argmax(1).tolist()
         return self.numbers
 
-    @property
-    def chosen(self) -> list[int]:
-        """The bits that the last forward's samples took."""
-        return [self.candidates[number] for number in self.numbers]
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return by_choice(x, self.choose(x), lambda number, some: self.candidate(number)(some))
 
@@ -130,10 +133,37 @@ class SelectedQuantizer(ActivationQuantizer):
         return f"{self.kind} by {self.by}, {' or '.join(map(str, self.candidates))} bits"
 
 
+class Chooser(nn.Module):
+    """Takes a candidate of `quantizer` for every sample that the layer of this name reads.
+
+    As SelectedQuantizer.choose does, of numbers that are known already, and without waiting for the
+    device: (step float32, lowest level int32, levels int32, number int64), each [N], of arguments
+    as `choosing.features_of` has them.
+    """
+
+    levels: torch.Tensor
+
+    def __init__(self, quantizer: SelectedQuantizer, layer: str) -> None:
+        super().__init__()
+        self.quantizer, self.layer = quantizer, layer
+        self.register_buffer("levels", torch.tensor(quantizer.levels, dtype=torch.int32))
+
+    def forward(
+        self,
+        pictures: torch.Tensor,
+        first: torch.Tensor | None = None,
+        second: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        chooser = self.quantizer
+        found = features_of(chooser.by, pictures, first, second)
+        numbers = scores(found, chooser.weight, chooser.bias).argmax(1)
+        return chooser.steps[numbers], chooser.lowests[numbers], self.levels[numbers], numbers
+
+
 def choosers(network: nn.Module) -> dict[str, nn.Module]:
     """Return a network's layers whose `quantizer` chooses its bits, by name."""
     return {
-        name: module
+        module.layer if isinstance(module, Chooser) else name: module
         for name, module in network.named_modules()
         if isinstance(module._modules.get("quantizer"), SelectedQuantizer)
     }

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise, product
-from math import isfinite
 from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 
+from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import PatchBits, mean_bits, patch_bits, recording_bits
 from ptqsr.evaluation.quality import NamedPair, super_resolve_luma
 from ptqsr.models import PatchWise, SRNetwork, evaluating
@@ -39,7 +39,7 @@ class BitMap:
 
     @property
     def mean(self) -> float:
-        """The mean over patches; NaN where none is known."""
+        """The mean over patches."""
         return fmean(self.patches.means)
 
     @property
@@ -58,7 +58,6 @@ class BitMap:
             for (rows_of, columns_of), bits in zip(
                 product(tall, wide), self.patches.means, strict=True
             )
-            if isfinite(bits)
         ]
 
 
@@ -75,7 +74,10 @@ def bit_maps(running: SRNetwork, pairs: list[NamedPair]) -> list[BitMap]:
     for name, lr, _ in pairs[:MOST]:
         with recording_bits(running) as chosen, evaluating(running):
             super_resolve_luma(running, lr, name)
-        patches = patch_bits(lr.shape[0], lr.shape[1], chosen, by_patches)
+        try:
+            patches = patch_bits(lr.shape[0], lr.shape[1], chosen, by_patches)
+        except PtqsrError as error:
+            raise PtqsrError(f"{name}: {error}") from None
         maps.append(BitMap(name, lr, patches, mean_bits(chosen)))
     return maps
 

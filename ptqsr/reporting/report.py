@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from ptqsr.errors import PtqsrError
-from ptqsr.models import SRNetwork, digest
+from ptqsr.models import SRNetwork
 from ptqsr.quantizers import choosers
 from ptqsr.reporting.measure import Measured, Progress, measure
 from ptqsr.reporting.pictures import Pictures, crops_of
 from ptqsr.reporting.subject import Subject
 from ptqsr.reporting.views import BICUBIC, PICTURE, View, views
+from ptqsr.training.state import digest_of
 
 FLOAT = "float"
 
@@ -71,7 +72,7 @@ def make_report(
     of: list[str] = []
     shown: dict[str, SRNetwork] = {}
     for subject in subjects:
-        key = digest(subject.floating)
+        key = digest_of(subject.floating.state_dict())
         floats.setdefault(key, FLOAT if not floats else f"float of {subject.title}")
         of.append(floats[key])
         shown[floats[key]] = subject.floating

@@ -17,6 +17,7 @@ from ptqsr.models import PatchWise, SRNetwork
 from ptqsr.modules import FakeQuantConv2d
 from ptqsr.quantizers import SelectedQuantizer, choosers
 from ptqsr.training.methods.base import CHECKPOINT
+from ptqsr.training.state import digest_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +107,7 @@ def _stranger(
     """Return what tells that the quantized network was not made from the float one, if anything."""
     tuned = provenance.get("finetuned")
     if isinstance(tuned, dict):
-        began = f"of digest {models.digest(floating)}"
+        began = f"of digest {digest_of(floating.state_dict())}"
         return None if tuned.get("weights", began) == began else "its digest is another"
     if quantized.calibration.method not in METHODS:
         return None

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
-import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -18,26 +15,45 @@ from torch.nn.utils import clip_grad_norm_
 
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.evaluation import evaluate
-from ptqsr.files import replacing
 from ptqsr.images import unit_luma
 from ptqsr.models import SRNetwork
-from ptqsr.training import precision, processes
+from ptqsr.training import log, precision, processes
 from ptqsr.training.config import TrainConfig
 from ptqsr.training.data import TrainingPictures
-from ptqsr.training.hooks import TrainingHook
+from ptqsr.training.hooks import Figures, Show, TrainingHook, silent
+from ptqsr.training.log import Means
+from ptqsr.training.state import (
+    STATE,
+    STATE_VERSION,
+    check_same,
+    digest_of,
+    read_state,
+    write_state,
+)
 
-STATE_VERSION = 1
-# What a resumed run may do otherwise than the run it goes on with.
-MAY_CHANGE = ("steps", "validate_every", "device", "precision")
+LOG = "log.jsonl"
+
+
+class Diverged(PtqsrError):
+    """The gradient is not finite any more."""
+
+
+def check(network: SRNetwork, config: TrainConfig, hook: TrainingHook) -> None:
+    """Raise PtqsrError where no such run can be, as far as it shows without pictures."""
+    precision.choose(config.precision, _device(config.device), hook.autocasts)
+    processes.check_share(config.batch_size)
+    hook.check(network)
 
 
 class Trainer:
     """Trains a network on a folder's pictures and leaves in `run`:
 
     what the hook delivers (`weights.safetensors`: averaged weights, float32), `state.pt` (to
-    resume) and `log.jsonl` (a line for every 100 steps and every validation). `network` is changed
-    in place. Of several processes (`torchrun`) each takes its share of every batch, and the first
-    alone validates and writes.
+    resume) and `log.jsonl` (a line for every 100 steps and every validation, with means over the
+    steps since the last). `network` is changed in place. Of several processes (`torchrun`) each
+    takes its share of every batch, and the first alone validates and writes. GPUs compute by
+    cuDNN's deterministic algorithms, in the whole program from then on: a run that is resumed there
+    is the run without the interruption.
     """
 
     def __init__(
@@ -49,22 +65,22 @@ class Trainer:
         hook: TrainingHook | None = None,
     ) -> None:
         self.config, self.run, self.hook = config, run, hook or TrainingHook()
+        check(network, config, self.hook)
         self.device = _device(config.device)
-        self.bf16, self.precision = precision.choose(config.precision, self.device)
+        self.bf16, self.precision = precision.choose(
+            config.precision, self.device, self.hook.autocasts
+        )
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+            torch.backends.cudnn.deterministic = True
         if not isinstance(pictures, TrainingPictures):
             pictures = TrainingPictures(pictures, config, network.scale)
         self.pictures = pictures.identity
         self.sampler, self.validation = pictures.sampler, pictures.validation
         # channels_last is the layout that convolutions take without reordering, on both devices.
         network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if config.batch_size % processes.count():
-            raise PtqsrError(
-                f"batch_size is {config.batch_size}; {processes.count()} processes cannot share it "
-                "equally"
-            )
         self.colours = network.colours
+        self.weights = f"of digest {digest_of(network.state_dict())}"
         self.network = self.hook.begin(network, self._inputs(0)).train()
         self.parallel = processes.parallel(_Loss(self.network, self.hook), self.device)
         self.average = deepcopy(self.network).eval().requires_grad_(False)
@@ -80,23 +96,9 @@ class Trainer:
         Raises PtqsrError where the state is unreadable or another run's. With the same options the
         result is that of a run without the interruption, bit for bit on the same machine.
         """
-        path = self.run / "state.pt"
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            reason = one_line(error)
-            raise PtqsrError(f"{path}: no readable training state ({reason})") from None
-        if not isinstance(state, dict) or "identity" not in state:
-            raise PtqsrError(f"{path}: holds no training state; name the folder of a run")
-        ours = self._identity()
-        defaults = TrainConfig().to_json()  # of options that the state's ptqsr did not have
-        theirs = {**defaults, **state["identity"], **{name: ours[name] for name in MAY_CHANGE}}
-        for name in ours:
-            if ours[name] != theirs.get(name):
-                raise PtqsrError(
-                    f"{path}: was made with {name} = {theirs.get(name)}, not {ours[name]}; "
-                    "use the same options, or train into another folder"
-                )
+        path = self.run / STATE
+        state = read_state(self.run)
+        check_same(path, state["identity"], self.identity())
         try:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
@@ -109,24 +111,33 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.hook.load_state_dict(state["hook"])
         self.step, self.seconds = state["step"], state["seconds"]
-        self._cut_log()
+        processes.check_agreed(self.step, f"{path}: the step", self.device)
+        if processes.rank() == 0:
+            log.cut(self.run / LOG, self.step)
 
-    def train(self, progress: Callable[[dict[str, Any]], None] = lambda record: None) -> None:
-        """Run all steps that are left; `progress` gets every record of the log."""
+    def train(
+        self,
+        progress: Callable[[dict[str, Any]], None] = lambda record: None,
+        show: Show = silent,
+    ) -> None:
+        """Run all steps that are left; `progress` gets every record of the log.
+
+        `show` gets (what, done, total) of what there is to do before the first step. Raises
+        Diverged where the gradient is not finite.
+        """
         self.run.mkdir(parents=True, exist_ok=True)
-        began, loss_sum, since = time.monotonic() - self.seconds, 0.0, self.step
+        began, means = time.monotonic() - self.seconds, Means(self.device)
         first = processes.rank() == 0
         if self.step == 0:
-            self.hook.initialise(self.network, self._inputs)
+            self.hook.initialise(self.network, self._inputs, show)
+            processes.as_first(_tensors(self.network))
             self.average.load_state_dict(self.network.state_dict())
         # Steps of a run that was stopped before its first state are run, and logged, anew.
         mode = "a" if self.step else "w"
-        with (
-            open(self.run / "log.jsonl", mode, encoding="utf-8") if first else nullcontext()
-        ) as log:
+        with open(self.run / LOG, mode, encoding="utf-8") if first else nullcontext() as file:
             while self.step < self.config.steps:
-                loss, record = self._one_step()
-                loss_sum += loss
+                rate = self.config.learning_rate_at(self.step)
+                means.add(self._one_step(rate))
                 self.step += 1
                 self.seconds = time.monotonic() - began
                 validate = (
@@ -134,25 +145,19 @@ class Trainer:
                 )
                 if self.step % 100 and not validate:
                     continue
-                record = {
-                    "step": self.step,
-                    "seconds": round(self.seconds, 1),
-                    "loss": loss_sum / (self.step - since),
-                    **record,
-                }
-                loss_sum, since = 0.0, self.step
-                if log is None:
+                record = {"step": self.step, "seconds": round(self.seconds, 1)}
+                record |= {"learning_rate": rate, **means.take()}
+                if file is None:
                     continue
                 if validate and self.validation:
                     record["validation_psnr"] = evaluate(self.average, self.validation).psnr
-                log.write(_json_line(record))
-                log.flush()
+                file.write(log.line(record))
+                file.flush()
                 if validate:
                     self._save()  # after the line: resuming drops the lines of unsaved steps
                 progress(record)
 
-    def _one_step(self) -> tuple[float, dict[str, Any]]:
-        rate = self.config.learning_rate_at(self.step)
+    def _one_step(self, rate: float) -> Figures:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         lr, hr = (self._floats(processes.share(crop)) for crop in self.sampler.batch(self.step))
@@ -163,12 +168,10 @@ class Trainer:
         figures = {**figures, **(self.hook.edit_gradients(self.network, self.step) or {})}
         norm = clip_grad_norm_(self._trained(), self.config.clip)
         if not torch.isfinite(norm):
-            raise PtqsrError(f"training diverged at step {self.step}; lower --learning-rate")
+            raise Diverged(f"training diverged at step {self.step}; lower --learning-rate")
         self.optimiser.step()
         self._update_average()
-        figures = processes.mean_figures({"loss": float(loss.detach()), **figures}, self.device)
-        value = figures.pop("loss")
-        return value, {"learning_rate": rate, "gradient_norm": float(norm), **figures}
+        return {"loss": loss, "gradient_norm": norm, **figures}
 
     def _floats(self, crops: torch.Tensor) -> torch.Tensor:
         """Return what the network takes of 8-bit pictures."""
@@ -194,9 +197,10 @@ class Trainer:
                 ours.copy_(new)  # counters
 
     def _save(self) -> None:
-        self.hook.deliver(self.average, self.run)
+        made = {"step": self.step, **log.plain(self.identity())}
+        self.hook.deliver(self.average, self.run, made)
         state = {
-            "identity": self._identity(),
+            "identity": self.identity(),
             "step": self.step,
             "seconds": self.seconds,
             "network": self.network.state_dict(),
@@ -204,33 +208,13 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "hook": self.hook.state_dict(),
         }
-        # By way of memory, since torch.save turns a full disk into a RuntimeError of its own.
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        with replacing(self.run / "state.pt") as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+        write_state(self.run, state)
 
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Return all that a state must agree in with the run that goes on from it."""
         architecture = {"architecture": self.network.architecture, **self.network.hyperparameters}
-        data = {"pictures": self.pictures, **self.hook.identity()}
+        data = {"weights": self.weights, "pictures": self.pictures, **self.hook.identity()}
         return {"version": STATE_VERSION, **architecture, **data, **self.config.to_json()}
-
-    def _cut_log(self) -> None:
-        """Drop the lines of steps that ran after the state was saved: they run again."""
-        path = self.run / "log.jsonl"
-        if not path.exists():
-            return
-        kept = []
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                if json.loads(line)["step"] > self.step:
-                    break
-            except (ValueError, TypeError, KeyError):
-                break  # half a line: the run was killed while it wrote
-            kept.append(line + "\n")
-        with replacing(path) as temporary:
-            temporary.write_text("".join(kept), encoding="utf-8")
 
 
 class _Loss(nn.Module):
@@ -242,7 +226,7 @@ class _Loss(nn.Module):
 
     def forward(
         self, lr: torch.Tensor, hr: torch.Tensor, step: int
-    ) -> tuple[torch.Tensor, dict[str, float]]:
+    ) -> tuple[torch.Tensor, Figures]:
         return self.hook.loss(self.network, lr, hr, step)
 
 
@@ -260,12 +244,3 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise PtqsrError(f"device {name!r}: PyTorch finds no such GPU here; use cpu")
     return device
-
-
-def _json_line(record: dict[str, Any]) -> str:
-    """Return a line of the log; "inf" and "nan" are strings, since JSON has no numbers for them."""
-
-    def plain(value: Any) -> Any:
-        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps({name: plain(value) for name, value in record.items()}) + "\n"

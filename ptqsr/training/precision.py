@@ -8,12 +8,11 @@ from ptqsr.errors import PtqsrError
 from ptqsr.training.config import Precision
 
 
-def choose(precision: Precision, device: torch.device) -> tuple[bool, str]:
-    """Return whether to autocast to bfloat16, and why.
+def choose(precision: Precision, device: torch.device, autocasts: bool) -> tuple[bool, str]:
+    """Return whether to autocast to bfloat16, and why; `autocasts`: whether "auto" may.
 
-    bfloat16 pays where there are instructions for it: AMX on a CPU (4 times float32 there) or
-    AVX512-BF16 (1.8 times on a Zen 4), Ampere and newer on a GPU. Elsewhere it is emulated and
-    slower than float32.
+    bfloat16 pays where there are instructions for it: AMX or AVX512-BF16 on a CPU, Ampere and
+    newer on a GPU. Elsewhere it is emulated and slower than float32.
     """
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
@@ -25,6 +24,8 @@ def choose(precision: Precision, device: torch.device) -> tuple[bool, str]:
         }
         native = any(units.values())
         unit = next((name for name, there in units.items() if there), f"no {' or '.join(units)}")
+    if precision == "auto" and not autocasts:
+        return False, "fp32, since bfloat16 would move quantized values to other levels"
     if precision == "auto":
         return native, f"{'bf16' if native else 'fp32'}, chosen since the {device.type} has {unit}"
     if precision not in ("fp32", "bf16"):

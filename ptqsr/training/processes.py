@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ptqsr.errors import PtqsrError
 
+# How long processes wait for the one that validates and saves; torchrun ends them where it dies.
+PATIENCE = timedelta(hours=6)
+
 
 @contextmanager
 def joined(device: str) -> Iterator[str]:
@@ -26,22 +30,39 @@ def joined(device: str) -> Iterator[str]:
     "cuda" becomes the GPU of its number on this machine. Processes that have joined before stay
     joined.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and not dist.is_torchelastic_launched():
+        raise PtqsrError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but torchrun did not start this process; "
+            "run `torchrun --nproc-per-node N -m ptqsr ...`, or unset WORLD_SIZE to train alone"
+        )
+    if not several:
         yield device
         return
-    on_gpu = device.startswith("cuda")
-    if on_gpu:
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-        if int(os.environ.get("LOCAL_RANK", "0")) >= torch.cuda.device_count():
-            raise PtqsrError(f"device {device}: PyTorch finds no such GPU; start fewer processes")
+    device = _own_device(device)
     if dist.is_initialized():
         yield device
         return
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    backend = "nccl" if device.startswith("cuda") else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
     try:
         yield device
     finally:
         dist.destroy_process_group()
+
+
+def _own_device(device: str) -> str:
+    if not device.startswith("cuda"):
+        return device
+    if device != "cuda":
+        raise PtqsrError(
+            f"device {device}: with torchrun every process takes the GPU of its number; give "
+            "--device cuda, and choose GPUs with CUDA_VISIBLE_DEVICES"
+        )
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    if number >= torch.cuda.device_count():
+        raise PtqsrError(f"device cuda:{number}: PyTorch finds no such GPU; start fewer processes")
+    return f"cuda:{number}"
 
 
 def count() -> int:
@@ -50,6 +71,12 @@ def count() -> int:
 
 def rank() -> int:
     return dist.get_rank() if count() > 1 else 0
+
+
+def check_share(batch_size: int) -> None:
+    """Raise PtqsrError where processes cannot share a batch equally."""
+    if batch_size % count():
+        raise PtqsrError(f"batch_size is {batch_size}; {count()} processes cannot share it equally")
 
 
 def share(batch: torch.Tensor) -> torch.Tensor:
@@ -105,14 +132,6 @@ def mean_over_processes(x: torch.Tensor) -> torch.Tensor:
     return _summed(x) / count()
 
 
-def mean_figures(figures: dict[str, float], device: torch.device) -> dict[str, float]:
-    """Return the means of all processes' figures, which have the same names everywhere."""
-    if count() == 1:
-        return figures
-    values = torch.tensor(list(figures.values()), dtype=torch.float64, device=device)
-    return dict(zip(figures, mean_over_processes(values).tolist(), strict=True))
-
-
 def of_first(value: float, device: torch.device) -> float:
     """Return the first process's value."""
     if count() == 1:
@@ -120,3 +139,30 @@ def of_first(value: float, device: torch.device) -> float:
     shared = torch.tensor(value, dtype=torch.float64, device=device)
     dist.broadcast(shared, 0)
     return float(shared)
+
+
+@torch.no_grad()
+def as_first(tensors: Iterable[torch.Tensor]) -> None:
+    """Give all processes the first one's tensors, in place."""
+    if count() == 1:
+        return
+    for tensor in tensors:
+        shared = tensor.contiguous()
+        dist.broadcast(shared, 0)
+        tensor.copy_(shared)
+
+
+def check_agreed(value: float, what: str, device: torch.device) -> None:
+    """Raise PtqsrError, in every process, where not all have the same value."""
+    if count() == 1:
+        return
+    ends = []
+    for end in (dist.ReduceOp.MIN, dist.ReduceOp.MAX):
+        shared = torch.tensor(value, dtype=torch.float64, device=device)
+        dist.all_reduce(shared, end)
+        ends.append(float(shared))
+    if ends[0] != ends[1]:
+        raise PtqsrError(
+            f"{what} is {ends[0]:g} in one process and {ends[1]:g} in another; all must see one "
+            "folder"
+        )

@@ -21,6 +21,9 @@ Statistics = Literal["image", "tile"]
 
 log = logging.getLogger("ptqsr")
 
+# A plan is worth another attempt where memory ran out if it asks for at most this of what did not
+# fit.
+LESS = 0.9
 # What is tried, in input pixels, from the fastest to the smallest.
 TILES = (512, 384, 256, 192, 128, 96, 64, 48, 32)
 # Of the part that enlarges, where it is exact: small tiles stay in the processor's caches.
@@ -99,12 +102,15 @@ class Planner:
         self.on_host = device.type == "cpu"
         # Once: what a picture leaves with the allocator is used again.
         self.in_use = _in_use(device)
+        self.too_much: int | None = None  # what memory did not suffice for, besides what is in use
         self.channels = 1 if network.colours == "y" else 3
 
     def plan(self, height: int, width: int) -> Plan:
         """Return the plan for a picture of height x width input pixels.
 
-        Raises PtqsrError where there is none that keeps to the memory limit and the statistics.
+        Once memory ran out (`smaller`), it is the best one that takes less, or else the one that
+        takes least. Raises PtqsrError where there is none that keeps to the memory limit and the
+        statistics.
         """
         if isinstance(self.network, PatchWise):
             return self._by_patches(self.network)
@@ -119,11 +125,16 @@ class Planner:
         if self.unknown is not None:
             return self._whole()
         least = 0
+        within: list[tuple[int, int, Plan]] = []  # of those within the limit: peak, number, plan
         for way in self._ways(features, tail):
             plan, peak = self._make(height, width, *way)
             if self.memory is None or peak <= self.memory:
-                return plan
+                if self.too_much is None or peak - self.in_use <= LESS * self.too_much:
+                    return plan
+                within.append((peak, len(within), plan))
             least = min(least or peak, peak)
+        if within:
+            return min(within)[2]
         whole = features.whole_picture or tail.whole_picture
         cure = ""
         if whole and self.statistics == "image":
@@ -135,9 +146,24 @@ class Planner:
             f"limit of {(self.memory or 0) / 1e9:.2f} GB (--memory); raise it{cure}"
         )
 
+    def smaller(self, plan: Plan, height: int, width: int) -> Plan | None:
+        """Return another plan, with smaller tiles, where memory did not suffice for this one.
+
+        Pictures planned from here on keep below it, too. None where nothing takes less.
+        """
+        if plan.peak_bytes is None:
+            return None
+        asked = plan.peak_bytes - self.in_use
+        self.too_much = min(asked, self.too_much or asked)
+        found = self.plan(height, width)
+        assert found.peak_bytes is not None
+        return found if found.peak_bytes - self.in_use <= LESS * asked else None
+
     def _ways(self, features: Extent, tail: Extent) -> list[tuple[int | None, bool]]:
         """Return (tile, whether the features are whole), the best first."""
-        tiles = [self.tile] if self.tile is not None else list(TILES)
+        given = self.tile or TILES[0] + 1
+        # Smaller ones than a given tile are for where memory runs out.
+        tiles = [*([self.tile] if self.tile else []), *(tile for tile in TILES if tile < given)]
         whole = features.whole_picture or tail.whole_picture
         if whole and self.statistics == "tile":
             return [(tile, False) for tile in tiles]
@@ -149,7 +175,7 @@ class Planner:
                 )
             return [(None, True)]
         if self.tile is not None:
-            return [(self.tile, whole)]
+            return [(tile, whole) for tile in tiles]
         tail_tiles = [tile for tile in TILES if tile <= TAIL_TILE]
         by_tiles = [] if whole else [(tile, False) for tile in TILES]
         return [*((tile, True) for tile in tail_tiles), *by_tiles]

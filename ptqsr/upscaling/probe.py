@@ -97,9 +97,10 @@ class _Watch(TorchDispatchMode):
         name = str(func.overloadpacket)
         if name == "aten.convolution":
             self._convolution(*args[:7])
-        elif name == "ptqsr.uniform_conv2d":
+        elif name in ("ptqsr.uniform_conv2d", "ptqsr.uniform_conv2d_moments"):
             x, weight, stride, padding, dilation = args[0][0], args[4], *args[7:10]
             self._convolution(x, weight, None, stride, padding, dilation, False)
+            self.whole_picture |= name.endswith("moments")
         elif name == "aten.native_batch_norm":
             self.whole_picture |= args[5]  # else with statistics of its training
         elif name in RESIZE:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
 
-from ptqsr.errors import PtqsrError
+from ptqsr.errors import PtqsrError, is_out_of_memory
 from ptqsr.images import Picture, to_levels, to_tensor, unit_luma, with_luma
 from ptqsr.images import upscale as bicubic
 from ptqsr.models import SRNetwork, check_network, device_of, evaluating, observing
 from ptqsr.upscaling.plan import Plan, Planner, Statistics
 from ptqsr.upscaling.tiles import Span, assemble, spans
+
+log = logging.getLogger("ptqsr")
 
 # Called with how much is done and how much there is.
 Progress = Callable[[int, int], None]
@@ -42,7 +45,8 @@ def upscale(
     network on a GPU it is that of tensors there, to which CUDA adds some 0.5 GB. Where a network of
     the user's own begins to enlarge is not known: it runs whole or by tiles, as one.
 
-    It runs on the device that the network is on.
+    It runs on the device that the network is on. Where memory runs out, it is tried again with
+    smaller tiles, with a warning.
 
     A network on luma gets its colours by bicubic interpolation. Raises PtqsrError where the picture
     does not fit, or no way keeps to the memory limit.
@@ -55,8 +59,9 @@ def upscale(
         )
     if image.shape[2] != 3 or image.size == 0:
         raise PtqsrError(f"upscale: the array has shape {image.shape}; give [H, W, 3]")
-    plan = Planner(model, tile=tile, statistics=statistics, memory=memory).plan(*image.shape[:2])
-    return run(model, image, plan, progress)
+    planner = Planner(model, tile=tile, statistics=statistics, memory=memory)
+    made, _ = upscale_fitting(model, Picture(image), planner, "upscale", progress)
+    return made.rgb
 
 
 @torch.no_grad()
@@ -124,3 +129,32 @@ def upscale_picture(
     made = run(model, picture.rgb, plan, progress, picture.alpha)
     alpha = None if picture.alpha is None else made[..., 3]
     return Picture(made[..., :3], picture.grey, alpha, picture.icc)
+
+
+def upscale_fitting(
+    model: SRNetwork,
+    picture: Picture,
+    planner: Planner,
+    name: str,
+    progress: Progress = lambda done, total: None,
+) -> tuple[Picture, Plan]:
+    """Return the enlarged picture, and the plan by which it was made.
+
+    Where memory runs out it is made again with smaller tiles, and a warning that names the picture
+    says so. Raises PtqsrError as `Planner.plan` does, and what PyTorch raised where no plan is left
+    that takes less.
+    """
+    height, width = picture.rgb.shape[:2]
+    plan = planner.plan(height, width)
+    while True:
+        try:
+            return upscale_picture(model, picture, plan, progress), plan
+        except (MemoryError, RuntimeError) as error:
+            smaller = planner.smaller(plan, height, width) if is_out_of_memory(error) else None
+            if smaller is None:
+                raise
+        # Out here what the attempt left behind is no longer held by its traceback.
+        if device_of(model).type == "cuda":
+            torch.cuda.empty_cache()
+        log.warning("%s: out of memory by %s; once more by %s", name, plan, smaller)
+        plan = smaller

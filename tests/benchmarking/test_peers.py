@@ -88,7 +88,7 @@ def test_what_cannot_be_exported_says_so(task: Task, monkeypatch: pytest.MonkeyP
         raise RuntimeError("no such operator\nand a page about it")
 
     monkeypatch.setattr("ptqsr.benchmarking.peers.check", lambda *modules: None)
-    monkeypatch.setattr("ptqsr.benchmarking.exporting.export", fails)
+    monkeypatch.setattr("ptqsr.benchmarking.peers.write_static", fails)
     records = measure(task, [1], rounds=3, with_peers=True, with_memory=False)
     found = {record.candidate: record.unavailable for record in records}
     assert found["float32"] is None

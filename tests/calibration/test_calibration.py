@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -234,3 +237,61 @@ def test_a_layer_that_runs_more_often_on_another_picture_is_named() -> None:
     parts = dict(enumerate(found.parts))
     with pytest.raises(PtqsrError, match=r"layer again: runs 4 times on .* picture 1, 2 on the"):
         collect(wrapped, layers, parts, pictures, lambda _, n: ChannelRanges(n))
+
+
+def shares_of(make: Callable[[], Any], tensors: list[torch.Tensor], order: list[int]) -> Any:
+    """Statistics taken in three shares, which are added up in some order."""
+    shares = []
+    for first in range(3):
+        share = make()
+        for x in tensors[first::3]:
+            share.update(x)
+        shares.append(share)
+    total = make()
+    for number in order:
+        total.add(shares[number])
+    return total
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+def test_shares_add_up_to_one_pass(order: list[int]) -> None:
+    """Bit for bit, whoever took which picture: nothing in there is a sum that is rounded."""
+    torch.manual_seed(0)
+    tensors = [torch.randn(1, 4, 9 + n, 11) * 10**n for n in range(7)]
+    for x in tensors:
+        x[:, 1].abs_()
+    signs = torch.tensor([False, True, False, False])
+    kinds: list[Callable[[], Any]] = [
+        lambda: ChannelRanges(4),
+        lambda: ValueHistogram(-4e6, 4e6),
+        lambda: NormalisedHistogram(signs, 104),
+        lambda: NormalisedHistogram(signs, 1024),
+    ]
+    for make in kinds:
+        one = make()
+        for x in tensors:
+            one.update(x)
+        total = shares_of(make, tensors, order)
+        for name, value in vars(one).items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(getattr(total, name)))
+    assert one.counts.sum() > 0 and not total.nonnegative.all()
+
+
+def test_other_histograms_do_not_add_up() -> None:
+    signs = torch.tensor([False, True])
+    with pytest.raises(ValueError, match="different ranges"):
+        ValueHistogram(0, 1).add(ValueHistogram(0, 2))
+    for other in (NormalisedHistogram(~signs, 104), NormalisedHistogram(signs, 127)):
+        with pytest.raises(ValueError, match="normalised otherwise"):
+            NormalisedHistogram(signs, 104).add(other)
+
+
+def test_parts_of_the_inputs_keep_their_numbers(tiny: models.SRNetwork) -> None:
+    pictures: list[Any] = [torch.rand(3, 4, 4 + n) for n in range(5)]
+    inputs = Inputs(pictures, tiny)
+    pieces = [inputs.part(0, 2), inputs.part(2, 9).part(1, 3)]
+    assert [[x.shape[3] for x in piece] for piece in pieces] == [[4, 5], [7, 8]]
+    assert [piece.first for piece in pieces] == [0, 3] and len(inputs) == 5
+    inputs.images[4] = {}
+    with pytest.raises(PtqsrError, match="calibration picture 4: is a dict"):
+        list(inputs.part(3, 5))

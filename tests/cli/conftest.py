@@ -22,7 +22,8 @@ Run = Callable[..., Any]  # gives typer's Result
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command in this process; what it wrote is in `.stdout` and `.stderr`."""
-    monkeypatch.setattr("ptqsr.cli.calibrate.HELD_OUT", 2)
+    monkeypatch.setattr("ptqsr.cli.crops.HELD_OUT", 2)
+    monkeypatch.setattr("ptqsr.cli.crops.TO_STOP", 2)
 
     def invoke(*arguments: object) -> Any:
         result = CliRunner().invoke(app, [str(a) for a in arguments])

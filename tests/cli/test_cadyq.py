@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import tiny_edsr, write_photograph
 from PIL import Image
+from safetensors.torch import save_file
+from typer.testing import CliRunner
 
 import ptqsr
+from ptqsr.cli.app import app
 from ptqsr.evaluation import cost
 from ptqsr.models import PatchWise
 from ptqsr.quantizers import SelectedQuantizer
@@ -19,42 +23,50 @@ from .conftest import Run
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture
-def tuning(weights: Path, pictures: Path, out: Path) -> list[object]:
+def tuning_in(folder: Path) -> list[str]:
     """The arguments of a run that works but for its teacher."""
     return [
-        *("finetune", "--weights", weights, "--images", pictures, "-o", out / "run"),
-        *("--steps", 2, "--batch-size", 2, "--patch-size", 8, "--validation-images", 1),
-        *("--precision", "fp32"),
+        *("finetune", "--weights", f"{folder / 'tiny.safetensors'}"),
+        *("--images", f"{folder / 'pictures'}", "-o", f"{folder / 'run'}", "--steps", "2"),
+        *("--batch-size", "2", "--patch-size", "8", "--validation-images", "1"),
     ]
 
 
-@pytest.fixture
-def teacher(run: Run, tuning: list[object], out: Path) -> Path:
-    result = run(*tuning, "--method", "pams", "--bits", 8, "-o", out / "teacher")
-    assert result.exit_code == 0, result.output
-    return out / "teacher"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with weights, pictures, an 8-bit run `teacher`, and `mixed.safetensors`.
 
-
-@pytest.fixture
-def tuned(run: Run, tuning: list[object], teacher: Path, out: Path) -> Path:
-    """A checkpoint that chooses by the picture."""
-    result = run(
-        *(*tuning, "--method", "cadyq", "--teacher", teacher, "--candidates", "3,8"),
-        *("--json", out / "f.json"),
-    )
-    assert result.exit_code == 0, result.output
-    figures = json.loads((out / "f.json").read_text())
+    The latter is a checkpoint that chooses 3 or 8 bits by the picture.
+    """
+    folder = tmp_path_factory.mktemp("cadyq")
+    save_file(tiny_edsr().state_dict(), folder / "tiny.safetensors")
+    for number in range(2):
+        write_photograph(folder / "pictures" / f"{number}.png", 30, 56, number)
+    for arguments in (
+        ["--method", "pams", "--bits", "8", "-o", folder / "teacher"],
+        [
+            *("--method", "cadyq", "--teacher", folder / "teacher", "--candidates", "3,8"),
+            *("-o", folder / "chosen", "--json", folder / "f.json"),
+        ],
+    ):
+        result = CliRunner().invoke(app, [*tuning_in(folder), *map(str, arguments)])
+        assert result.exit_code == 0, result.output
+    figures = json.loads((folder / "f.json").read_text())
     assert figures["candidates"] == [3, 8] and figures["fqr"] == 8
     assert (figures["weight_bits"], figures["act_bits"]) == (8, 8)
-    made = ptqsr.load(figures["checkpoint"])
-    for quantizer in made.modules():
+    network = ptqsr.load(figures["checkpoint"])
+    for quantizer in network.modules():
         if isinstance(quantizer, SelectedQuantizer):
             quantizer.weight.zero_()
             quantizer.weight[1, :2] = 0.2
             quantizer.bias.copy_(torch.tensor([0.2 * 68, 0.0]))
-    ptqsr.save(made, out / "mixed.safetensors")
-    return out / "mixed.safetensors"
+    ptqsr.save(network, folder / "mixed.safetensors")
+    return folder
+
+
+@pytest.fixture
+def tuned(made: Path) -> Path:
+    return made / "mixed.safetensors"
 
 
 @pytest.mark.parametrize("deploy", [[], ["--deploy"]], ids=["simulated", "deployed"])
@@ -93,17 +105,20 @@ def test_the_whole_picture_chooses_once(run: Run, tuned: Path, pictures: Path) -
     shown = json.loads(run("info", tuned, "--json", "-").stdout)
     remarks = [row["remark"] for row in shown["layers"] if row["how"] == "int8 uniform"]
     assert len(remarks) == 4 and "every sample chooses 3 or 8 bits" in remarks[0]
-    assert shown["not_traced"] == "its layers choose their bits sample by sample"
+    assert shown["not_traced"] is None
+    assert any(row["layer"] == "gradient of x" for row in shown["layers"])
 
 
-def test_bad_input(
-    refused: Run, tuning: list[object], teacher: Path, pictures: Path, weights: Path, out: Path
-) -> None:
+def test_bad_input(refused: Run, made: Path, pictures: Path, weights: Path, out: Path) -> None:
+    tuning, teacher = tuning_in(made), made / "teacher"
     cadyq = [*tuning, "--method", "cadyq"]
     taught = [*cadyq, "--teacher", teacher]
+    (out / "broken").mkdir()
+    (out / "broken" / "0.png").write_bytes(b"no picture")
+    unread = ["--images", out / "broken"]
     for arguments, message in (
         (cadyq, "then name it: --teacher RUN"),
-        ([*cadyq, "--teacher", out / "gone"], "gone: holds no training run"),
+        ([*cadyq, "--teacher", out / "gone", *unread], "gone: holds no training run"),
         ([*taught, "--bits", 4], "--bits: cadyq chooses the bits of features; name --candidates"),
         ([*taught, "--act-bits", 4], "--act-bits: cadyq chooses"),
         ([*taught, "--candidates", "4;8"], "give bit-widths with commas"),
@@ -112,10 +127,13 @@ def test_bad_input(
         ([*taught, "--placement", "paper"], "cadyq has no such form"),
         ([*taught, "--exclude", "body.0.*"], "the teacher was made with exclude = "),
         ([*tuning, "--teacher", teacher], "--teacher: is for --method cadyq, not pams"),
-        ([*tuning, "--bit-weight", 1], "--bit-weight: is for --method cadyq, not pams"),
+        ([*tuning, "--bit-loss-weight", 1], "--bit-loss-weight: is for --method cadyq, not pams"),
+        ([*tuning, "--weights-follow-bits"], "--weights-follow-bits: is for --method cadyq"),
+        ([*taught, "--bit-loss-growth", -1], "bit_loss_growth is -1.0"),
+        ([*taught, "--init-batches", 3], "--init-batches: is for --method pams, odm, dorefa"),
     ):
         assert message in refused(*arguments), arguments
-    assert not (out / "run").exists()
+    assert not (made / "run").exists()
     measure = ["evaluate", weights, "--data", pictures]
     for arguments, message in (
         ([*measure, "--patches", 4], "at least 8 input pixels"),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
 import pytest
+from helpers import write_photograph
 from PIL import Image
 
 import ptqsr
+from ptqsr.cli.finetune import finetune
+from ptqsr.cli.tuning import USED_BY
 from ptqsr.modules import placed
+from ptqsr.training.methods import METHODS
 
 from .conftest import Run
 
@@ -38,10 +43,12 @@ def test_from_training_to_pictures(
     checkpoint = Path(figures["checkpoint"])
     assert checkpoint == out / "run" / "quantized.safetensors"
     assert f"Written: {checkpoint}" in result.stderr
+    assert "Ranges start from 1 batches" in result.stderr
     if method == "odm":
         chosen = json.loads((out / "run" / "variance_weight.json").read_text())
         assert figures["variance_weight"] == chosen["variance_weight"]
         assert (out / "run" / "mismatch.json").exists()
+        assert result.stderr.count("dB on pictures set aside") == 3
     for deploy in ([], ["--deploy"]):
         measured = run("evaluate", checkpoint, "--data", pictures, *deploy, "--json", "-")
         (record,) = json.loads(measured.stdout)
@@ -53,7 +60,7 @@ def test_from_training_to_pictures(
     hows = [row["how"] for row in shown["layers"] if row["layer"].startswith("body.")]
     assert hows.count("int8 uniform") == 4
     remarks = " ".join(row["remark"] for row in shown["layers"])
-    assert ("encoded with 15 levels" in remarks) == (method == "pams")
+    assert ("encoded with" in remarks) == (method == "odm")
 
 
 def test_resumed_on_the_command_line(
@@ -100,6 +107,11 @@ def test_the_papers_placement_is_not_deployed(
         (["--init-batches", 0], "init_batches is 0"),
         (["--variance-weight", 1], "--variance-weight: is for --method odm, not pams"),
         (["--no-cooperative"], "--no-cooperative: is for --method odm, not pams"),
+        (["--offset-ratio", 0.3], "--offset-ratio: is for --method odm, not pams"),
+        (
+            ["--range-learning-rate", 1, "--method", "tflite"],
+            "--range-learning-rate: is for --method pams, odm, cadyq, pact, not tflite",
+        ),
         (["--offset-ratio", 2, "--method", "odm"], "offset_ratio is 2.0"),
         (["--method", "odm", "--validation-images", 0], "give --variance-weight"),
         (["--include", "nothing.*"], "pattern 'nothing.*' matches none"),
@@ -117,3 +129,29 @@ def test_bad_input(
 ) -> None:
     assert message in refused(*tuning, *options)
     assert not list(out.iterdir())
+
+
+def test_no_pictures(refused: Run, out: Path) -> None:
+    message = refused("finetune", "-o", out / "run")
+    assert "as DIV2K; to quantize without data use `ptqsr calibrate`" in message
+
+
+def test_pictures_set_aside_of_few(run: Run, weights: Path, tmp_path: Path, out: Path) -> None:
+    for number in range(10):
+        write_photograph(tmp_path / "ten" / f"{number}.png", 18, 18, number)
+    result = run(
+        *("finetune", "--weights", weights, "--images", tmp_path / "ten", "-o", out / "run"),
+        *("--steps", 1, "--batch-size", 2, "--patch-size", 8),
+    )
+    assert "8 pictures to train on, 2 to validate on" in result.stderr
+
+
+def test_the_methods_options_are_under_headings(run: Run) -> None:
+    shown = run("finetune", "--help").stdout
+    for heading in ("What is quantized", "Training", "ODM", "CADyQ", "The run"):
+        assert f" {heading} " in shown
+
+
+def test_the_table_of_options_is_of_options() -> None:
+    assert set(USED_BY) < set(inspect.signature(finetune).parameters)
+    assert all(set(methods) < set(METHODS) for methods in USED_BY.values())

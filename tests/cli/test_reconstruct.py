@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import write_photograph
 
 import ptqsr
+from ptqsr import methods
 
 Run = Callable[..., Any]
 Refused = Callable[..., str]
@@ -21,15 +23,36 @@ METHODS = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_from_end_to_end(run: Run, job: list[object], out: Path, method: str) -> None:
+def test_from_end_to_end(
+    run: Run, job: list[object], out: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     figures = out / "figures.json"
+    held_out: list[int] = []
+
+    calibrate = methods.calibrate
+
+    def watched(*given: Any, **options: Any) -> Any:
+        held_out.append(len(options["held_out"]))
+        return calibrate(*given, **options)
+
+    monkeypatch.setattr(methods, "calibrate", watched)
     result = run(*job, *METHODS[method], "--num-images", 4, "--bits", 3, "--json", figures)
     assert result.exit_code == 0, result.output
     network = ptqsr.load(out / "q.safetensors")
     assert network.calibration.iterations == 20
     assert network.calibration.reconstruct == (method == "dfsq+")
+    assert held_out == [2]  # crops from the band, apart from those that are measured
     for record in json.loads(figures.read_text())["reconstruction"]:
         assert record["end"]["held_out"] < record["nearest"]["held_out"]
+
+
+def test_pictures_too_small_to_hold_crops_out(run: Run, job: list[object], tmp_path: Path) -> None:
+    for number in range(2):
+        write_photograph(tmp_path / "small" / f"{number}.png", 26, 30, number)
+    options = ("--method", "brecq", "--iterations", 2, "--images", tmp_path / "small")
+    result = run(*job, *options)
+    assert result.exit_code == 0
+    assert "blocks stop by one in four of the calibration crops" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize(
@@ -38,9 +61,9 @@ def test_from_end_to_end(run: Run, job: list[object], out: Path, method: str) ->
         (("--reconstruct",), "--reconstruct: is for --method dfsq+, not dfsq"),
         (("--iterations", 5), "--iterations 5: is for --method brecq or qdrop or dfsq+, not dfsq"),
         (("--method", "dfsq+", "--iterations", 5), "--iterations 5: goes with --reconstruct"),
-        (("--method", "brecq", "--iterations", 0), "iterations is 0; it must be a whole number"),
+        (("--method", "brecq", "--iterations", -1), "iterations is -1; it must be a whole number"),
         (("--method", "brecq", "--selector", "optimal"), "--selector optimal: is for"),
-        (("--method", "brecq", "--num-images", 1), "one calibration picture is too few"),
+        (("--method", "dfsq+", "--reconstruct", "--iterations", 0), "iterations is 0: nothing"),
     ],
 )
 def test_options_that_do_not_fit(

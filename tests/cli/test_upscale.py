@@ -19,6 +19,7 @@ import ptqsr
 from ptqsr import models
 from ptqsr.config import Config
 from ptqsr.images import read_picture, read_rgb
+from ptqsr.jobs.manifest import NAME
 from ptqsr.upscaling import Planner, upscale
 
 from .conftest import Run
@@ -34,19 +35,20 @@ def refused(refused: Refused, out: Path) -> Refused:
     """And nothing is left, or changed, where pictures are written."""
 
     def invoke(*arguments: object) -> str:
-        before = content(out)
+        before = sorted(out.rglob("*")), content(out)
         line = refused(*arguments)
-        assert content(out) == before
+        assert (sorted(out.rglob("*")), content(out)) == before
         return line
 
     return invoke
 
 
 def content(folder: Path) -> dict[str, bytes | None]:
-    """What is in a folder: every file at any depth; and folders, as None."""
+    """What is in a folder besides manifests: every file at any depth; and folders, as None."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
+        if path.name != NAME
     }
 
 
@@ -242,7 +244,7 @@ def test_one_of_many_is_truncated(run: Run, pictures: Path, weights: Path, out: 
     assert result.exit_code == 2
     lines = [line for line in result.stderr.splitlines() if line.startswith("ptqsr: ")]
     assert len(lines) == 2 and lines[0].startswith(f"ptqsr: {broken}: cannot be read (")
-    assert lines[1] == "ptqsr: 1 of 3 pictures failed, the others are written"
+    assert lines[1] == "ptqsr: 1 of 3 files failed, the others are written"
     assert list(content(target)) == ["0.png", "1.png"]
     records = json.loads((out / "figures.json").read_text())
     failed = [record for record in records if "error" in record]
@@ -255,7 +257,7 @@ def test_all_of_many_fail(run: Run, pictures: Path, weights: Path, out: Path) ->
     assert result.exit_code == 2
     lines = result.stderr.splitlines()
     assert len(lines) == 3 and all(line.startswith("ptqsr: ") for line in lines)
-    assert lines[2] == "ptqsr: 2 of 2 pictures failed, none is written"
+    assert lines[2] == "ptqsr: 2 of 2 files failed, none is written"
     assert not content(out)
 
 
@@ -268,7 +270,7 @@ def test_a_place_is_taken(run: Run, pictures: Path, weights: Path, out: Path) ->
     assert result.exit_code == 2
     assert f"ptqsr: {out / '0.png'}: is a folder; name a file\n" in result.stderr
     assert f"ptqsr: {out / 'sub' / 'a.png'}: cannot be written (" in result.stderr
-    assert "ptqsr: 2 of 3 pictures failed, the others are written\n" in result.stderr
+    assert "ptqsr: 2 of 3 files failed, the others are written\n" in result.stderr
     assert list(content(out)) == ["0.png", "1.png", "sub"]
 
 
@@ -287,7 +289,7 @@ def test_out_of_memory(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("ptqsr.cli.upscale.upscale_picture", fail)
+    monkeypatch.setattr("ptqsr.jobs.run.upscale_fitting", fail)
     line = refused("upscale", pictures / "0.png", out, "-c", weights)
     assert f"{pictures / '0.png'}: out of memory; set --memory" in line
     result = run("upscale", pictures, out, "-c", weights)
@@ -438,7 +440,7 @@ def test_going_on_with_a_folder(
 ) -> None:
     (out / "0.png").write_bytes(b"mine")
     result = run("upscale", pictures, out, "-c", weights, "--skip-existing")
-    assert result.exit_code == 0 and "1 pictures are there already, 1 to make" in result.stderr
+    assert result.exit_code == 0 and "already there: 1, to make: 1" in result.stderr
     assert (out / "0.png").read_bytes() == b"mine"
     assert read_rgb(out / "1.png").shape == (60, 112, 3)
     both = ("--skip-existing", "--overwrite")
@@ -516,7 +518,10 @@ def test_bad_option(
     out: Path,
     options: tuple[object, ...],
     named: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # What this process takes grows with the tests that ran in it before.
+    monkeypatch.setattr("ptqsr.upscaling.plan._in_use", lambda device: 400_000_000)
     assert named in refused("upscale", picture, out, "-c", weights, *options)
 
 
@@ -586,14 +591,14 @@ def test_interrupted_among_many(
     run: Run, pictures: Path, weights: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is written already stays, whole."""
-    write = ptqsr.cli.upscale.write_picture
+    write = ptqsr.jobs.run.write_picture
 
     def once(path: Path, picture: Any) -> None:
         if path.name == "1.png":
             raise KeyboardInterrupt
         write(path, picture)
 
-    monkeypatch.setattr("ptqsr.cli.upscale.write_picture", once)
+    monkeypatch.setattr("ptqsr.jobs.run.write_picture", once)
     assert run("upscale", pictures, out, "-c", weights).exit_code == 130
     assert list(content(out)) == ["0.png"]
     assert read_rgb(out / "0.png").shape == (60, 112, 3)

@@ -91,6 +91,7 @@ CASES: dict[str, Callable[[torch.Generator], list[Any]]] = {
         torch.rand(2, C, generator=g), 1,
     ],
     "uniform_conv2d": uniform_conv2d,
+    "uniform_conv2d_moments": uniform_conv2d,
     "subset_conv2d": subset_conv2d,
 }  # fmt: skip
 

@@ -155,6 +155,35 @@ def test_parts_that_are_encoded_here(kernels: Kernels) -> None:
     same(kernels.uniform_conv2d(*given), expected_of(*given))
 
 
+@on_every_processor
+@pytest.mark.parametrize("out", [torch.float16, torch.uint8], ids=str)
+@pytest.mark.parametrize("name", ["1x1", "odd channels", "groups", "pixel shuffle"])
+def test_a_quantizer_for_each_sample(
+    kernels: Kernels, name: str, out: torch.dtype, architecture: int
+) -> None:
+    kernels.emulate(len(name), architecture)
+    x, g = (3, *SHAPES[name]["x"][1:]), torch.Generator().manual_seed(1)
+    given = arguments(**{**SHAPES[name], "x": x}, out=out)
+    given[1] = torch.rand(3, generator=g) + 0.1
+    levels = torch.tensor([16, 63, 256], dtype=torch.int32)
+    given[2] = torch.tensor([-8, -31, -200], dtype=torch.int32)
+    for numbers in (torch.float32, torch.float16):
+        given[0] = [(torch.randn(x, generator=g) * 60).to(numbers)]
+        same(kernels.uniform_conv2d(*given, levels), expected_of(*given, levels))
+    if out == torch.float16:
+        y, *moments = kernels.uniform_conv2d_moments(*given, levels)
+        same(y, expected_of(*given, levels))
+        torch.testing.assert_close(moments[0], y.float().mean((2, 3)), rtol=1e-3, atol=1e-3)
+
+
+def test_fewer_levels_than_bits(kernels: Kernels) -> None:
+    given = arguments((1, 16, 5, 6), (8, 16, 3, 3))
+    given[0], given[2] = [torch.randn(1, 16, 5, 6) * 60], torch.tensor(-127, dtype=torch.int32)
+    given[20] = torch.tensor(-3, dtype=torch.int32)
+    given += [torch.tensor(255, dtype=torch.int32), 7]
+    same(kernels.uniform_conv2d(*given), expected_of(*given))
+
+
 def test_tables_that_begin_anywhere(kernels: Kernels) -> None:
     """16 bytes are read at a time: what does not begin at a multiple of them is copied."""
     given = arguments((1, 16, 5, 6), (64, 16, 3, 3), activation="leaky")

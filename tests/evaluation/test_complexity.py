@@ -12,6 +12,7 @@ from torch import nn
 import ptqsr
 from ptqsr import Config, models
 from ptqsr.evaluation import Cost, cost
+from ptqsr.quantizers import OffsetQuantizer, Offsets
 
 # (architecture, bits, BitOPs, storage) for x4 and 1920x1080: ODM, Table 4.
 ODM_TABLE_4 = [
@@ -124,3 +125,17 @@ def test_the_network_is_left_alone(tiny: models.SRNetwork) -> None:
     tiny.train()
     cost(tiny)
     assert tiny.training and next(tiny.parameters()).device.type == "cpu"
+
+
+def test_offsets_count_in_storage(tiny: models.SRNetwork) -> None:
+    """ODM, Table 5: 4 bits for each channel's shift and gain."""
+    quantized = ptqsr.calibrate(tiny, torch.rand(3, 12, 12), Config(method="minmax", bits=4))
+    before = cost(quantized)
+    layer = quantized.get_submodule("body.0.body.0")
+    plain, offsets = layer.quantizer, Offsets.from_float(torch.rand(16))
+    layer.quantizer = OffsetQuantizer(plain.step, plain.lowest, bits=4, shift=offsets, gain=offsets)
+    after = cost(quantized)
+    assert after.storage - before.storage == 2 * 16 * 4 / 32
+    # And a step for each, in float32.
+    assert after.storage_bytes - before.storage_bytes == 2 * (16 * 4 + 32) // 8
+    assert after.bitops == before.bitops

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import photograph
+from helpers import photograph, write_photograph
 from PIL import Image
 
 from ptqsr import PtqsrError
-from ptqsr.images import cut, list_images, read_rgb
+from ptqsr.images import cut, cut_held_out, list_images, read_rgb
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1", "CMYK", "LA"])
@@ -69,6 +71,9 @@ def test_held_out_crops_do_not_overlap_calibration(tmp_path: Path) -> None:
     for axis, picture in ((0, 0), (1, 1)):
         edge = max(c[..., axis].max() for c in crops if c[0, 0, 2] == picture)
         assert min(c[..., axis].min() for c in held_out if c[0, 0, 2] == picture) > edge
+    others = cut_held_out(paths, size=16, count=6, seed=0)
+    assert len(others) == 6 and min(c[..., 0].min() for c in others if c[0, 0, 2] == 0) > 24
+    assert not any(np.array_equal(a, b) for a in others for b in held_out[:3])
     again, _ = cut(paths, size=16, count=30, held_out=20, seed=0)
     assert all(np.array_equal(a, b) for a, b in zip(crops, again, strict=True))
 
@@ -79,5 +84,15 @@ def test_small_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
         crops, held_out = cut(paths, size=16, count=4, held_out=4, seed=0)
     assert "passed over" in caplog.text and len(crops) == 4
     assert not held_out  # 20 pixels hold one crop, not two
+    assert not cut_held_out(paths, size=16, count=4, seed=0)
     with pytest.raises(PtqsrError, match="smaller than a crop"):
         cut(paths[1:], size=16, count=4, held_out=0, seed=0)
+
+
+def test_reading_in_threads_leaves_the_filters_of_warnings(tmp_path: Path) -> None:
+    """They are the whole process's, and each reader silences some for a while."""
+    paths = [write_photograph(tmp_path / f"{number}.png", 60, 60, number) for number in range(24)]
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(picture.shape == (60, 60, 3) for picture in pool.map(read_rgb, paths))
+    assert warnings.filters == before

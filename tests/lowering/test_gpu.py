@@ -21,6 +21,7 @@ from ptqsr.models import SRNetwork
 from ptqsr.ops.cuda.kernel import KERNELS
 
 from .cases import VARIANTS, deployed, floating, picture, psnr, quantized
+from .test_choosing import alike, choosing, patches, run
 
 # A picture in float16 is this close to itself, in dB: far closer than its 8 bits.
 HALF = 70
@@ -90,6 +91,18 @@ def test_emulated_batches_of_different_pictures(emulation: Any) -> None:
         together = ours(torch.cat(pictures))
         for one, y in zip(pictures, together, strict=True):
             assert torch.equal(ours(one)[0], y)
+
+
+@torch.no_grad()
+def test_emulated_network_that_chooses(emulation: Any) -> None:
+    fake = quantized("edsr", "minmax8")
+    x = patches(fake)
+    simulated = choosing(fake, x)
+    (wanted, theirs), ours = run(simulated, x), as_on_a_gpu(simulated)
+    with OnEmulation(emulation):
+        y, chosen = run(ours, x)
+    assert alike(chosen, theirs) >= 0.9
+    assert psnr(y, wanted) > 30
 
 
 # ---- recordings

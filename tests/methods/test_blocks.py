@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import tempfile
+from typing import IO
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from upscaling.networks import VARIANTS, lively
 from ptqsr import models
 from ptqsr.errors import PtqsrError
 from ptqsr.methods.cache import Cache
-from ptqsr.methods.samples import hold_out, turned
+from ptqsr.methods.samples import Pictures, divide, turned
 from ptqsr.methods.units import calls, passing, units
 from ptqsr.modules import quantizable
 
@@ -64,12 +67,13 @@ def test_networks_of_others_go_layer_by_layer() -> None:
 def test_what_does_not_fit_in_memory_comes_back_from_disk(limit: int) -> None:
     tensors = [torch.rand(shape) for shape in ((2, 3), (1, 4, 5), (7,), (1, 2, 3, 4))]
     with Cache(limit) as cache:
+        expected = [t.clone() for t in tensors]
         assert [cache.append(t) for t in tensors] == [0, 1, 2, 3]
         for tensor in tensors:
-            tensor += 0.0  # it keeps copies
+            tensor.zero_()  # it keeps copies
         for number in (2, 0, 3, 1):
-            assert torch.equal(cache[number], tensors[number])
-        assert cache.on_disk == {0: 4, 100: 3 - 1, 1 << 20: 0}[limit]
+            assert torch.equal(cache[number], expected[number])
+        assert cache.on_disk == {0: 4, 100: 2, 1 << 20: 0}[limit]
         kept = sum(t.nbytes for t in cache._kept if isinstance(t, torch.Tensor))
         assert kept <= limit and len(cache) == 4
         file = cache._file
@@ -77,24 +81,55 @@ def test_what_does_not_fit_in_memory_comes_back_from_disk(limit: int) -> None:
 
 
 def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    """Once, in one line: nothing is left to write when the file is closed."""
+
+    def full(*, buffering: int = -1, **_: object) -> IO[bytes]:
+        return open("/dev/full", "w+b", buffering=buffering)
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
-    with Cache(0) as cache, pytest.raises(PtqsrError, match=r"No space left on device.*TMPDIR"):
+    with (
+        pytest.raises(PtqsrError, match=r"No space left on device.*TMPDIR"),
+        Cache(0) as cache,
+    ):
         cache.append(torch.rand(3))
+
+
+def test_what_the_disk_takes_in_pieces_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(io.FileIO):
+        def write(self, data: memoryview) -> int:
+            return super().write(data[:7])
+
+    whole = tempfile.TemporaryFile
+
+    def slow(**options: object) -> Slow:
+        with whole(**options) as file:
+            return Slow(os.dup(file.fileno()), "w+b")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", slow)
+    tensors = [torch.rand(3, 5), torch.rand(2)]
+    with Cache(0) as cache:
+        for tensor in tensors:
+            cache.append(tensor)
+        assert all(torch.equal(cache[n], tensor) for n, tensor in enumerate(tensors))
 
 
 @pytest.mark.parametrize("count, expected", [(2, 1), (5, 1), (8, 2), (16, 4)])
 def test_a_quarter_is_held_out(count: int, expected: int) -> None:
-    apart = hold_out([torch.rand(1, 3, 2, 2)] * count, seed=3)
-    assert len(apart) == expected and apart <= set(range(count))
-    assert apart == hold_out([torch.rand(count, 3, 2, 2)], seed=3)
+    pictures = torch.rand(count, 3, 2, 2)
+    learned, apart = divide([pictures], seed=3)
+    numbers = [[float(x[0, 0, 0, 0]) for x in some] for some in (learned, apart)]
+    assert len(numbers[1]) == expected
+    assert sorted(numbers[0] + numbers[1]) == sorted(pictures[:, 0, 0, 0].tolist())
+    again = divide(list(pictures.split(1)), seed=3)
+    assert numbers == [[float(x[0, 0, 0, 0]) for x in some] for some in again]
+    assert all(
+        torch.equal(a, b) for a, b in zip(Pictures([pictures]), pictures[:, None], strict=True)
+    )
 
 
 def test_one_picture_is_too_few() -> None:
     with pytest.raises(PtqsrError, match="one calibration picture is too few"):
-        hold_out([torch.rand(1, 3, 2, 2)], seed=0)
+        divide([torch.rand(1, 3, 2, 2)], seed=0)
 
 
 def test_turned_pictures_are_four() -> None:

@@ -75,6 +75,16 @@ def test_rounding_straight_through() -> None:
     assert torch.equal(rounding.v.grad, weight)
 
 
+def test_what_is_learned_stays_where_gradients_move_it() -> None:
+    rounding = NearestRounding(latents() * 3, LOWEST, 3)
+    low = LOWEST.view(2, 1, 1, 1)
+    before, v = rounding.levels(), rounding.v.detach().clone()
+    rounding.confine()
+    assert torch.equal(rounding.levels(), before)
+    assert torch.equal(rounding.v, v.clamp(low - 0.5, low + 7.5)) and rounding.v.requires_grad
+    assert not torch.equal(rounding.v, v)
+
+
 def test_the_step_that_is_learned() -> None:
     quantizer = UniformQuantizer(torch.tensor(0.5), torch.tensor(-2, dtype=torch.int32), bits=3)
     learned = LearnedStep(quantizer)

@@ -46,3 +46,40 @@ def test_nothing_is_left_behind() -> None:
         if type(thread).__name__ == "_Run":
             thread.join(5)
     assert threading.active_count() == before
+
+
+def test_nothing_is_left_where_the_system_gives_no_more_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = threading.active_count()
+    start = threading.Thread.start
+
+    def few(thread: threading.Thread) -> None:
+        if threading.active_count() == before + 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    runs = Lockstep(NET, LAYERS, [torch.zeros(1, 2)] * 4)
+    monkeypatch.setattr(threading.Thread, "start", few)
+    with pytest.raises(RuntimeError, match="can't start new thread"), runs:
+        pass
+    monkeypatch.undo()
+    assert not any(layer._forward_pre_hooks for layer in NET)
+    for run in runs._runs[:2]:
+        run.join(5)
+    assert threading.active_count() == before
+
+
+def test_threads_to_come_have_their_number_of_threads() -> None:
+    threads = torch.get_num_threads()
+    seen: list[int] = []
+    try:
+        torch.set_num_threads(3)
+        with Lockstep(NET, LAYERS, [torch.zeros(1, 2)]) as runs:
+            runs.advance()
+        later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert seen == [torch.get_num_threads()] == [3]
+    finally:
+        torch.set_num_threads(threads)

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from ptqsr import native, ops
 from ptqsr.ops.reference import conv as plain
 from ptqsr.ops.reference import fused_conv as reference
+from ptqsr.ops.reference.fused_conv import by_sample
+from ptqsr.ops.reference.uniform import encoded
 
 ISAS = native.load().available_isas() if native.load() else []
 pytestmark = pytest.mark.skipif(not ISAS, reason="no native module here")
@@ -138,6 +140,37 @@ def test_subset_conv2d(isa: str, seed: int) -> None:
         assert [t.numel() for t in ours[1:]] == [0, 0, 0]
 
 
+def test_moments_depend_on_shape_alone(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 64, 13, 230)
+    levels = torch.randint(-127, 128, (68, 64, 3, 3)).to(torch.int16)
+    count = torch.tensor([15, 63, 255], dtype=torch.int32)
+    step, lowest, bias = 10 / count, -count // 2 + 1, torch.randn(68) * 100
+    levels[4:8], bias[4:8] = 0, 700.1  # of one channel, after the pixel shuffle
+    bias[8:12] = 1e5
+
+    def run(part: slice, threads: int) -> tuple[torch.Tensor, ...]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            return torch.ops.ptqsr.uniform_conv2d_moments(
+                [x[part]], step[part], lowest[part], 8, levels, torch.full((68,), 0.01), bias,
+                [1, 1], [1, 1], [1, 1], 1, "none", None, None, None, None, "none", 2,
+                torch.float32, None, None, 8, count[part],
+            )  # fmt: skip
+        finally:
+            torch.set_num_threads(before)
+
+    whole = run(slice(0, 3), 1)
+    near_moments(list(whole[1:]), whole[0])
+    assert ((whole[2] == 0) == (torch.arange(17) == 1)).all()
+    for threads in (2, 3, 7):
+        assert all(torch.equal(a, b) for a, b in zip(whole, run(slice(0, 3), threads), strict=True))
+    assert all(torch.equal(a[1:2], b) for a, b in zip(whole, run(slice(1, 2), 2), strict=True))
+    monkeypatch.setattr(native, "cpu_isa", lambda: "portable")
+    assert all(torch.equal(a, b) for a, b in zip(whole, run(slice(0, 3), 2), strict=True))
+
+
 def test_statistics_depend_on_shape_alone(isa: str) -> None:
     torch.manual_seed(0)
     x = torch.randn(3, 64, 40, 230)
@@ -165,23 +198,42 @@ def test_statistics_depend_on_shape_alone(isa: str) -> None:
         assert torch.equal(a[1:2], b)
 
 
+def uniform_quantizer(
+    draw: random.Random, bits: int, samples: int | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Step, lowest level and levels, for all samples or each; the last None for all of them."""
+    if samples is None and draw.random() < 0.5:
+        lowest = -draw.randint(0, (1 << bits) - 1)
+        return torch.tensor(draw.uniform(0.01, 0.2)), torch.tensor(lowest, dtype=torch.int32), None
+    fewer = [max(bits - draw.choice([0, 2, 4]), 1) for _ in range(samples or 1)]
+    counts = [(1 << few) - draw.choice([0, 1]) for few in fewer]
+    lowests = [-draw.randint(0, count - 1) for count in counts]
+    steps = [draw.uniform(0.01, 0.2) * 2 ** (bits - few) for few in fewer]
+    shape = () if samples is None else (samples,)
+    return (
+        torch.tensor(steps).view(shape),
+        torch.tensor(lowests, dtype=torch.int32).view(shape),
+        torch.tensor(counts, dtype=torch.int32).view(shape),
+    )
+
+
 def uniform_arguments(seed: int) -> tuple[Any, ...]:
     torch.manual_seed(seed)
     draw = random.Random(seed)
     x, w, (stride, padding, dilation, groups) = geometry(seed)
-    bits, weight_bits = draw.choice([2, 4, 8]), draw.choice([4, 7, 8])
-
-    def quantizer(bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-        lowest = -draw.randint(0, (1 << bits) - 1)
-        return torch.tensor(draw.uniform(0.01, 0.2)), torch.tensor(lowest, dtype=torch.int32)
-
-    in_step, in_lowest = quantizer(bits)
-    values = torch.randn(x) * 2**bits * in_step
+    x = (draw.choice([1, 2, 5]), *x[1:])
+    bits, weight_bits = draw.choice([2, 4, 5, 6, 7, 8, 8, 8]), draw.choice([4, 7, 8])
+    in_step, in_lowest, in_levels = uniform_quantizer(
+        draw, bits, x[0] if draw.random() < 0.5 else None
+    )
+    values = torch.randn(x) * 2**bits * in_step.mean()
     parts = split(values, seed)
     if draw.random() < 0.3:
         parts[0] = parts[0].half()
     if draw.random() < 0.5:
-        parts[-1] = ops.uniform_encode(parts[-1].float(), in_step, in_lowest, bits)
+        count = torch.full_like(in_lowest, 1 << bits) if in_levels is None else in_levels
+        step, least, count = (by_sample(t) for t in (in_step, in_lowest, count))
+        parts[-1] = encoded(parts[-1].float(), step, least, count)
     lowest = torch.randint(-(1 << weight_bits) + 1, 1, (w[0], 1, 1, 1))
     levels = (torch.randint(0, 1 << weight_bits, w) + lowest).to(torch.int16)
     bias = torch.randn(w[0]) if draw.random() < 0.7 else None
@@ -196,20 +248,37 @@ def uniform_arguments(seed: int) -> tuple[Any, ...]:
             added = added.half()
         if kind == "codes":
             added = torch.randint(0, 256, shape).to(torch.uint8)
-            added_quantizer = quantizer(8)
+            added_quantizer = uniform_quantizer(draw, 8, None)[:2]
     dtype = draw.choice([torch.float32, torch.float16, torch.uint8, torch.uint8])
-    out = quantizer(bits) if dtype == torch.uint8 else (None, None)
+    out: tuple[Any, ...] = (None, None, None)
+    if dtype == torch.uint8:
+        out = uniform_quantizer(draw, bits, None)
     return (
         parts, in_step, in_lowest, bits, levels, torch.rand(w[0]) * 0.02, bias, stride, padding,
         dilation, groups, activation, slope, added, *added_quantizer, last, shuffle, dtype,
-        *out, bits,
+        *out[:2], bits, in_levels, None if out[2] is None else int(out[2]),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_uniform_conv2d(isa: str, seed: int) -> None:
+    """With one quantizer for all samples or one for each, of as many levels as bits or fewer."""
     arguments = uniform_arguments(seed)
-    equal(torch.ops.ptqsr.uniform_conv2d(*arguments), reference.uniform_conv2d(*arguments))
+    expected = reference.uniform_conv2d(*arguments)
+    equal(torch.ops.ptqsr.uniform_conv2d(*arguments), expected)
+    if expected.dtype != torch.uint8:
+        y, *moments = torch.ops.ptqsr.uniform_conv2d_moments(*arguments)
+        equal(y, expected)
+        near_moments(moments, y)
+
+
+def near_moments(found: list[torch.Tensor], x: torch.Tensor) -> None:
+    """As float64 has them, a deviation much smaller than the values too."""
+    exact = x.double().mean((2, 3)), x.double().var((2, 3), correction=0).sqrt()
+    rounding = 2**-18 * x.double().abs().amax((2, 3))
+    assert all(t.shape == x.shape[:2] and t.dtype == torch.float32 for t in found)
+    assert ((found[0] - exact[0]).abs() <= rounding).all()
+    assert ((found[1] - exact[1]).abs() <= 2**-10 * exact[1]).all()
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -335,7 +404,8 @@ def test_no_gradient() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["int_conv2d", "refold_weights", "subset_conv2d", "uniform_conv2d"]
+    "name",
+    ["int_conv2d", "refold_weights", "subset_conv2d", "uniform_conv2d", "uniform_conv2d_moments"],
 )
 def test_has_a_native_kernel(name: str) -> None:
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"ptqsr::{name}", "CPU")
@@ -352,7 +422,7 @@ def test_points_out_of_range() -> None:
 @pytest.mark.parametrize("lowest", [-256, 1])
 def test_lowest_level_out_of_range(lowest: int) -> None:
     arguments = list(uniform_arguments(0))
-    arguments[2] = torch.tensor(lowest, dtype=torch.int32)
+    arguments[2] = torch.full_like(arguments[2], lowest)
     with pytest.raises(ValueError, match="the lowest in level"):
         torch.ops.ptqsr.uniform_conv2d(*arguments)
 
@@ -368,7 +438,9 @@ def test_few_output_channels(isa: str, channels: int, out: int, stride: int, dil
     equal(ops.int_conv2d(k, weight, *rest), plain.int_conv2d(k, weight, *rest))
 
 
-@pytest.mark.parametrize("bits, weight_bits", [(2, 4), (4, 4), (8, 4), (4, 6), (8, 8)])
+@pytest.mark.parametrize(
+    "bits, weight_bits", [(2, 4), (4, 4), (8, 4), (4, 6), (8, 8), (4, 8), (5, 8), (6, 8), (7, 8)]
+)
 def test_extremes_of_few_bits(isa: str, bits: int, weight_bits: int) -> None:
     # All operands at their ends, in stretches longer than 16 bits hold the sums of.
     torch.manual_seed(0)

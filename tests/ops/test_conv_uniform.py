@@ -143,6 +143,50 @@ def test_parts_of_a_concatenation() -> None:
         assert torch.equal(ops.uniform_conv2d(**{**a, "x": parts}), expected)
 
 
+def chosen(a: dict[str, Any]) -> list[dict[str, Any]]:
+    """For each of two samples arguments of its own: 4 bits of signed levels, and 6 bits."""
+    quantizers = ((0.2, -7, 15), (0.05, -3, 64))
+    parts = []
+    for i, (step, lowest, levels) in enumerate(quantizers):
+        named = zip(("in_step", "in_lowest"), scalars(step, lowest), strict=True)
+        count = torch.tensor(levels, dtype=torch.int32)
+        parts.append({**a, **dict(named), "x": [a["x"][0][i : i + 1]], "in_levels": count})
+    return parts
+
+
+def test_a_quantizer_for_each_sample() -> None:
+    """The same as one by one, in numbers and in codes, and codes are read as they are written."""
+    a = {**arguments(CASES[0]), "activation": "relu"}
+    alone = chosen(a)
+    together = {
+        name: torch.stack([one[name] for one in alone])
+        for name in ("in_step", "in_lowest", "in_levels")
+    }
+    step, low = scalars(0.031, -100)
+    for out in ({}, dict(out_step=step, out_lowest=low), dict(out_dtype=torch.float16)):
+        wanted = torch.cat([ops.uniform_conv2d(**one, **out) for one in alone])
+        assert torch.equal(ops.uniform_conv2d(**{**a, **together}, **out), wanted)
+    codes = []
+    for one in alone:
+        top = one["in_levels"] - 1
+        given = (one["x"][0], one["in_step"], one["in_lowest"], 8)
+        codes.append(torch.minimum(ops.uniform_encode(*given), top).to(torch.uint8))
+    coded = ops.uniform_conv2d(**{**a, **together, "x": [torch.cat(codes)]})
+    assert torch.equal(coded, ops.uniform_conv2d(**{**a, **together}))
+
+
+def test_fewer_levels_than_bits() -> None:
+    """On either side as many; results that are codes have no more either."""
+    a = {**arguments(CASES[0], lowest=-127), "in_levels": torch.tensor(255, dtype=torch.int32)}
+    x = a["x"][0]
+    a["x"] = [x * 100]
+    ends = (x * 100).clamp(-127 * a["in_step"], 127 * a["in_step"])
+    assert torch.equal(ops.uniform_conv2d(**a), ops.uniform_conv2d(**{**a, "x": [ends]}))
+    step, low = scalars(1e-4, -3)
+    codes = ops.uniform_conv2d(**a, out_step=step, out_lowest=low, out_levels=7)
+    assert set(codes.unique().tolist()) == {0, 6} or codes.max() == 6
+
+
 def test_nan_is_the_lowest_level() -> None:
     a = {**arguments(CASES[3]), "bias": None}
     low = {**a, "x": [torch.full_like(a["x"][0], -1e30)]}
@@ -174,6 +218,16 @@ def test_opcheck() -> None:
         "none", None, residual, step, low, "relu", 1, torch.uint8, step.clone(), low.clone(), 4,
     )  # fmt: skip
     torch.library.opcheck(op, (*a.values(), *coded))
+    count = torch.tensor([100, 250], dtype=torch.int32)
+    a.update(x=[torch.randn(2, 5, 7, 6)], in_step=torch.ones(2), in_lowest=1 - count)
+    op = torch.ops.ptqsr.uniform_conv2d_moments.default
+    torch.library.opcheck(
+        op,
+        (*a.values(), *leaky, count),
+        test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
+    )
+    with pytest.raises(ValueError, match="codes have no moments"):
+        op(*a.values(), *coded, count)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +237,12 @@ def test_opcheck() -> None:
         (dict(in_step=torch.zeros(1)), ValueError, "in_step has shape"),
         (dict(in_lowest=torch.tensor(0)), TypeError, "in_lowest is torch.int64"),
         (dict(in_bits=9), ValueError, "in_bits is 9"),
+        (dict(in_step=torch.ones(2)), ValueError, "in_lowest has shape"),
+        (dict(in_levels=torch.tensor(257).int()), ValueError, "in_levels is 257"),
+        (dict(in_levels=torch.tensor(100).int()), ValueError, "lowest in level is -100; with 100"),
+        (dict(in_levels=torch.tensor(200)), TypeError, "in_levels is torch.int64"),
+        (dict(in_step=torch.tensor([1.0, 0.0]), in_lowest=torch.tensor([0, 0]).int()), ValueError,
+         "step is 0.0"),
         (dict(out_step=torch.tensor(1.0)), ValueError, "out_step and out_lowest"),
         (dict(out_step=torch.tensor(1.0), out_lowest=torch.tensor(0).int(), out_bits=0),
          ValueError, "out_bits is 0"),

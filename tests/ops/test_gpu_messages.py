@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from ptqsr import native, ops
 from ptqsr.cli.app import app
-from ptqsr.cli.output import is_out_of_memory
+from ptqsr.errors import is_out_of_memory
 from ptqsr.ops.cuda import kernel
 from ptqsr.ops.cuda.limits import EVERY, LIMITS, WITHOUT_KERNEL
 

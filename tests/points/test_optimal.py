@@ -54,7 +54,7 @@ def assert_same(
 
 
 @needs_native
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(list(SETS.values())),
     st.integers(1, 7),

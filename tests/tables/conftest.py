@@ -29,8 +29,11 @@ def toy(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> str:
         def build(self, weights: Path) -> SRNetwork:
             return tiny_edsr()
 
-        def crops(self, data: Path) -> list[np.ndarray]:
-            return [photograph(16, 16, seed) for seed in range(2)]
+        def crops(self, data: Path, *, learns: bool = False) -> list[np.ndarray]:
+            return [photograph(16, 16, seed) for seed in range(3 if learns else 2)]
+
+        def held_out(self, data: Path) -> list[np.ndarray]:
+            return [photograph(16, 16, 2)]
 
     def pairs(data: Path, name: str, scale: int) -> list:
         return [downscale(photograph(24, 28, len(name)), scale)]

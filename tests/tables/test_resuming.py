@@ -108,6 +108,7 @@ def test_quality(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("dfsq+", 3),
     ]
     assert all(name in row for row in rows for name in quality.SETS)
+    assert all(row["crops"] == 2 for row in rows[1:])
     # Once for all runs and sets: the checkpoint is kept.
     assert calibrate.calls == 4
 

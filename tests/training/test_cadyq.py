@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import write_photograph
@@ -14,18 +18,17 @@ from helpers import write_photograph
 import ptqsr
 from ptqsr import Config, PtqsrError, models
 from ptqsr.deployment import describe
-from ptqsr.evaluation import cost, recording_bits
-from ptqsr.models import SRNetwork
+from ptqsr.evaluation import cost, draw_bits, recording_bits
+from ptqsr.models import PatchWise, SRNetwork
 from ptqsr.modules import FakeQuantConv2d
 from ptqsr.quantizers import PatchGradient, SelectedQuantizer, choosers, width
 from ptqsr.quantizers.choosing import features, mean_gradient
 from ptqsr.training import TrainConfig, Trainer
 from ptqsr.training.methods import CHECKPOINT, PAMS, CADyQ, Options, Selection
-from ptqsr.training.methods.cadyq import bit_loss, feature_transfer
+from ptqsr.training.methods.distillation import bit_loss, feature_transfer
 from ptqsr.training.trainable import (
     SelectingQuantizer,
     Selector,
-    layers_of,
     quantizers_of,
     select,
 )
@@ -64,10 +67,31 @@ def pictures(tmp_path: Path) -> list[Path]:
     return [write_photograph(tmp_path / f"{i}.png", 40 + i, 50 - i, i) for i in range(3)]
 
 
-def taught(pictures: list[Path], run: Path, name: str = "edsr", bits: int = 8) -> Path:
+def taught(
+    pictures: list[Path], run: Path, name: str = "edsr", bits: int = 8, **config: Any
+) -> Path:
     hook = PAMS(Options(Config(method="pams", bits=bits), init_batches=2))
-    Trainer(network(name), pictures, replace(CONFIG, steps=2), run, hook).train()
+    trainer = Trainer(network(name), pictures, replace(CONFIG, **{"steps": 2, **config}), run, hook)
+    trainer.train()
     return run
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give the run that teaches a network, trained once."""
+    folder = tmp_path_factory.mktemp("teachers")
+    pictures = [write_photograph(folder / f"{i}.png", 40 + i, 50 - i, i) for i in range(3)]
+
+    @cache
+    def teacher(name: str) -> Path:
+        return taught(pictures, folder / name, name)
+
+    return teacher
+
+
+@pytest.fixture
+def teacher(teachers: Callable[[str], Path]) -> Path:
+    return teachers("edsr")
 
 
 def hook(teacher: Path, **selection: Any) -> CADyQ:
@@ -213,8 +237,29 @@ def test_gradients_are_those_of_the_relaxed_function() -> None:
             parameter[place] -= sign * step
         difference = (values[0] - values[1]) / (2 * step)
         assert float(gradient[place]) == pytest.approx(difference, rel=1e-3, abs=1e-4)
-    assert torch.equal(expected, expected.detach())
-    assert all(q.alpha.grad is not None for q in made.quantizers)
+    assert not expected.requires_grad
+
+
+def test_gradients_of_scales_and_features() -> None:
+    """Every candidate's, times its probability, whichever was chosen."""
+    x = torch.tensor([[-9.0, -1.0, 0.5, 3.0], [0.2, 5.0, -4.0, 1.0]]).view(2, 1, 1, 4)
+    x.requires_grad_()
+    selector = Selector(2, 1, "layer")
+    with torch.no_grad():
+        selector.bias.copy_(torch.tensor([1.0, 3.0]).log())  # probabilities 1/4 and 3/4
+    made = SelectingQuantizer((2, 8), selector).train()
+    for quantizer, alpha in zip(made.quantizers, (2.0, 4.5), strict=True):
+        quantizer.start.fill_(alpha / 3)
+        quantizer.theta.data.fill_(3)
+    weight = torch.arange(1.0, 9.0).view(2, 1, 1, 4)
+    (made(x) * weight).sum().backward()
+    # Of 2: below are places 0 and 6, above 3 and 5; of 4.5: below 0, above 5.
+    grads = [float(q.theta.grad) for q in made.quantizers]  # type: ignore[arg-type]
+    assert grads[0] == pytest.approx(0.25 * 2 / 3 * (-1 - 7 + 4 + 6))
+    assert grads[1] == pytest.approx(0.75 * 4.5 / 3 * (-1 + 6))
+    inside = torch.tensor([[0.0, 1, 1, 0.75], [1, 0, 0.75, 1]]).view(2, 1, 1, 4)
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, inside * weight)
 
 
 def test_what_is_selected_gets_its_share_of_the_gradient() -> None:
@@ -252,25 +297,26 @@ def test_weight_of_the_bits_depends_on_the_step_alone() -> None:
     assert chosen.bit_weight_at(2500) == pytest.approx(1.025e-4)
 
 
-def test_the_loss_is_its_parts(pictures: list[Path], tmp_path: Path) -> None:
-    made = hook(taught(pictures, tmp_path / "pams"), bit_weight=0.5, bit_weight_growth=0)
+def test_the_loss_is_its_parts(pictures: list[Path], tmp_path: Path, teacher: Path) -> None:
+    made = hook(teacher, bit_weight=0.5, bit_weight_growth=0)
     trainer = Trainer(network(), pictures, CONFIG, tmp_path / "run", made)
     lr, hr = (trainer._floats(crop) for crop in trainer.sampler.batch(0))
     loss, figures = made.loss(trainer.network, lr, hr, 0)
     parts = figures["l1"] + 0.5 * figures["bit_loss"]
     parts += 1000 * figures["kd"] + 100 * figures["kdf"]
-    assert float(loss.detach()) == pytest.approx(parts, rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(float(parts), rel=1e-5)
+    made.frozen(trainer.network)  # nothing is left that has a graph
     assert figures["fqr"] == 8
     # All layers are alike: work 1, and everywhere 8 bits of the same expectation.
     expected = 8 / (sum(b * math.exp(b == 8) for b in (4, 6, 8)) / (2 + math.e))
-    assert figures["bit_loss"] == pytest.approx(4 * expected, rel=1e-4)
+    assert float(figures["bit_loss"]) == pytest.approx(4 * expected, rel=1e-4)
 
 
 # --- from the teacher to the checkpoint ---
 
 
-def test_it_starts_as_its_teacher(pictures: list[Path], tmp_path: Path) -> None:
-    made = hook(taught(pictures, tmp_path / "pams"))
+def test_it_starts_as_its_teacher(pictures: list[Path], tmp_path: Path, teacher: Path) -> None:
+    made = hook(teacher)
     trainer = Trainer(network(), pictures, CONFIG, tmp_path / "run", made)
     x = batch(trainer.network)
     trainer.network.eval()
@@ -279,10 +325,12 @@ def test_it_starts_as_its_teacher(pictures: list[Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network(pictures: list[Path], tmp_path: Path, name: str) -> None:
+def test_every_network(
+    pictures: list[Path], tmp_path: Path, name: str, teachers: Callable[[str], Path]
+) -> None:
     """Frozen is trainable, saved is frozen, deployed is saved; whatever is chosen."""
-    made = hook(taught(pictures, tmp_path / "pams", name))
-    trainer = trained(pictures, tmp_path / "run", made, name)
+    made = hook(teachers(name))
+    trainer = trained(pictures, tmp_path / "run", made, name, steps=2)
     choose_by_picture(trainer.average)
     frozen = made.frozen(trainer.average)
     x = batch(frozen)
@@ -307,15 +355,19 @@ def test_every_network(pictures: list[Path], tmp_path: Path, name: str) -> None:
         assert in_integers == chosen
         torch.testing.assert_close(result, wanted, rtol=0, atol=1e-4)
     rows = [row for row in describe(deployed.plan) if row["how"] == "int8 uniform"]
-    assert len(rows) == len(choosers(frozen))
+    assert {row["layer"] for row in rows} == set(choosers(frozen))
     assert "every sample chooses 4 or 6 or 8 bits" in rows[0]["remark"]
 
 
-@pytest.mark.parametrize("by", ["layer", "patch", "range", "std", "layer-std"])
-@pytest.mark.parametrize("unsigned", [False, True])
-def test_other_choices(pictures: list[Path], tmp_path: Path, by: str, unsigned: bool) -> None:
-    made = hook(taught(pictures, tmp_path / "pams"), choose_by=by, unsigned_after_relu=unsigned)
-    trainer = trained(pictures, tmp_path / "run", made)
+@pytest.mark.parametrize(
+    ("by", "unsigned"),
+    [("layer", False), ("patch", True), ("range", True), ("std", False), ("layer-std", True)],
+)
+def test_other_choices(
+    pictures: list[Path], tmp_path: Path, by: str, unsigned: bool, teacher: Path
+) -> None:
+    made = hook(teacher, choose_by=by, unsigned_after_relu=unsigned)
+    trainer = trained(pictures, tmp_path / "run", made, steps=2)
     selectors = {id(m) for m in trainer.network.modules() if isinstance(m, Selector)}
     assert len(selectors) == (1 if by == "patch" else 4)
     loaded = ptqsr.load(tmp_path / "run" / CHECKPOINT)
@@ -338,10 +390,10 @@ def test_other_choices(pictures: list[Path], tmp_path: Path, by: str, unsigned: 
     assert second.lowests.tolist() == ([0, 0, 0] if unsigned else [-8, -32, -128])
 
 
-def test_weights_follow_bits(pictures: list[Path], tmp_path: Path) -> None:
+def test_weights_follow_bits(pictures: list[Path], tmp_path: Path, teacher: Path) -> None:
     """Samples of 4 bits are convolved with 4-bit weights, in training and in what comes of it."""
-    made = hook(taught(pictures, tmp_path / "pams"), weights_follow_bits=True)
-    trainer = trained(pictures, tmp_path / "run", made)
+    made = hook(teacher, weights_follow_bits=True)
+    trainer = trained(pictures, tmp_path / "run", made, steps=2)
     choose_by_picture(trainer.average)
     choose_by_picture(trainer.network)
     frozen = made.frozen(trainer.average)
@@ -352,7 +404,10 @@ def test_weights_follow_bits(pictures: list[Path], tmp_path: Path) -> None:
         wanted = frozen(x)
         assert torch.equal(trainer.average(x), wanted)
         assert torch.equal(loaded(x), wanted)
-        torch.testing.assert_close(ptqsr.deploy(loaded)(x), wanted, rtol=0, atol=1e-4)
+        deployed = ptqsr.deploy(loaded)
+        torch.testing.assert_close(deployed(x), wanted, rtol=0, atol=1e-4)
+        assert "weight of body.0.body.0 follows the bits" in str(deployed.plan.reason)
+        assert "every sample chooses 4 or 6 or 8" in describe(deployed.plan)[1]["remark"]
         for quantizer in choosers(loaded).values():
             quantizer.get_submodule("quantizer").weights_follow = False  # type: ignore[assignment]
         apart = (loaded(x) - wanted).abs().amax((1, 2, 3))
@@ -369,8 +424,7 @@ def test_weights_follow_bits(pictures: list[Path], tmp_path: Path) -> None:
     assert all(p.grad is not None for p in trainer.network.parameters())
 
 
-def test_resumed_is_uninterrupted(pictures: list[Path], tmp_path: Path) -> None:
-    teacher = taught(pictures, tmp_path / "pams")
+def test_resumed_is_uninterrupted(pictures: list[Path], tmp_path: Path, teacher: Path) -> None:
     whole = trained(pictures, tmp_path / "whole", hook(teacher))
 
     class Stop(Exception):
@@ -390,18 +444,48 @@ def test_resumed_is_uninterrupted(pictures: list[Path], tmp_path: Path) -> None:
         assert torch.equal(trainer.network.state_dict()[name], tensor), name
 
 
-def test_another_teacher_is_refused(pictures: list[Path], tmp_path: Path) -> None:
-    teacher = taught(pictures, tmp_path / "pams")
-    trained(pictures, tmp_path / "run", hook(teacher))
-    other = tmp_path / "other"
-    pams = PAMS(Options(Config(method="pams", bits=8), init_batches=1))
-    Trainer(network(), pictures, replace(CONFIG, seed=3), other, pams).train()
+def test_another_teacher_is_refused(pictures: list[Path], tmp_path: Path, teacher: Path) -> None:
+    trained(pictures, tmp_path / "run", hook(teacher), steps=2)
+    other = taught(pictures, tmp_path / "other", seed=3)
     trainer = Trainer(network(), pictures, CONFIG, tmp_path / "run", hook(other))
     with pytest.raises(PtqsrError, match="teacher = of digest"):
         trainer.resume()
 
 
+def test_a_run_may_be_begun_again(pictures: list[Path], tmp_path: Path, teacher: Path) -> None:
+    """By the same hook: what all layers shared in the first network is not in the second."""
+    made = hook(teacher, choose_by="patch")
+    runs = [trained(pictures, tmp_path / str(i), made, steps=1).network for i in (0, 1)]
+    ours, theirs = ({m for m in run.modules() if isinstance(m, Selector)} for run in runs)
+    assert len(ours) == len(theirs) == 1 and not ours & theirs
+
+
+def test_what_a_teacher_must_be(
+    pictures: list[Path], tmp_path: Path, teacher: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the same float weights, before pictures are read; an unfinished one is told of."""
+    changed = network()
+    changed.get_parameter("head.0.bias").data += 1
+    with pytest.raises(PtqsrError, match="the teacher was made with weights = of digest"):
+        Trainer(changed, [tmp_path / "gone.png"], CONFIG, tmp_path, hook(teacher))
+    Trainer(network(), pictures, CONFIG, tmp_path, hook(teacher))
+    assert not caplog.records
+    state = torch.load(teacher / "state.pt", weights_only=True)
+    state["step"] = 1
+    torch.save(state, tmp_path / "state.pt")
+    Trainer(network(), pictures, CONFIG, tmp_path / "run", hook(tmp_path))
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{tmp_path}: the teacher has had 1 of its 2 steps"
+    ]
+
+
 # --- bad input ---
+
+
+def test_networks_that_are_not_of_the_zoo(tmp_path: Path) -> None:
+    own = models.wrap(torch.nn.Sequential(torch.nn.Conv2d(3, 12, 1), torch.nn.PixelShuffle(2)))
+    with pytest.raises(PtqsrError, match="is for the zoo's networks, not Sequential"):
+        hook(tmp_path).check(own)
 
 
 def test_no_teacher(pictures: list[Path], tmp_path: Path) -> None:
@@ -450,8 +534,8 @@ def test_a_quantizer_that_does_not_fit(damage: str) -> None:
         quantizer.check(5)
 
 
-def test_a_manifest_made_by_hand(pictures: list[Path], tmp_path: Path) -> None:
-    made = hook(taught(pictures, tmp_path / "pams"))
+def test_a_manifest_made_by_hand(pictures: list[Path], tmp_path: Path, teacher: Path) -> None:
+    made = hook(teacher)
     trainer = trained(pictures, tmp_path / "run", made, steps=1)
     for name, value in (
         ("by", "nothing"),
@@ -476,8 +560,8 @@ def test_a_manifest_made_by_hand(pictures: list[Path], tmp_path: Path) -> None:
 # --- reports ---
 
 
-def test_cost_by_what_was_chosen(pictures: list[Path], tmp_path: Path) -> None:
-    trained(pictures, tmp_path / "run", hook(taught(pictures, tmp_path / "pams")))
+def test_cost_by_what_was_chosen(pictures: list[Path], tmp_path: Path, teacher: Path) -> None:
+    trained(pictures, tmp_path / "run", hook(teacher), steps=1)
     made = ptqsr.load(tmp_path / "run" / CHECKPOINT)
     most = cost(made)
     chosen = {name: [4, 4, 6, 8] for name in choosers(made)}
@@ -497,9 +581,44 @@ def test_cost_by_what_was_chosen(pictures: list[Path], tmp_path: Path) -> None:
     assert followed.fqr == spent.fqr
 
 
-def test_autograd_stays_out_of_choosing(pictures: list[Path], tmp_path: Path) -> None:
-    made = hook(taught(pictures, tmp_path / "pams"))
-    trainer = trained(pictures, tmp_path / "run", made)
-    for layer in layers_of(trainer.average).values():
-        assert isinstance(layer.quantizer, SelectingQuantizer)
-        assert not layer.quantizer.choices
+@pytest.mark.parametrize("name", ["edsr", "carn_m"])
+@pytest.mark.parametrize("batch", [2, 16])
+def test_bits_of_patches(
+    pictures: list[Path],
+    tmp_path: Path,
+    name: str,
+    batch: int,
+    teachers: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each patch has the mean of what its layers chose for it, also where they run three times."""
+    made = hook(teachers(name))
+    trainer = Trainer(network(name), pictures, CONFIG, tmp_path, made)
+    choose_by_picture(trainer.network)
+    frozen = made.frozen(trainer.network)
+    rng = np.random.default_rng(0)
+    picture = (rng.integers(256, size=(20, 28, 3)) * np.linspace(0, 1, 28)[:, None]).astype(
+        np.uint8
+    )
+    patches = PatchWise(frozen, patch=12, overlap=4, batch=batch)
+    x = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+    x = x.contiguous(memory_format=torch.channels_last)
+    wanted = []
+    with torch.no_grad():
+        with recording_bits(patches) as chosen:
+            patches(x)
+        for top in patches.starts(20):
+            for left in patches.starts(28):
+                with recording_bits(frozen) as alone:
+                    frozen(x[..., top : top + 12, left : left + 12])
+                wanted.append(fmean(fmean(bits) for bits in alone.values()))
+    assert len(set(wanted)) > 1
+    drawn: list[float] = []
+    monkeypatch.setattr(
+        "ptqsr.evaluation.bit_map.colour",
+        lambda bits, ends: (drawn.append(bits), (0, 0, 0))[1],
+    )
+    draw_bits(tmp_path / "bits.png", picture, chosen, (4, 8), patches)
+    assert drawn[: len(wanted)] == pytest.approx(wanted)
+    with pytest.raises(PtqsrError, match="no layer chose bits for each of the 6 patches"):
+        draw_bits(tmp_path / "bits.png", picture, {"a": [4, 4, 8, 8]}, (4, 8), patches)

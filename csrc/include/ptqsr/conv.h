@@ -53,6 +53,10 @@ struct UniformInput {
   int32_t levels;  // up to 256
 };
 
+inline bool operator==(const UniformInput& a, const UniformInput& b) {
+  return a.step == b.step && a.lowest == b.lowest && a.levels == b.levels;
+}
+
 enum class Activation { none, relu, leaky };
 
 // What becomes of the sums.
@@ -77,7 +81,8 @@ struct QuantConv {
   int64_t part_count;
   Encoding encoding;
   SubsetInput subset;
-  UniformInput uniform;
+  const UniformInput* uniform;  // [uniforms]: 1 for all samples, or n
+  int64_t uniforms;
 
   const int16_t* weight_levels;  // [o][c / groups][kh][kw], in [-255, 255]
   const float* weight_step;      // [o]
@@ -95,9 +100,10 @@ struct QuantConv {
   Output output;
   void* y;
   UniformInput requantized;
-  float* mean;  // [n][o / shuffle^2] of y, or null: no statistics
-  float* low;
+  float* mean;  // [n][o / shuffle^2] of y as stored, or null: no statistics
+  float* low;   // beside the mean: the least and the largest value,
   float* high;
+  float* deviation;  // or the standard deviation; else null
 };
 
 // The result depends on shapes and values alone: not on `threads`, `isa` or the other samples.

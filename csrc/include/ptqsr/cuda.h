@@ -116,19 +116,20 @@ struct TensorConv {
   bool is_signed;      // codes are int8, else unsigned
   bool encodes;        // x is float16, twice as many bytes, and becomes points on the way
   SubsetInput subset;  // of what is encoded: at most 16 points a channel
-  bool by_sample;      // every sample has weights, scale and bias of its own
+  // Samples have a scale and a lowest level each, or, of signed codes always, scale, weights, bias.
+  bool by_sample;
   const unsigned char* weights;
   int o, channels, kh, kw, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w;
   int out_h, out_w;  // before a pixel shuffle
   // Quantizers are read on the device: whoever launches does not wait for their values. Code +
-  // lowest is a level; null: a code is one.
-  const int32_t* lowest;
-  const int32_t* total;  // [channels]: the sum of a kernel's weights
-  const int32_t* zeros;  // [channels]: what weights lack, times the window's levels; null: nothing
-  const float* scale;    // [channels]
-  const float* bias;     // [class of rows][class of columns][channels]
-  Border rows, columns;  // of results
-  const float* slope;    // [channels], for `leaky`
+  // lowest is a level; null: signed codes are levels.
+  const int32_t* lowest;  // [1], by_sample [n]
+  const int32_t* total;   // [channels]: the sum of a kernel's weights
+  const int32_t* zeros;   // [channels]: what weights lack, times the window's levels; null: nothing
+  const float* scale;     // [channels], by_sample [n][channels]
+  const float* bias;      // [class of rows][class of columns][channels]
+  Border rows, columns;   // of results
+  const float* slope;     // [channels], for `leaky`
   Activation activation;
   const void* residual;  // laid out as y, or null
   Storage residual_storage;
@@ -159,14 +160,15 @@ struct PackedSubset {
 // y [n][pixel][c], of the indices' points as subset_decode has it.
 Status subset_decode_packed(const PackedSubset& args, float* y, Stream stream);
 
-// Of ptqsr/uniform.h, x in any number, computed in float32; step and lowest level lie on the device
-// and are taken to be in range.
+// Of ptqsr/uniform.h, x in any number, computed in float32; step, lowest level and levels lie on
+// the device, one of each for each of so many samples, and are taken to be in range.
 struct UniformMap {
   const void* x;
   Number number;
-  int64_t count;
+  int64_t samples, count;  // of a sample
   const float* step;
   const int32_t* lowest;
+  const int32_t* levels;  // null: 2^bits
   int bits;
 };
 // In x's number.

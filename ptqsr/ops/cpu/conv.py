@@ -13,7 +13,14 @@ from ptqsr.ops.reference import conv as plain
 from ptqsr.ops.reference import fused_conv as reference
 from ptqsr.ops.schema.checks import Geometry, Shape, empty
 from ptqsr.ops.schema.conv import check_int_conv, check_refold
-from ptqsr.ops.schema.fused_conv import SubsetConv, UniformConv, empty_statistics
+from ptqsr.ops.schema.fused_conv import (
+    MeasuredConv,
+    SubsetConv,
+    UniformConv,
+    empty_moments,
+    empty_statistics,
+)
+from ptqsr.ops.schema.uniform import each
 
 # The enumerations of csrc/include/ptqsr/conv.h.
 SUBSET, UNIFORM, INTEGERS, UNSIGNED_INTEGERS = range(4)
@@ -79,13 +86,31 @@ def subset_conv2d(
 @kernel(reference.uniform_conv2d)
 def uniform_conv2d(module: ModuleType, *arguments: Any) -> torch.Tensor:
     conv = UniformConv(*arguments)
+    return _uniform(conv).run(module, conv.op, empty(conv.x[0], conv.out, conv.out_dtype))
+
+
+@kernel(reference.uniform_conv2d_moments)
+def uniform_conv2d_moments(
+    module: ModuleType, *arguments: Any
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    conv = MeasuredConv(*arguments)
+    y = empty(conv.x[0], conv.out, conv.out_dtype)
+    mean, deviation = empty_moments(y)
+    call = _uniform(conv)
+    call.tensors(out_mean=mean, out_deviation=deviation)
+    return call.run(module, conv.op, y), mean, deviation
+
+
+def _uniform(conv: UniformConv) -> _Call:
     call = _Call(conv.x, conv.levels, conv.geometry, conv.sums)
     call.number(encoding=UNIFORM)
-    call.uniform("uniform", conv.in_step, conv.in_lowest, conv.in_bits)
-    call.uniform("residual_uniform", conv.residual_step, conv.residual_lowest, 8)
-    call.uniform("requantized", conv.out_step, conv.out_lowest, conv.out_bits)
+    counts = 1 << conv.in_bits if conv.in_levels is None else conv.in_levels
+    call.uniforms(conv.in_step, conv.in_lowest, counts)
+    call.uniform("residual_uniform", conv.residual_step, conv.residual_lowest, 1 << 8)
+    most = 1 << conv.out_bits if conv.out_levels is None else conv.out_levels
+    call.uniform("requantized", conv.out_step, conv.out_lowest, most)
     call.epilogue(conv)
-    return call.run(module, "uniform_conv2d", empty(conv.x[0], conv.out, conv.out_dtype))
+    return call
 
 
 class _Call:
@@ -118,13 +143,19 @@ class _Call:
             if tensor is not None:
                 self._arguments[name] = self._keep(tensor, torch.contiguous_format)
 
+    def uniforms(
+        self, step: torch.Tensor, lowest: torch.Tensor, levels: torch.Tensor | int
+    ) -> None:
+        """Set step, lowest level and number of levels of the input, of all samples or of each."""
+        self._arguments["uniforms"] = list(zip(*each(step, lowest, levels), strict=True))
+
     def uniform(
-        self, name: str, step: torch.Tensor | None, lowest: torch.Tensor | None, bits: int
+        self, name: str, step: torch.Tensor | None, lowest: torch.Tensor | None, levels: int
     ) -> None:
         """Set step, lowest level and number of levels of a uniform quantizer, if there is one."""
         if step is None or lowest is None:
             return
-        self._arguments[name] = (float(step), int(lowest), 1 << bits)
+        self._arguments[name] = (float(step), int(lowest), levels)
 
     def epilogue(self, conv: SubsetConv | UniformConv) -> None:
         self.number(

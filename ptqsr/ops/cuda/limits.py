@@ -30,6 +30,11 @@ LIMITS = (
     Limit((EVERY,), "strides of another layout than contiguous or channels_last", "a copy first"),
     Limit(WITHOUT_KERNEL, "anything: there is no kernel yet", REFERENCE),
     Limit(
+        ("uniform_conv2d_moments",),
+        "moments in the convolution's epilogue",
+        "PyTorch's operations find them, in passes of their own",
+    ),
+    Limit(
         ("subset_encode", "subset_encode_packed", "subset_fake_quant"),
         "more points than shared memory holds, some 1,000 in a channel",
         "PyTorch's operations find them, slower, with a warning",

@@ -111,12 +111,13 @@ def classes(border: Border) -> int:
 def as_rows(parts: list[torch.Tensor], groups: int, bits: int, zero: torch.Tensor) -> torch.Tensor:
     """Return codes [N, C, H, W] as the kernel reads them: [N, H, W, channels], whole pieces.
 
-    Channels that fill a piece have the code `zero`, a scalar.
+    Channels that fill a piece have the code `zero`, a scalar or one for each sample.
     """
     x = (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).permute(0, 2, 3, 1)
     x = x.unflatten(3, (groups, -1))
     if short := -x.shape[4] % (PIECE * 8 // bits):
-        x = torch.cat([x, zero.to(x.dtype).expand(*x.shape[:4], short)], 4)
+        codes = zero.to(x.dtype).view(-1, 1, 1, 1, 1).expand(*x.shape[:4], short)
+        x = torch.cat([x, codes], 4)
     x = x.flatten(3).contiguous()
     return aligned(x)
 
@@ -155,7 +156,7 @@ def launch(
         "encodes": x.dtype == torch.float16,
         "levels": conv.points.shape[1] if isinstance(conv, SubsetConv) else 0,
         "denominator": conv.denominator if isinstance(conv, SubsetConv) else 0,
-        "by_sample": isinstance(conv, SubsetConv),
+        "by_sample": isinstance(conv, SubsetConv) or conv.in_step.ndim == 1,
         "rows": rows,
         "columns": columns,
         "activation": ACTIVATIONS[conv.activation],

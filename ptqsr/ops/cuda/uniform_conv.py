@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
@@ -19,15 +20,27 @@ from torch.utils.weak import WeakIdKeyDictionary
 from ptqsr.ops.cuda.kernel import kernel
 from ptqsr.ops.cuda.processor import takes_4_bits
 from ptqsr.ops.cuda.tensor_conv import Layout, as_rows, launch, layout_of
-from ptqsr.ops.cuda.uniform import uniform_encode
+from ptqsr.ops.cuda.uniform import encoded
 from ptqsr.ops.reference import fused_conv as reference
+from ptqsr.ops.reference.moments import channel_moments
 from ptqsr.ops.schema.checks import empty
-from ptqsr.ops.schema.fused_conv import UniformConv
+from ptqsr.ops.schema.fused_conv import MeasuredConv, UniformConv
 
 
 @kernel(reference.uniform_conv2d)
-def uniform_conv2d(module: ModuleType, *arguments: object) -> torch.Tensor:
-    conv = UniformConv(*arguments)  # type: ignore[arg-type]
+def uniform_conv2d(module: ModuleType, *arguments: Any) -> torch.Tensor:
+    return _convolved(module, UniformConv(*arguments), arguments)
+
+
+@kernel(reference.uniform_conv2d_moments)
+def uniform_conv2d_moments(
+    module: ModuleType, *arguments: Any
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    y = _convolved(module, MeasuredConv(*arguments), arguments)
+    return y, *channel_moments(y)
+
+
+def _convolved(module: ModuleType, conv: UniformConv, arguments: tuple[Any, ...]) -> torch.Tensor:
     y = empty(conv.x[0], conv.out, conv.out_dtype)
     if not y.numel():
         return y
@@ -42,7 +55,8 @@ def uniform_conv2d(module: ModuleType, *arguments: object) -> torch.Tensor:
     # Codes outside the picture stand for 0 as they are: all rows and columns are of one class.
     rows, columns = ((0, size, size) for size in conv.sums[2:])
     x = _codes(module, conv, layer.layout)
-    taken = launch(module, conv, layer.layout, x, y, tensors, rows, columns, 1 << conv.out_bits)
+    most = 1 << conv.out_bits if conv.out_levels is None else conv.out_levels
+    taken = launch(module, conv, layer.layout, x, y, tensors, rows, columns, most)
     return y if taken else reference.uniform_conv2d(*arguments)
 
 
@@ -82,9 +96,19 @@ class _Layer:
 
     def tables(self, conv: UniformConv) -> Tables:
         """Return `scale`, `bias`, `slope` and `residual_scale` of TensorConv."""
+        tables = self._kept_tables(conv)
+        if conv.in_step.ndim == 0:
+            return tables
+        # Of samples that choose their steps: another one at every call.
+        scale = tables["scale"]
+        assert scale is not None
+        scale = conv.in_step.view(-1, 1) * scale
+        return {**tables, "scale": scale if conv.out_step is None else scale / conv.out_step}
+
+    def _kept_tables(self, conv: UniformConv) -> Tables:
         of = (
-            conv.in_step, conv.step, conv.bias, conv.slope, conv.residual_step, conv.out_step,
-            None if conv.residual is None else conv.in_step,
+            None if conv.in_step.ndim else conv.in_step, conv.step, conv.bias, conv.slope,
+            conv.residual_step, conv.out_step, None if conv.residual is None else conv.step,
         )  # fmt: skip
         versions = tuple(_version(t) for t in of)
         with _lock:
@@ -100,13 +124,13 @@ class _Layer:
 
     def _make(self, conv: UniformConv) -> Tables:
         spread = self.layout.spread
-        one = torch.ones_like(conv.in_step)
+        one = conv.in_step.new_ones(())
         unit = one if conv.out_step is None else conv.out_step
         residual_scale = None
         if conv.residual is not None:
             residual_scale = (one if conv.residual_step is None else conv.residual_step) / unit
         return {
-            "scale": spread(conv.in_step * conv.step / unit),
+            "scale": spread(conv.step if conv.in_step.ndim else conv.in_step * conv.step / unit),
             "bias": spread(torch.zeros_like(conv.step) if conv.bias is None else conv.bias / unit),
             "slope": None if conv.slope is None else spread(conv.slope.expand(conv.sums[1])),
             "residual_scale": residual_scale,
@@ -167,7 +191,7 @@ def _pack(conv: UniformConv, takes_4_bits: bool) -> _Layer | None:
 def _codes(module: ModuleType, conv: UniformConv, layout: Layout) -> torch.Tensor:
     """Return the input as the kernel reads it: codes, uint8 [N, H, W, bytes]."""
     parts = [
-        uniform_encode(module, part, conv.in_step, conv.in_lowest, conv.in_bits)
+        encoded(module, part, conv.in_step, conv.in_lowest, conv.in_bits, conv.in_levels)
         if part.is_floating_point()
         else part
         for part in conv.x

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 
 from ptqsr.ops.reference.conv import exact_conv, refold_weights
+from ptqsr.ops.reference.moments import channel_moments
 from ptqsr.ops.reference.subset import channel_stats, subset_encode
-from ptqsr.ops.reference.uniform import uniform_encode
+from ptqsr.ops.reference.uniform import encoded
 from ptqsr.ops.schema.checks import empty
-from ptqsr.ops.schema.fused_conv import SubsetConv, UniformConv, empty_statistics
+from ptqsr.ops.schema.fused_conv import MeasuredConv, SubsetConv, UniformConv, empty_statistics
 from ptqsr.ops.schema.library import library
 
 
@@ -49,13 +50,28 @@ def subset_conv2d(
 
 
 def uniform_conv2d(*arguments: Any) -> torch.Tensor:
-    conv = UniformConv(*arguments)
-    inputs = torch.cat(_levels(conv), 1)
+    return convolved(UniformConv(*arguments))
+
+
+def uniform_conv2d_moments(
+    *arguments: Any,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    y = convolved(MeasuredConv(*arguments))
+    return y, *channel_moments(y)
+
+
+def convolved(conv: UniformConv) -> torch.Tensor:
+    """Return what uniform_conv2d gives."""
+    y = empty(conv.x[0], conv.out, conv.out_dtype)
+    if not conv.out[0]:
+        return y
+    step, lowest, count = (by_sample(t) for t in (conv.in_step, conv.in_lowest, levels_of(conv)))
+    inputs = torch.cat(_levels(conv, step, lowest, count), 1)
     acc = exact_conv(inputs, conv.levels, *conv.geometry).to(torch.int32)
-    one = torch.ones_like(conv.in_step)
+    one = conv.in_step.new_ones(())
     unit = one if conv.out_step is None else conv.out_step
     # Dividing by a unit of 1 changes nothing.
-    v = acc.to(torch.float32) * (conv.in_step * conv.step / unit).view(-1, 1, 1)
+    v = acc.to(torch.float32) * (step * conv.step.view(-1, 1, 1) / unit)
     if conv.bias is not None:
         v = v + (conv.bias / unit).view(-1, 1, 1)
     v = activate(v, conv.activation, conv.slope)
@@ -67,10 +83,22 @@ def uniform_conv2d(*arguments: Any) -> torch.Tensor:
             factor = conv.residual_step / unit
         v = v + added * factor
     v = F.pixel_shuffle(activate(v, conv.last_activation, None), conv.shuffle)
-    y = empty(conv.x[0], conv.out, conv.out_dtype)
     if conv.out_lowest is None:
         return y.copy_(v)
-    return y.copy_(uniform_encode(v, one, conv.out_lowest, conv.out_bits))
+    most = 1 << conv.out_bits if conv.out_levels is None else conv.out_levels
+    return y.copy_(encoded(v, one, conv.out_lowest, most))
+
+
+def by_sample(values: torch.Tensor) -> torch.Tensor:
+    """Return a scalar as it is, [N] beside [N, C, H, W]."""
+    return values.view(-1, 1, 1, 1) if values.ndim else values
+
+
+def levels_of(conv: UniformConv) -> torch.Tensor:
+    """Return how many levels the input has, int32 as in_lowest."""
+    if conv.in_levels is None:
+        return torch.full_like(conv.in_lowest, 1 << conv.in_bits)
+    return conv.in_levels
 
 
 def _points(conv: SubsetConv) -> list[torch.Tensor]:
@@ -89,17 +117,18 @@ def _points(conv: SubsetConv) -> list[torch.Tensor]:
     return found
 
 
-def _levels(conv: UniformConv) -> list[torch.Tensor]:
+def _levels(
+    conv: UniformConv, step: torch.Tensor, lowest: torch.Tensor, count: torch.Tensor
+) -> list[torch.Tensor]:
     """Return the levels of every part of x, int32."""
     found = []
     for part in conv.x:
         if part.is_floating_point():
-            part = part.to(torch.float32)
-            part = uniform_encode(part, conv.in_step, conv.in_lowest, conv.in_bits)
+            part = encoded(part, step, lowest, count)
         # On a GPU looking would be waiting.
-        elif part.device.type == "cpu" and part.numel() and int(part.max()) >= 1 << conv.in_bits:
-            raise ValueError(f"uniform_conv2d: a code of x is 2^{conv.in_bits} or more")
-        found.append(part.to(torch.int32) + conv.in_lowest)
+        elif part.device.type == "cpu" and bool((part.int() >= count).any()):
+            raise ValueError(f"{conv.op}: a code of x is 2^in_bits, or in_levels, or more")
+        found.append(part.to(torch.int32) + lowest)
     return found
 
 
@@ -114,5 +143,5 @@ def activate(y: torch.Tensor, activation: str, slope: torch.Tensor | None) -> to
 
 
 # Calls, not decorators: those would leave None in place of the functions.
-torch.library.register_kernel("ptqsr::subset_conv2d", None, subset_conv2d, lib=library)
-torch.library.register_kernel("ptqsr::uniform_conv2d", None, uniform_conv2d, lib=library)
+for _function in (subset_conv2d, uniform_conv2d, uniform_conv2d_moments):
+    torch.library.register_kernel(f"ptqsr::{_function.__name__}", None, _function, lib=library)

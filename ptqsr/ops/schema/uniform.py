@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ptqsr.ops.schema.checks import NUMBERS, expect, expect_bits, expect_one_device
@@ -43,11 +45,20 @@ def check_uniform(
 
 
 def check_grid(operation: str, step: torch.Tensor, lowest: torch.Tensor) -> None:
-    """Raise ValueError for values of a step and a lowest level that make no grid."""
+    """Raise ValueError for values of a step and a lowest level, or several, that make no grid."""
     if type(step) is not torch.Tensor or step.device.type != "cpu":
         return  # elsewhere the values would have to be waited for
-    if not 0 < step.item() < torch.inf or not -LARGEST_LEVEL <= lowest.item() <= LARGEST_LEVEL:
-        raise ValueError(
-            f"{operation}: step is {step.item()}, must be positive and finite; lowest is "
-            f"{lowest.item()}, must be from -{LARGEST_LEVEL} to {LARGEST_LEVEL}"
-        )
+    for one, least in zip(*each(step, lowest), strict=True):
+        if not 0 < one < torch.inf or not -LARGEST_LEVEL <= least <= LARGEST_LEVEL:
+            raise ValueError(
+                f"{operation}: step is {one}, must be positive and finite; lowest is {least}, must "
+                f"be from -{LARGEST_LEVEL} to {LARGEST_LEVEL}"
+            )
+
+
+def each(*values: torch.Tensor | int) -> list[list[Any]]:
+    """Return numbers, of which the first is a tensor, as lists of its length."""
+    first = values[0]
+    assert isinstance(first, torch.Tensor)
+    lists = [v.reshape(-1).tolist() if isinstance(v, torch.Tensor) else [v] for v in values]
+    return [one * first.numel() if len(one) == 1 else one for one in lists]

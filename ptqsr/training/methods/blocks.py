@@ -27,16 +27,7 @@ def place_in_blocks(
     the block's input takes it as it is, quantized; `x`: an input of the network.
     """
     layers = layers_of(network)
-    blocks = {
-        block: end
-        for block, end in network.residual_blocks().items()
-        if any(name.startswith(f"{block}.") for name in layers)
-    }
-    if not blocks:
-        raise PtqsrError(
-            f"placement paper: {network.architecture} has no residual blocks as PAMS quantizes "
-            "them; use --placement deployable"
-        )
+    blocks = blocks_of(network, layers)
     inputs = {block: make().to(x.device) for block in blocks}
     for block, end in blocks.items():
         place(network.get_submodule(block), "input", inputs[block])
@@ -45,15 +36,39 @@ def place_in_blocks(
         layers[name].read_quantized(inputs[block])
 
 
+def blocks_of(network: SRNetwork, names: Iterable[str]) -> dict[str, str]:
+    """Return the residual blocks with any of the layers, and what ends their branches.
+
+    Raises PtqsrError where there are none.
+    """
+    names = list(names)
+    blocks = {
+        block: end
+        for block, end in network.residual_blocks().items()
+        if any(name.startswith(f"{block}.") for name in names)
+    }
+    if not blocks:
+        raise PtqsrError(
+            f"placement paper: {network.title} has no residual blocks as PAMS quantizes "
+            "them; use --placement deployable"
+        )
+    return blocks
+
+
 @torch.no_grad()
-def observe_blocks(teacher: SRNetwork, network: nn.Module, inputs: Iterable[torch.Tensor]) -> None:
-    """Show the placed quantizers what is there in the float network."""
+def observe_blocks(
+    teacher: SRNetwork,
+    network: nn.Module,
+    inputs: Iterable[torch.Tensor],
+    run: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    """Show the placed quantizers what is there in the float network, of which `run` runs enough."""
     with ExitStack() as hooks:
         for name, where, quantizer in placed(network):
             handle = _watch(teacher.get_submodule(name), where, quantizer)
             hooks.callback(handle.remove)
         for x in inputs:
-            teacher(x)
+            run(x)
 
 
 def _watch(module: nn.Module, where: str, quantizer: nn.Module) -> Any:

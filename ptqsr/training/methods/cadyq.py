@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from statistics import fmean
 from typing import Any, ClassVar
 
@@ -15,12 +14,14 @@ from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import cost
 from ptqsr.models import SRNetwork, matches
 from ptqsr.modules import sense
-from ptqsr.training.hooks import Batches
-from ptqsr.training.losses import structure, structured_transfer
+from ptqsr.training.hooks import Batches, Figures, Show, silent
+from ptqsr.training.losses import structured_transfer
 from ptqsr.training.methods.base import QuantizationAware
+from ptqsr.training.methods.distillation import bit_loss, feature_transfer, maps
 from ptqsr.training.methods.options import Options
 from ptqsr.training.methods.selection import Selection
-from ptqsr.training.methods.teacher import read_teacher
+from ptqsr.training.methods.teacher import read_teacher, rebuild
+from ptqsr.training.state import digest_of
 from ptqsr.training.trainable import (
     MaxScaleQuantizer,
     MaxWeights,
@@ -32,8 +33,8 @@ from ptqsr.training.trainable import (
     layers_of,
 )
 
-# What distillation compares: by layer, the maps [N, HW] of its outputs, call by call.
-Maps = dict[str, list[torch.Tensor]]
+# By layer, the chosen and the expected bits of a step's samples, in every call.
+Choices = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
 class CADyQ(QuantizationAware):
@@ -55,9 +56,29 @@ class CADyQ(QuantizationAware):
         self.selection: Selection = options.selection
         self.shared: Selector | None = None  # by all layers, where the patch alone chooses
 
+    def check(self, network: SRNetwork) -> None:
+        if not network.divided:
+            raise PtqsrError(
+                f"cadyq: is for the zoo's networks, not {network.title}: it learns from features "
+                "before they are enlarged, and where that begins is not known; choose another "
+                "--method"
+            )
+        super().check(network)
+        read_teacher(self.selection.teacher, network, self.options.quantization)
+
+    def title(self) -> str:
+        bits = "/".join(map(str, self.selection.candidates))
+        return f"{self.name}, W{self.options.quantization.weight_bits}A{bits}"
+
+    def figures(self) -> dict[str, Any]:
+        return {**super().figures(), "candidates": list(self.selection.candidates)}
+
     def begin(self, network: SRNetwork, lr: torch.Tensor) -> SRNetwork:
+        self.shared = None
         wanted = self.options.quantization
-        self.taught, self.taught_digest = read_teacher(self.selection.teacher, network, lr, wanted)
+        state = read_teacher(self.selection.teacher, network, wanted)
+        self.taught = rebuild(self.selection.teacher, state, network, lr, wanted)
+        self.taught_digest = digest_of(state["average"])
         macs = {layer.name: layer.macs for layer in cost(network).layers}
         trained = super().begin(network, lr)
         layers = layers_of(trained)
@@ -68,7 +89,11 @@ class CADyQ(QuantizationAware):
         _start(trained, self.taught)
         return trained
 
-    def initialise(self, network: nn.Module, batches: Batches) -> None:
+    @property
+    def first_batches(self) -> int:
+        return 0
+
+    def initialise(self, network: nn.Module, batches: Batches, show: Show = silent) -> None:
         """Do nothing: `begin` has taken all first values from the teacher."""
 
     def activation(self, number: int, channels: int) -> TrainableQuantizer:
@@ -90,7 +115,7 @@ class CADyQ(QuantizationAware):
     def parameter_groups(self, network: nn.Module) -> list[dict[str, Any]]:
         """Return weights, scales at a rate of their own, and selectors."""
         chosen = {p for m in network.modules() if isinstance(m, Selector) for p in m.parameters()}
-        scales = {m.alpha for m in network.modules() if isinstance(m, MaxScaleQuantizer)}
+        scales = {m.theta for m in network.modules() if isinstance(m, MaxScaleQuantizer)}
         trained = [p for p in network.parameters() if p.requires_grad]
         return [
             {"params": [p for p in trained if p not in scales and p not in chosen]},
@@ -103,20 +128,21 @@ class CADyQ(QuantizationAware):
 
     def loss(
         self, network: nn.Module, lr: torch.Tensor, hr: torch.Tensor, step: int
-    ) -> tuple[torch.Tensor, dict[str, float]]:
+    ) -> tuple[torch.Tensor, Figures]:
         """Return L1 in grey levels + w_reg L_reg + w_kd L_kd + w_kdf L_kdf (Eq. 8)."""
         assert isinstance(network, SRNetwork)
         layers = layers_of(network)
         for layer in layers.values():
             _chooser(layer).choices.clear()
-        with _maps(layers) as ours:
+        with maps(layers) as ours:
             features = network.features(lr)
         loss = F.l1_loss(network.reconstruct(lr, features).float(), hr) * 255
-        figures = {"l1": float(loss.detach())}
-        with torch.no_grad(), _maps(layers_of(self.taught)) as theirs:
+        figures: Figures = {"l1": loss.detach()}
+        with torch.no_grad(), maps(layers_of(self.taught)) as theirs:
             taught = self.taught.features(lr)
+        choices = _take_choices(layers)
         parts = {
-            "bit_loss": (self.selection.bit_weight_at(step), self._bit_loss(layers)),
+            "bit_loss": (self.selection.bit_weight_at(step), self._bit_loss(choices)),
             "kd": (
                 self.options.skt_weight,
                 structured_transfer(features, taught, self.options.skt),
@@ -125,21 +151,21 @@ class CADyQ(QuantizationAware):
         }
         for name, (weight, value) in parts.items():
             loss = loss + weight * value
-            figures[name] = float(value.detach())
-        return loss, {**figures, "fqr": self._feature_bits(layers)}
+            figures[name] = value.detach()
+        return loss, {**figures, "fqr": self._feature_bits(choices)}
 
-    def _bit_loss(self, layers: Mapping[str, TrainableConv2d]) -> torch.Tensor:
+    def _bit_loss(self, choices: Choices) -> torch.Tensor:
         weighted = self.selection.bit_loss == "weighted"
-        losses = []
-        for name, layer in layers.items():
-            chosen, expected = _choices(layer)
-            losses.append(bit_loss(chosen, expected if weighted else None) * self.work[name])
+        losses = [
+            bit_loss(chosen, expected if weighted else None) * self.work[name]
+            for name, (chosen, expected) in choices.items()
+        ]
         return torch.stack(losses).sum()
 
-    def _feature_bits(self, layers: Mapping[str, TrainableConv2d]) -> float:
+    def _feature_bits(self, choices: Choices) -> torch.Tensor | float:
         """Return FQR of the batch: the mean of the chosen bits."""
-        means = [_choices(layers[name])[0].detach().mean() for name in self.counted]
-        return float(torch.stack(means).mean()) if means else 32.0
+        means = [choices[name][0].detach().mean() for name in self.counted]
+        return torch.stack(means).mean() if means else 32.0
 
     def identity(self) -> dict[str, Any]:
         return {**super().identity(), "teacher": f"of digest {self.taught_digest}"}
@@ -148,25 +174,6 @@ class CADyQ(QuantizationAware):
         made = super().frozen(network)
         sense(made)  # the quantizers are new
         return made
-
-
-def bit_loss(chosen: torch.Tensor, expected: torch.Tensor | None) -> torch.Tensor:
-    """Return a layer's share of L_b (Eq. 6), or given the expected bits of L_wb (Eq. 7).
-
-    Both [N]; the mean over samples, in bits for Eq. 6 and a ratio for Eq. 7, before it is
-    multiplied by the layer's work: its multiply-accumulates over their mean.
-    """
-    return (chosen if expected is None else chosen / expected.detach()).mean()
-
-
-def feature_transfer(ours: Maps, theirs: Maps) -> torch.Tensor:
-    """Return L_kdf: the mean square between maps of one layer's outputs, then over layers."""
-    losses = [
-        (one - other).square().mean()
-        for name in ours
-        for one, other in zip(ours[name], theirs[name], strict=True)
-    ]
-    return torch.stack(losses).mean()
 
 
 def _start(network: SRNetwork, taught: SRNetwork) -> None:
@@ -186,24 +193,12 @@ def _chooser(layer: TrainableConv2d) -> SelectingQuantizer:
     return layer.quantizer
 
 
-def _choices(layer: TrainableConv2d) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the chosen and the expected bits of all samples of this step, in every call."""
-    chosen, expected = zip(*_chooser(layer).choices, strict=True)
-    return torch.cat(chosen), torch.cat(expected)
-
-
-@contextmanager
-def _maps(layers: Mapping[str, TrainableConv2d]) -> Iterator[Maps]:
-    """Give, when the layers have run, the maps of what they gave."""
-    found: Maps = {name: [] for name in layers}
-
-    def take(name: str) -> Any:
-        # Of a copy: what follows may change the output in place.
-        return lambda layer, inputs, output: found[name].append(structure(output.clone()))
-
-    handles = [layer.register_forward_hook(take(name)) for name, layer in layers.items()]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
+def _take_choices(layers: Mapping[str, TrainableConv2d]) -> Choices:
+    """Return what the samples of this step chose in every call, and forget it: it has a graph."""
+    quantizers = {layer.quantizer: _chooser(layer) for layer in layers.values()}
+    found = {}
+    for quantizer, chooser in quantizers.items():
+        chosen, expected = zip(*chooser.choices, strict=True)
+        found[quantizer] = torch.cat(chosen), torch.cat(expected)
+        chooser.choices.clear()
+    return {name: found[layer.quantizer] for name, layer in layers.items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,8 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from ptqsr.errors import PtqsrError
 from ptqsr.files import replacing
 from ptqsr.models import SRNetwork, observing
+from ptqsr.training.config import TrainConfig
+from ptqsr.training.data import TrainingPictures
+from ptqsr.training.hooks import Figures, Show
 from ptqsr.training.losses import deviation, mismatch
 from ptqsr.training.methods.base import QuantizationAware
 from ptqsr.training.processes import mean_over_processes
@@ -41,6 +46,32 @@ class ODM(QuantizationAware):
     phases = 4
     batch_size = 8
 
+    def prepare(
+        self,
+        build: Callable[[], SRNetwork],
+        pictures: TrainingPictures,
+        config: TrainConfig,
+        run: Path,
+        tell: Callable[[str], None],
+        show: Show,
+    ) -> QuantizationAware:
+        """Choose lambda_V, where the options leave it open."""
+        # It trains by ODM to choose.
+        from ptqsr.training.methods.variance import choose_variance_weight
+
+        if self.options.variance_weight is not None:
+            return self
+
+        def row(found: dict[str, Any]) -> None:
+            weight, psnr = found["variance_weight"], found["psnr"]
+            tell(f"variance weight {weight:.3g}: {psnr:.3f} dB on pictures set aside")
+
+        weight = choose_variance_weight(build, pictures, config, self.options, run, row, show)
+        return type(self)(replace(self.options, variance_weight=weight))
+
+    def figures(self) -> dict[str, Any]:
+        return {**super().figures(), "variance_weight": self.options.variance_weight}
+
     def look(self, lr: torch.Tensor) -> None:
         """Choose the layers with the largest mismatch (Eqs. 6-8)."""
         self.sample = lr
@@ -56,27 +87,33 @@ class ODM(QuantizationAware):
             shifts=number in self.shifted,
             scales=number in self.scaled,
         )
-        made.keep = self.options.variance_weight > 0
+        made.keep = self.weight_of_variance > 0
         return made
+
+    @property
+    def weight_of_variance(self) -> float:
+        if self.options.variance_weight is None:
+            raise PtqsrError("odm: variance_weight is None; give it, or train what `prepare` gives")
+        return self.options.variance_weight
 
     def weight(self, conv: nn.Conv2d) -> WeightGrid:
         return PercentileWeights(self.options.quantization.weight_bits, conv.weight)
 
     def loss(
         self, network: nn.Module, lr: torch.Tensor, hr: torch.Tensor, step: int
-    ) -> tuple[torch.Tensor, dict[str, float]]:
+    ) -> tuple[torch.Tensor, Figures]:
         """Return the reconstruction loss (Eq. 9); keep the variance's (Eq. 3) for `backward`."""
         loss, figures = super().loss(network, lr, hr, step)
         if not self.options.variance_weight:
             return loss, figures
         self.deviation = torch.stack([deviation(x) for x in _seen(network)]).sum()
-        return loss, {**figures, "deviation": float(self.deviation.detach())}
+        return loss, {**figures, "deviation": self.deviation.detach()}
 
     def backward(self, network: nn.Module, loss: torch.Tensor) -> None:
         if not self.options.variance_weight:
             return super().backward(network, loss)
         parameters = [p for p in network.parameters() if p.requires_grad]
-        regularisation = self.options.variance_weight * self.deviation
+        regularisation = self.weight_of_variance * self.deviation
         found = torch.autograd.grad(
             regularisation, parameters, retain_graph=True, allow_unused=True
         )
@@ -89,7 +126,7 @@ class ODM(QuantizationAware):
         del self.deviation
         return super().backward(network, loss)
 
-    def edit_gradients(self, network: nn.Module, step: int) -> dict[str, float]:
+    def edit_gradients(self, network: nn.Module, step: int) -> Figures:
         """Add the regularisation's gradients where they agree in sign (Eq. 5)."""
         if not self.options.variance_weight:
             return {}
@@ -97,8 +134,8 @@ class ODM(QuantizationAware):
         del self.regular
         return {"conflict": share}
 
-    def deliver(self, average: SRNetwork, run: Path) -> None:
-        super().deliver(average, run)
+    def deliver(self, average: SRNetwork, run: Path, made: dict[str, Any]) -> None:
+        super().deliver(average, run, made)
         after = self._mismatches(average, layers_of(average))
         rows: list[dict[str, Any]] = [
             {
@@ -142,21 +179,24 @@ class ODM(QuantizationAware):
         return {number for number, value in values.items() if value > threshold}
 
 
-def cooperate(regular: Mapping[nn.Parameter, torch.Tensor], *, always: bool = False) -> float:
+def cooperate(
+    regular: Mapping[nn.Parameter, torch.Tensor], *, always: bool = False
+) -> torch.Tensor:
     """Add gradients to `.grad` element by element, where the product is not negative (Eq. 5).
 
-    Returns the share of elements whose gradients have opposite signs; `always` adds these too
-    (Eq. 4).
+    Returns the share of elements whose gradients have opposite signs, on their device; `always`
+    adds these too (Eq. 4).
     """
-    conflicts, elements = 0, 0
+    conflicts: list[torch.Tensor] = []
+    elements = 0
     for parameter, gradient in regular.items():
         assert parameter.grad is not None
         # Signs, since a product of small numbers may be 0.
         opposite = parameter.grad.sign() * gradient.sign() < 0
-        conflicts += int(opposite.sum())
+        conflicts.append(opposite.sum())
         elements += opposite.numel()
         parameter.grad += gradient if always else gradient.masked_fill(opposite, 0)
-    return conflicts / max(1, elements)
+    return torch.stack(conflicts).sum() / elements if conflicts else torch.zeros(())
 
 
 def _seen(network: nn.Module) -> list[torch.Tensor]:

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from ptqsr.models import SRNetwork
-from ptqsr.training.hooks import Batches
+from ptqsr.training.hooks import Batches, Figures, Show, silent
 from ptqsr.training.methods.base import QuantizationAware
-from ptqsr.training.methods.blocks import observe_blocks, place_in_blocks
+from ptqsr.training.methods.blocks import blocks_of, observe_blocks, place_in_blocks
 from ptqsr.training.methods.options import PLACEMENTS
 from ptqsr.training.trainable import (
     MaxScaleQuantizer,
@@ -33,17 +33,22 @@ class PAMS(QuantizationAware):
     name = "pams"
     placements = PLACEMENTS
 
+    def check(self, network: SRNetwork) -> None:
+        super().check(network)
+        if self.options.placement == "paper":
+            blocks_of(network, self.chosen(network))
+
     def begin(self, network: SRNetwork, lr: torch.Tensor) -> SRNetwork:
         network = super().begin(network, lr)
         if self.options.placement == "paper":
             place_in_blocks(network, self.teacher, lr[:1], lambda: self.activation(-1, 0))
         return network
 
-    def initialise(self, network: nn.Module, batches: Batches) -> None:
-        super().initialise(network, batches)
+    def initialise(self, network: nn.Module, batches: Batches, show: Show = silent) -> None:
+        super().initialise(network, batches, show)
         if self.options.placement == "paper":
-            inputs = (batches(step) for step in range(self.options.init_batches))
-            observe_blocks(self.teacher, network, inputs)
+            inputs = self.first_inputs(batches, show)
+            observe_blocks(self.teacher, network, inputs, self.running)
 
     def activation(self, number: int, channels: int) -> TrainableQuantizer:
         return MaxScaleQuantizer(self.options.quantization.act_bits)
@@ -75,13 +80,13 @@ class PACT(DoReFa):
 
     def loss(
         self, network: nn.Module, lr: torch.Tensor, hr: torch.Tensor, step: int
-    ) -> tuple[torch.Tensor, dict[str, float]]:
+    ) -> tuple[torch.Tensor, Figures]:
         loss, figures = super().loss(network, lr, hr, step)
         scales: list[torch.Tensor] = [
             q.alpha for q in quantizers_of(network) if isinstance(q, MaxScaleQuantizer)
         ]
         penalty = torch.stack(scales).square().sum()
-        return loss + ALPHA_DECAY * penalty, {**figures, "alpha_squared": float(penalty.detach())}
+        return loss + ALPHA_DECAY * penalty, {**figures, "alpha_squared": penalty.detach()}
 
 
 class TFLite(QuantizationAware):

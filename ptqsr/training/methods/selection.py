@@ -52,8 +52,12 @@ class Selection:
             if getattr(self, name) not in known:
                 chosen = getattr(self, name)
                 raise PtqsrError(f"{name} {chosen!r} is unknown; choose {' or '.join(known)}")
-        for name in ("bit_weight", "bit_weight_growth", "feature_weight"):
-            value = getattr(self, name)
+        weights = {
+            "bit_loss_weight": self.bit_weight,
+            "bit_loss_growth": self.bit_weight_growth,
+            "feature_weight": self.feature_weight,
+        }
+        for name, value in weights.items():
             if not (value >= 0 and math.isfinite(value)):
                 raise PtqsrError(f"{name} is {value}; it must be a finite number, at least 0")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +14,25 @@ from ptqsr.errors import PtqsrError, one_line
 from ptqsr.models import SRNetwork
 from ptqsr.training.methods.options import Options
 from ptqsr.training.methods.pams import PAMS
+from ptqsr.training.state import STATE, digest_of, read_state
 
+log = logging.getLogger("ptqsr")
 TEACHER_BITS = 8
 
 
-def read_teacher(
-    run: Path, network: SRNetwork, lr: torch.Tensor, wanted: Config
-) -> tuple[SRNetwork, str]:
-    """Return (the averaged network of a run of PAMS, a digest of its numbers).
+def read_teacher(run: Path, network: SRNetwork, wanted: Config) -> dict[str, Any]:
+    """Return the state of a run of PAMS, checked against the float network that is trained.
 
-    network: the float network, which stays as it is; lr: an input batch of it. `wanted` says which
-    convolutions are quantized. The result is trainable in form, and frozen. Raises PtqsrError where
-    the folder holds no such run, or that of another network.
+    `wanted` says which convolutions are quantized. Raises PtqsrError where the folder holds no such
+    run, or that of another network.
     """
-    path = run / "state.pt"
+    path = run / STATE
     if not path.is_file():
         raise PtqsrError(
             f"{run}: holds no training run; make one with `ptqsr finetune --method pams --bits "
             f"{TEACHER_BITS} -o {run}` and name it with --teacher"
         )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        made, average = dict(state["identity"]), dict(state["average"])
-    except Exception as error:
-        raise PtqsrError(f"{path}: no readable training state ({one_line(error)})") from None
+    state = read_state(run)
     needed: dict[str, Any] = {
         "method": "pams",
         "placement": "deployable",
@@ -47,23 +42,33 @@ def read_teacher(
         "exclude": wanted.exclude,
         "architecture": network.architecture,
         **network.hyperparameters,
+        "weights": f"of digest {digest_of(network.state_dict())}",
     }
     for name, value in needed.items():
-        if _plain(made.get(name)) != _plain(value):
-            raise PtqsrError(
-                f"{path}: the teacher was made with {name} = {made.get(name)}, not {value}"
-            )
+        theirs = state["identity"].get(name)
+        if _plain(theirs) != _plain(value):
+            raise PtqsrError(f"{path}: the teacher was made with {name} = {theirs}, not {value}")
+    return state
+
+
+def rebuild(
+    run: Path, state: dict[str, Any], network: SRNetwork, lr: torch.Tensor, wanted: Config
+) -> SRNetwork:
+    """Return the averaged network of a state, trainable in form, and frozen.
+
+    network: the float network, which stays as it is; lr: an input batch of it.
+    """
     bits = TEACHER_BITS
     layers = Config(method="pams", bits=bits, include=wanted.include, exclude=wanted.exclude)
     taught = PAMS(Options(layers)).begin(copy.deepcopy(network), lr)
     try:
-        taught.load_state_dict(average)
+        taught.load_state_dict(state["average"])
     except RuntimeError as error:
-        raise PtqsrError(f"{path}: is of another network ({one_line(error)})") from None
-    digest = hashlib.sha256()
-    for name, tensor in sorted(average.items()):
-        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    return taught.eval().requires_grad_(False), digest.hexdigest()[:16]
+        raise PtqsrError(f"{run / STATE}: is of another network ({one_line(error)})") from None
+    done, steps = state["step"], state["identity"]["steps"]
+    if done < steps:
+        log.warning("%s: the teacher has had %d of its %d steps", run, done, steps)
+    return taught.eval().requires_grad_(False)
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from torch import nn
 
 from ptqsr.quantizers import ActivationQuantizer, UniformQuantizer, grid
 from ptqsr.training.processes import mean_over_processes
-from ptqsr.training.trainable.functions import quantize_within
+from ptqsr.training.trainable.functions import held, quantize_within
 
 # No range is narrower: there must be something to divide by.
 NARROWEST = 1e-6
@@ -42,13 +42,16 @@ class TrainableQuantizer(nn.Module):
 class MaxScaleQuantizer(TrainableQuantizer):
     """PAMS: x^ = round(clamp(x, -alpha, alpha) n / alpha) alpha / n, n = 2^(bits-1) - 1 (Eq. 2).
 
-    `alpha`: float32 scalar, learnable, from the moving average (Eq. 4, `beta` 0 at the first step)
-    of the batch's mean of each sample's max |x|. `trained`: DoReFa's range stays as it began;
-    `both_sides`: PACT's is moved by values above alpha alone, not by those below -alpha.
-    `unsigned`: what is never negative gets [0, alpha] in n = 2^bits - 1 steps (CADyQ, Eq. 1).
+    alpha = `start` * `theta`, float32 scalars: `start` is the moving average (Eq. 4, `beta` 0 at
+    the first step) of the batch's mean of each sample's max |x|, `theta` is learnable, from 1, so
+    that one learning rate fits the ranges of all tensors and networks. `trained`: DoReFa's range
+    stays as it began; `both_sides`: PACT's is moved by values above alpha alone, not by those below
+    -alpha. `unsigned`: what is never negative gets [0, alpha] in n = 2^bits - 1 steps (CADyQ,
+    Eq. 1).
     """
 
-    alpha: nn.Parameter
+    start: torch.Tensor
+    theta: nn.Parameter
     nonnegative: torch.Tensor
 
     def __init__(
@@ -62,7 +65,8 @@ class MaxScaleQuantizer(TrainableQuantizer):
     ) -> None:
         super().__init__(bits)
         self.beta, self.both_sides, self.unsigned = beta, both_sides, unsigned
-        self.alpha = nn.Parameter(torch.ones(()), requires_grad=trained)
+        self.register_buffer("start", torch.ones(()))
+        self.theta = nn.Parameter(torch.ones(()), requires_grad=trained)
         # A lowest level of -n - 1, which nothing reaches, makes the number of levels a power of 2,
         # as convolutions in integers like it.
         self.register_buffer("nonnegative", torch.ones((), dtype=torch.bool))
@@ -71,34 +75,40 @@ class MaxScaleQuantizer(TrainableQuantizer):
     @torch.no_grad()
     def observe(self, x: torch.Tensor) -> None:
         largest = x.abs().amax((1, 2, 3)).mean()
-        self.alpha.copy_(self.alpha.lerp(largest, 1 - self.beta) if self.observed else largest)
+        self.start.copy_(self.start.lerp(largest, 1 - self.beta) if self.observed else largest)
         self.nonnegative &= x.amin() >= 0
         self.observed += 1
 
-    @property
-    def highest(self) -> int:
-        """n, the highest level."""
-        if self.unsigned and bool(self.nonnegative):
-            return (1 << self.bits) - 1
-        return (1 << (self.bits - 1)) - 1
+    @torch.no_grad()
+    def begin_as(self, other: MaxScaleQuantizer) -> None:
+        """Take the scale of a trained quantizer for the start."""
+        self.start.copy_(other.alpha)
+        self.theta.fill_(1)
+        self.nonnegative.copy_(other.nonnegative)
 
-    def _grid(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return step and lowest level."""
-        highest = self.highest
-        step = self.alpha.detach().clamp(min=NARROWEST) / highest
-        if highest >= 1 << (self.bits - 1):
-            return step, torch.zeros_like(self.nonnegative, dtype=torch.int32)
-        return step, -highest - self.nonnegative.to(torch.int32)
+    @property
+    def alpha(self) -> torch.Tensor:
+        return self.start * self.theta
+
+    def _grid(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | int]:
+        """Return step, lowest and highest level; nothing waits for a GPU."""
+        signed = (1 << (self.bits - 1)) - 1
+        alpha = self.alpha.detach().clamp(min=NARROWEST)
+        if not self.unsigned:
+            return alpha / signed, -signed - self.nonnegative.to(torch.int32), signed
+        highest = torch.where(self.nonnegative, 2 * signed + 1, signed)
+        lowest = torch.where(self.nonnegative, 0, -signed).to(torch.int32)
+        return alpha / highest, lowest, highest
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        step, lowest = self._grid()
-        high = self.alpha.clamp(min=NARROWEST)
+        step, lowest, highest = self._grid()
+        high = held(self.alpha, NARROWEST)
         low = -(high if self.both_sides else high.detach())
-        return quantize_within(x, low, high, step, lowest, bits=self.bits, highest=self.highest)
+        return quantize_within(x, low, high, step, lowest, bits=self.bits, highest=highest)
 
     def frozen(self) -> UniformQuantizer:
-        step, lowest = self._grid()
-        levels = self.highest - int(lowest) + 1
+        step, lowest, highest = self._grid()
+        levels = int(highest) - int(lowest) + 1
         return UniformQuantizer(step, lowest, bits=self.bits, levels=levels)
 
 

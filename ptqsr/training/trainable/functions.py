@@ -8,6 +8,8 @@ import torch
 
 from ptqsr.quantizers import quantized
 
+Bound = torch.Tensor | float | None
+
 
 class _Ranged(torch.autograd.Function):
     @staticmethod
@@ -19,7 +21,7 @@ class _Ranged(torch.autograd.Function):
         step: torch.Tensor,
         lowest: torch.Tensor,
         bits: int,
-        highest: int | None,
+        highest: torch.Tensor | int | None,
     ) -> torch.Tensor:
         ctx.save_for_backward(x, low, high)
         return quantized(x, step, lowest, bits, highest)
@@ -45,7 +47,7 @@ def quantize_within(
     lowest: torch.Tensor,
     *,
     bits: int,
-    highest: int | None = None,
+    highest: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
     """Return what UniformQuantizer makes of x, with gradients for x and the ends of its range.
 
@@ -69,3 +71,18 @@ class _Rounded(torch.autograd.Function):
 def rounded(x: torch.Tensor) -> torch.Tensor:
     """Return round(x), half to even; its gradient is 1 (the straight-through estimator)."""
     return _Rounded.apply(x)  # type: ignore[no-any-return]
+
+
+class _Held(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, least: Bound, most: Bound) -> torch.Tensor:
+        return torch.clamp(x, least, most)  # type: ignore[arg-type]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return gradients[0], None, None
+
+
+def held(x: torch.Tensor, least: Bound = None, most: Bound = None) -> torch.Tensor:
+    """Return x clamped; its gradient is 1 everywhere, so that what has left may come back."""
+    return _Held.apply(x, least, most)  # type: ignore[no-any-return]

@@ -18,8 +18,9 @@ from ptqsr.training.trainable.weights import MaxWeights, WeightGrid
 class TrainableConv2d(nn.Conv2d):
     """A convolution with a float weight that computes with integers' values, as its input has.
 
-    Convolutions that read one tensor share `quantizer`. It is float32 in and out; under autocast
-    the products are bfloat16's, of values rounded to 8 bits.
+    Convolutions that read one tensor share `quantizer`. It is float32 in and out. Under autocast
+    quantized values and weights are rounded to bfloat16's 8 bits, and so is the result: the values
+    that quantizers see move, some of them to another level.
     """
 
     def __init__(

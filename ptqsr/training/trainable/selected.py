@@ -68,12 +68,10 @@ class SelectingQuantizer(TrainableQuantizer):
         for quantizer in self.quantizers:
             quantizer.observe(x)
 
-    @torch.no_grad()
     def begin_as(self, taught: MaxScaleQuantizer) -> None:
         """Take the scale of a trained quantizer for every candidate."""
         for quantizer in self.quantizers:
-            quantizer.alpha.copy_(taught.alpha)
-            quantizer.nonnegative.copy_(taught.nonnegative)
+            quantizer.begin_as(taught)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         found = self.selector(x)

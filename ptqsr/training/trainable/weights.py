@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
 from ptqsr.quantizers import QuantizedWeight, grid, symmetric
-from ptqsr.training.trainable.functions import rounded
+from ptqsr.training.trainable.functions import held, rounded
 
 
 class WeightGrid(nn.Module):
-    """Sends a float weight to levels * step, per tensor: the same step for every output channel."""
+    """Sends a float weight to levels * step, per tensor: the same step for every output channel.
+
+    `cuts`: whether weights beyond the lowest and highest level get no gradient. Where the range
+    follows the weights, rounding errors alone lead there.
+    """
+
+    cuts: ClassVar[bool] = False
 
     def __init__(self, bits: int) -> None:
         super().__init__()
@@ -26,23 +34,27 @@ class WeightGrid(nn.Module):
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """Return w^ = step * clamp(round(u), lowest, lowest + 2^bits - 1), of the weight's shape.
 
-        The gradient goes straight through rounding, and is 0 for what is clamped.
+        The gradient goes straight through rounding.
         """
+        levels, step, _ = self.levels(weight)
+        return levels * step
+
+    def levels(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return (levels, step, lowest): w^ = levels * step, levels float32, differentiable."""
         u, step, lowest = self.positions(weight)
-        return rounded(self._clamped(u, lowest)) * step
+        highest = lowest + ((1 << self.bits) - 1)
+        if self.cuts:
+            u = u.clamp(lowest, highest)
+        return held(rounded(u), lowest, highest), step, lowest
 
     @torch.no_grad()
     def frozen(self, weight: torch.Tensor) -> QuantizedWeight:
         """Return the integers that `forward` computes with."""
-        u, step, lowest = self.positions(weight)
-        levels = rounded(self._clamped(u, lowest))
+        levels, step, lowest = self.levels(weight)
         kernels = len(weight)
         return QuantizedWeight.from_levels(
             levels, step.repeat(kernels), lowest.repeat(kernels), self.bits
         )
-
-    def _clamped(self, u: torch.Tensor, lowest: torch.Tensor) -> torch.Tensor:
-        return u.clamp(lowest, lowest + ((1 << self.bits) - 1))
 
     def extra_repr(self) -> str:
         return f"{self.bits} bits"
@@ -84,6 +96,7 @@ class PercentileWeights(WeightGrid):
     `tail`: of either side, in per cent.
     """
 
+    cuts = True
     low: torch.Tensor
     high: torch.Tensor
 

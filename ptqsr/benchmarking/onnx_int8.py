@@ -1,22 +1,13 @@
-"""The network as ONNX files, for runtimes that read those."""
+"""Int8 forms of float ONNX files by ONNX Runtime's own tool: peers to time."""
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-
-def export(module: nn.Module, x: torch.Tensor, path: Path) -> None:
-    """Write a module as a float32 ONNX file for inputs of the shape of x."""
-    with quiet(), torch.inference_mode():
-        torch.onnx.export(module, (x,), path, dynamo=True, verbose=False, external_data=False)
+from ptqsr.exporting import quiet
 
 
 def quantize(source: Path, target: Path, layers: tuple[str, ...] | None, x: torch.Tensor) -> None:
@@ -81,16 +72,3 @@ def nodes(graph: Any, layers: tuple[str, ...]) -> list[str]:
 
 
 FOLLOWING = ("Relu", "LeakyRelu", "Add", "Concat", "Split", "Slice")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the notices of exporters and quantizers off the terminal; errors are exceptions."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)

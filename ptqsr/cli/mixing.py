@@ -1,0 +1,91 @@
+"""Bits chosen layer by layer, and plans in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.table import Table
+
+from ptqsr.config import EDGE_BITS, Config, check_bits
+from ptqsr.errors import PtqsrError
+from ptqsr.models import SRNetwork
+from ptqsr.plan import PlannedLayer, rules
+from ptqsr.sensitivity import CANDIDATES, Choice, Sensitivity, choose
+
+
+def candidates_of(text: str | None) -> tuple[int, ...]:
+    """Return the bit-widths of --candidates."""
+    if text is None:
+        return CANDIDATES
+    try:
+        found = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        raise PtqsrError(f"--candidates {text}: give bit-widths with commas, as 3,4,6,8") from None
+    for bits in found:
+        check_bits(f"--candidates {text}: a bit-width", bits)
+    return tuple(found)
+
+
+def decibels(text: str | None) -> float | None:
+    """Return the number of --max-drop, as 0.1dB or 0.1."""
+    if text is None:
+        return None
+    try:
+        drop = float(text.strip().lower().removesuffix("db"))
+    except ValueError:
+        drop = -1.0
+    if not 0 <= drop < float("inf"):
+        raise PtqsrError(f"--max-drop {text}: give a number of dB, as 0.1dB")
+    return drop
+
+
+def check_limits(target_bits: float | None, max_drop: str | None) -> bool:
+    """Return whether bits are to be chosen; raises PtqsrError for two limits."""
+    if target_bits is not None and max_drop is not None:
+        raise PtqsrError("--target-bits and --max-drop: give one of them")
+    decibels(max_drop)
+    return target_bits is not None or max_drop is not None
+
+
+def read_sensitivity(path: Path, network: SRNetwork, config: Config) -> Sensitivity:
+    """Return what was measured of this network; raises PtqsrError, which names file and layer."""
+    measured, wanted = Sensitivity.read(path), rules(network, config)
+    title = f"{network.title} x{network.scale}"
+    if (measured.network, measured.method) != (title, config.method):
+        raise PtqsrError(
+            f"{path}: is of {measured.network} by {measured.method}, not of {title} by "
+            f"{config.method}; measure again"
+        )
+    theirs = {row.name for row in measured.layers}
+    for name in [*(theirs - wanted.keys()), *(wanted.keys() - theirs)]:
+        what = "was measured, but is not quantized" if name in theirs else "was not measured"
+        raise PtqsrError(f"{path}: layer {name} {what}; measure again with the same options")
+    return measured
+
+
+def chosen(
+    network: SRNetwork,
+    config: Config,
+    measured: Sensitivity,
+    target_bits: float | None,
+    max_drop: str | None,
+) -> tuple[Config, Choice]:
+    """Return the configuration with the best bits under a limit, and what they are to cost."""
+    choice = choose(measured, target_bits=target_bits, max_drop=decibels(max_drop))
+    layers = tuple(
+        (name, bits := choice.bits.get(name, EDGE_BITS), bits) for name in rules(network, config)
+    )
+    return replace(config, layers=layers, include=(), exclude=(), edges=None), choice
+
+
+def plan_table(rows: Sequence[PlannedLayer], title: str) -> Table:
+    quantized = sum(row.quantized for row in rows)
+    table = Table(title=f"{title}: {quantized} of {len(rows)} layers quantized")
+    for name in ("layer", "kind", "weights", "activations", "why"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        bits = (str(row.weight_bits), str(row.act_bits)) if row.quantized else ("float", "float")
+        table.add_row(row.name, row.kind, *bits, row.reason)
+    return table

@@ -1,0 +1,15 @@
+"""Bits for each layer: what each costs alone, and the best choice under a limit."""
+
+from ptqsr.sensitivity.choose import choose
+from ptqsr.sensitivity.measure import sensitivity
+from ptqsr.sensitivity.records import CANDIDATES, Choice, LayerSensitivity, Loss, Sensitivity
+
+__all__ = [
+    "CANDIDATES",
+    "Choice",
+    "LayerSensitivity",
+    "Loss",
+    "Sensitivity",
+    "choose",
+    "sensitivity",
+]

@@ -1,0 +1,98 @@
+"""What layers lose at each bit-width, and what was chosen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ptqsr.config import check_bits
+from ptqsr.errors import PtqsrError
+
+FORMAT, VERSION = "ptqsr sensitivity", 1
+CANDIDATES = (3, 4, 6, 8)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Of one layer quantized alone.
+
+    `mse`: of the network's luma against that of the float network, in squared grey levels.
+    `drop`: the PSNR that this costs in dB, to first order; None without true pictures.
+    """
+
+    mse: float
+    drop: float | None
+
+
+@dataclass(frozen=True)
+class LayerSensitivity:
+    """A layer, its multiply-accumulates for a picture, and its loss by bits.
+
+    `body`: its bits are to be chosen; edges have 8.
+    """
+
+    name: str
+    macs: int
+    body: bool
+    losses: Mapping[int, Loss]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Of a network by a method, layer by layer."""
+
+    network: str
+    method: str
+    layers: tuple[LayerSensitivity, ...]
+
+    @property
+    def in_db(self) -> bool:
+        """Whether losses in dB are known."""
+        return all(loss.drop is not None for row in self.layers for loss in row.losses.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, "version": VERSION, **asdict(self)}
+
+    @classmethod
+    def read(cls, path: str | Path) -> Sensitivity:
+        """Return what `to_json` gave; raises PtqsrError that names the file for all else."""
+        try:
+            record = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise PtqsrError(f"{path}: cannot be read ({error.strerror})") from None
+        except (ValueError, RecursionError):
+            raise PtqsrError(f"{path}: is no JSON; make it with `ptqsr sensitivity`") from None
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise PtqsrError(f"{path}: holds no sensitivities; make it with `ptqsr sensitivity`")
+        if record.get("version") != VERSION:
+            raise PtqsrError(f"{path}: version {record.get('version')}; this is {VERSION}")
+        try:
+            return cls(record["network"], record["method"], tuple(map(_layer, record["layers"])))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise PtqsrError(f"{path}: damaged or edited ({reason}); measure again") from None
+
+
+def _layer(row: Mapping[str, Any]) -> LayerSensitivity:
+    losses = {}
+    for bits, loss in row["losses"].items():
+        check_bits(f"layer {row['name']}", int(bits))
+        drop = None if loss["drop"] is None else float(loss["drop"])
+        losses[int(bits)] = Loss(float(loss["mse"]), drop)
+    return LayerSensitivity(str(row["name"]), int(row["macs"]), bool(row["body"]), losses)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Bits by layer; their mean over the body, weighted by MACs; the loss they are to have.
+
+    `loss` adds up what every layer loses alone: in dB where `in_db`, else a mean squared error.
+    """
+
+    bits: Mapping[str, int]
+    mean_bits: float
+    loss: float
+    in_db: bool
