@@ -1,13 +1,15 @@
-"""Outputs that are either whole or not there."""
+"""Outputs that are either whole or not there, and records that say which command wrote them."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -74,6 +76,27 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if temporary is not None:
             with suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+def read_record(path: str | Path, command: str, version: int) -> dict[str, Any]:
+    """Return the JSON object that a command wrote, which its "format" names, unchecked beyond it.
+
+    Raises PtqsrError that names the file for all else, for another version too.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PtqsrError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise PtqsrError(f"{path}: is no JSON; make it with `{command}`") from None
+    if not isinstance(record, dict) or record.get("format") != command:
+        raise PtqsrError(f"{path}: is not of `{command}`; make it with that")
+    if record.get("version") != version:
+        raise PtqsrError(
+            f"{path}: version {record.get('version')}; this is {version}: make it again with "
+            f"`{command}`"
+        )
+    return record
 
 
 def remove_leftovers(paths: Iterable[str | Path]) -> None:

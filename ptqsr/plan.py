@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ptqsr.config import EDGE_SET, Config, Rule, check_bits
 from ptqsr.errors import PtqsrError, one_line
-from ptqsr.files import replacing
+from ptqsr.files import read_record, replacing
 from ptqsr.models import SRNetwork, matches
 from ptqsr.modules import check_quantizable, in_body, quantizable
 
@@ -112,7 +111,9 @@ def read(path: str | Path, network: SRNetwork) -> tuple[tuple[str, int, int], ..
     in the plan, or that cannot be quantized as it says.
     """
     places = network.places()
-    layers = _layers(path)
+    layers = read_record(path, FORMAT, VERSION).get("layers")
+    if not isinstance(layers, dict):
+        raise PtqsrError(f"{path}: has no layers; make a new plan with `ptqsr plan`")
     found = []
     for name, row in layers.items():
         if name not in places:
@@ -138,20 +139,3 @@ def read(path: str | Path, network: SRNetwork) -> tuple[tuple[str, int, int], ..
     if not found:
         raise PtqsrError(f"{path}: no layer is quantized")
     return tuple(found)  # type: ignore[arg-type]
-
-
-def _layers(path: str | Path) -> dict[str, Any]:
-    """Return a file's rows by layer, unchecked."""
-    try:
-        whole = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PtqsrError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise PtqsrError(f"{path}: is no JSON; make a plan with `ptqsr plan`") from None
-    if not isinstance(whole, dict) or whole.get("format") != FORMAT:
-        raise PtqsrError(f"{path}: is no plan; make one with `ptqsr plan`")
-    if whole.get("version") != VERSION:
-        raise PtqsrError(f"{path}: version {whole.get('version')} of a plan; this is {VERSION}")
-    if not isinstance(whole.get("layers"), dict):
-        raise PtqsrError(f"{path}: has no layers; make a new plan with `ptqsr plan`")
-    return whole["layers"]

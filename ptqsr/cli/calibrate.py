@@ -13,10 +13,24 @@ import typer
 from ptqsr import checkpoint, methods, models
 from ptqsr import plan as plans
 from ptqsr.cli import options
-from ptqsr.cli.calibrate_table import calibration_table, prediction
+from ptqsr.cli.calibrate_options import (
+    ITERATIONS,
+    alone,
+    check_method,
+    check_output,
+    default_output,
+    given,
+)
+from ptqsr.cli.calibrate_table import calibration_table, comparison, prediction
 from ptqsr.cli.crops import make_crops
 from ptqsr.cli.device import Device, use_device
-from ptqsr.cli.mixing import candidates_of, check_limits, chosen, plan_table, read_sensitivity
+from ptqsr.cli.mixing import (
+    Limit,
+    candidates_of,
+    measure_sensitivity,
+    plan_table,
+    read_sensitivity,
+)
 from ptqsr.cli.networks import Settings, float_network
 from ptqsr.cli.output import (
     JsonFile,
@@ -29,9 +43,8 @@ from ptqsr.cli.output import show as show_table
 from ptqsr.cli.scaling import Engine, Workers, engine_of, gather_on
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
-from ptqsr.evaluation import cost, evaluate
-from ptqsr.files import check_writable
-from ptqsr.sensitivity import Choice, sensitivity
+from ptqsr.evaluation import evaluate
+from ptqsr.sensitivity import Choice
 
 
 def calibrate(
@@ -70,7 +83,7 @@ def calibrate(
         typer.Option(
             help="Of every block's reconstruction (brecq, qdrop, --reconstruct); 0: none."
         ),
-    ] = 1000,
+    ] = ITERATIONS,
     seed: options.Seed = 0,
     device: Device = "cpu",
     engine: Engine = "local",
@@ -82,29 +95,18 @@ def calibrate(
 ) -> None:
     """Quantize a network after training, and say what it cost and what it saved."""
     began = time.perf_counter()
-    for option, value, default, needs in (
-        ("--selector", selector, "kmeans", ("dfsq",)),
-        ("--universal-set", universal_set, None, ("dfsq", "dfsq+")),
-        ("--percentile", percentile, 1.0, ("percentile",)),
-        ("--reconstruct", reconstruct, False, ("dfsq+",)),
-        ("--iterations", iterations, 1000, ("brecq", "qdrop", "dfsq+")),
-    ):
-        if value != default and method not in needs:
-            given = option if value is True else f"{option} {value}"
-            raise PtqsrError(f"{given}: is for --method {' or '.join(needs)}, not {method}")
-    if iterations != 1000 and method == "dfsq+" and not reconstruct:
-        raise PtqsrError(f"--iterations {iterations}: goes with --reconstruct")
-    limited = check_limits(target_bits, max_drop)
+    check_method(method, selector, universal_set, percentile, reconstruct, iterations)
+    limit = Limit(target_bits, max_drop)
     said = {"--bits": bits, "--weight-bits": weight_bits, "--act-bits": act_bits}
     patterns = {"--include": include, "--exclude": exclude, "--edges": edges}
     limits = {"--target-bits": target_bits, "--max-drop": max_drop}
-    _alone("--plan", plan, {**said, **patterns, **limits})
-    _alone("--target-bits" if max_drop is None else "--max-drop", limited or None, said)
+    alone("--plan", plan, {**said, **patterns, **limits})
     choosing = {"--candidates": candidates, "--sensitivity": sensitivity_file}
-    for option, given_too in choosing.items():
-        if given_too is not None and not limited:
-            raise PtqsrError(f"{option}: goes with --target-bits or --max-drop")
-    _alone("--sensitivity", sensitivity_file, {"--candidates": candidates})
+    if limit.option:
+        alone(limit.option, True, said)
+    elif option := given(choosing):
+        raise PtqsrError(f"{option}: goes with --target-bits or --max-drop")
+    alone("--sensitivity", sensitivity_file, {"--candidates": candidates})
     config = Config(
         method=method,
         bits=4 if bits is None else bits,
@@ -127,10 +129,8 @@ def calibrate(
     if plan is not None:
         config = replace(config, layers=plans.read(plan, network))
     if output is None:
-        recipe = f"{method}_reconstructed" if reconstruct else method
-        name = f"{network.title.lower()}_x{network.scale}_{recipe}_{_widths(config, limited)}"
-        output = Path(f"{name if edges is None else f'{name}_edges{edges}'}.safetensors")
-    _check_output(output)
+        output = default_output(network, config, mixed=bool(limit.option or config.layers))
+    check_output(output)
     check_json(json_file)
     crops = make_crops(
         images,
@@ -142,16 +142,12 @@ def calibrate(
         learns=methods.learns(config),
     )
     choice: Choice | None = None
-    if limited:
+    if limit.option:
         if sensitivity_file is not None:
             found = read_sensitivity(sensitivity_file, network, config)
         else:
-            with progress_bar() as show:
-                exact = replace(config, selector="optimal")  # k-means takes minutes at 6 bits
-                found = sensitivity(
-                    network, crops.inputs, crops.some_pairs(), exact, widths, progress=show
-                )
-        config, choice = chosen(network, config, found, target_bits, max_drop)
+            found = measure_sensitivity(network, config, crops, widths)
+        config, choice = limit.choose(network, config, found)
     rows = plans.plan(network, config)
     if config.layers or network.architecture not in models.ARCHITECTURES:
         show_table(plan_table(rows, f"{network.title} x{network.scale}"))
@@ -178,7 +174,6 @@ def calibrate(
         "patch_size": patch_size,
     }
     checkpoint.save(quantized, output, provenance=provenance)
-    before, after = cost(network), cost(quantized)
     full, ours = measured["full precision"], measured["quantized"]
     figures: dict[str, Any] = {
         "checkpoint": str(output),
@@ -190,8 +185,6 @@ def calibrate(
         "edges": config.edges,
         "plan": [asdict(row) for row in rows],
         "chosen": prediction(choice, full, ours),
-        "layers": len(after.layers),
-        "quantized_layers": sum(layer.quantized for layer in after.layers),
         "held_out_crops": len(pairs),
         "psnr": {
             # Against the float network's own output the float network is exact.
@@ -199,12 +192,7 @@ def calibrate(
             "quantized": None if ours is None else ours.to_json()["psnr"],
             "reference": "full-precision output" if low_resolution else "picture",
         },
-        "bitops": {"full_precision": before.bitops, "quantized": after.bitops},
-        "storage": {"full_precision": before.storage, "quantized": after.storage},
-        "storage_bytes": {
-            "full_precision": before.storage_bytes,
-            "quantized": after.storage_bytes,
-        },
+        **comparison(network, quantized),
         "reconstruction": list(quantized.reconstruction),
         "device": str(place),
         "calibration_seconds": round(calibration_seconds, 2),
@@ -214,24 +202,3 @@ def calibrate(
     stderr.print(
         f"Written: {output}  (measure it: ptqsr evaluate {output} --data DIR)", soft_wrap=True
     )
-
-
-def _alone(option: str, value: object, others: dict[str, Any]) -> None:
-    """Raise PtqsrError where an option is given with one that it takes the place of."""
-    given = [other for other, theirs in others.items() if theirs is not None]
-    if value is not None and given:
-        raise PtqsrError(f"{option}: says what {given[0]} would; leave that out")
-
-
-def _widths(config: Config, limited: bool) -> str:
-    mixed = limited or config.layers
-    return "mixed" if mixed else f"w{config.weight_bits}a{config.act_bits}"
-
-
-def _check_output(output: Path) -> None:
-    """Say before the work that its result has no place, or the place of something else."""
-    check_writable(output)
-    if output.suffix != ".safetensors":
-        raise PtqsrError(f"{output}: checkpoints are safetensors; name one with that ending")
-    if output.exists() and not checkpoint.is_checkpoint(output):
-        raise PtqsrError(f"{output}: exists and is no checkpoint of ptqsr; name another with -o")

@@ -8,8 +8,22 @@ from typing import Any
 from rich.table import Table
 
 from ptqsr.cli.output import bitops, parameters
-from ptqsr.evaluation import OUTPUT_SIZE, EvaluationResult
+from ptqsr.evaluation import OUTPUT_SIZE, EvaluationResult, cost
+from ptqsr.models import SRNetwork
 from ptqsr.sensitivity import Choice
+
+
+def comparison(network: SRNetwork, quantized: SRNetwork) -> dict[str, Any]:
+    """Return what both cost, and how many of the layers are quantized."""
+    before, after = cost(network), cost(quantized)
+    return {
+        "layers": len(after.layers),
+        "quantized_layers": sum(layer.quantized for layer in after.layers),
+        **{
+            what: {"full_precision": getattr(before, what), "quantized": getattr(after, what)}
+            for what in ("bitops", "storage", "storage_bytes")
+        },
+    }
 
 
 def prediction(

@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.table import Table
 
+from ptqsr.cli.crops import Crops
+from ptqsr.cli.output import progress_bar
 from ptqsr.config import EDGE_BITS, Config, check_bits
 from ptqsr.errors import PtqsrError
 from ptqsr.models import SRNetwork
 from ptqsr.plan import PlannedLayer, rules
-from ptqsr.sensitivity import CANDIDATES, Choice, Sensitivity, choose
+from ptqsr.sensitivity import CANDIDATES, Choice, Sensitivity, choose, sensitivity
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What bits are chosen under, as options say it: a mean of so many, or so much PSNR."""
+
+    target_bits: float | None
+    max_drop: str | None
+
+    def __post_init__(self) -> None:
+        if self.target_bits is not None and self.max_drop is not None:
+            raise PtqsrError("--target-bits and --max-drop: give one of them")
+        _decibels(self.max_drop)
+
+    @property
+    def option(self) -> str | None:
+        """The one that was given; None: bits are not to be chosen."""
+        if self.max_drop is not None:
+            return "--max-drop"
+        return None if self.target_bits is None else "--target-bits"
+
+    def choose(
+        self, network: SRNetwork, config: Config, measured: Sensitivity
+    ) -> tuple[Config, Choice]:
+        """Return the configuration with the best bits, and what they are to cost."""
+        choice = choose(measured, target_bits=self.target_bits, max_drop=_decibels(self.max_drop))
+        layers = tuple(
+            (name, bits := choice.bits.get(name, EDGE_BITS), bits)
+            for name in rules(network, config)
+        )
+        return replace(config, layers=layers, include=(), exclude=(), edges=None), choice
 
 
 def candidates_of(text: str | None) -> tuple[int, ...]:
@@ -28,7 +61,7 @@ def candidates_of(text: str | None) -> tuple[int, ...]:
     return tuple(found)
 
 
-def decibels(text: str | None) -> float | None:
+def _decibels(text: str | None) -> float | None:
     """Return the number of --max-drop, as 0.1dB or 0.1."""
     if text is None:
         return None
@@ -39,14 +72,6 @@ def decibels(text: str | None) -> float | None:
     if not 0 <= drop < float("inf"):
         raise PtqsrError(f"--max-drop {text}: give a number of dB, as 0.1dB")
     return drop
-
-
-def check_limits(target_bits: float | None, max_drop: str | None) -> bool:
-    """Return whether bits are to be chosen; raises PtqsrError for two limits."""
-    if target_bits is not None and max_drop is not None:
-        raise PtqsrError("--target-bits and --max-drop: give one of them")
-    decibels(max_drop)
-    return target_bits is not None or max_drop is not None
 
 
 def read_sensitivity(path: Path, network: SRNetwork, config: Config) -> Sensitivity:
@@ -65,19 +90,15 @@ def read_sensitivity(path: Path, network: SRNetwork, config: Config) -> Sensitiv
     return measured
 
 
-def chosen(
-    network: SRNetwork,
-    config: Config,
-    measured: Sensitivity,
-    target_bits: float | None,
-    max_drop: str | None,
-) -> tuple[Config, Choice]:
-    """Return the configuration with the best bits under a limit, and what they are to cost."""
-    choice = choose(measured, target_bits=target_bits, max_drop=decibels(max_drop))
-    layers = tuple(
-        (name, bits := choice.bits.get(name, EDGE_BITS), bits) for name in rules(network, config)
-    )
-    return replace(config, layers=layers, include=(), exclude=(), edges=None), choice
+def measure_sensitivity(
+    network: SRNetwork, config: Config, crops: Crops, candidates: tuple[int, ...]
+) -> Sensitivity:
+    """Return what layers lose, by exact points: k-means takes minutes at 6 bits."""
+    exact = replace(config, selector="optimal")
+    with progress_bar() as show:
+        return sensitivity(
+            network, crops.inputs, crops.some_pairs(), exact, candidates, progress=show
+        )
 
 
 def plan_table(rows: Sequence[PlannedLayer], title: str) -> Table:

@@ -10,7 +10,7 @@ import typer
 
 from ptqsr import plan as plans
 from ptqsr.cli import options
-from ptqsr.cli.mixing import check_limits, chosen, plan_table, read_sensitivity
+from ptqsr.cli.mixing import Limit, plan_table, read_sensitivity
 from ptqsr.cli.networks import Settings, float_network
 from ptqsr.cli.output import JsonFile, check_json, report, stderr
 from ptqsr.config import Config
@@ -45,7 +45,8 @@ def plan(
         check_writable(output)
         if output.exists() and not plans.is_plan(output):
             raise PtqsrError(f"{output}: exists and is no plan; name another with -o")
-    if check_limits(target_bits, max_drop) != (sensitivity is not None):
+    limit = Limit(target_bits, max_drop)
+    if (limit.option is None) != (sensitivity is None):
         raise PtqsrError("--sensitivity: goes with --target-bits or --max-drop")
     config = Config(
         method=method,
@@ -59,7 +60,7 @@ def plan(
     network = float_network(model, scale, weights, settings)
     if sensitivity is not None:
         measured = read_sensitivity(sensitivity, network, config)
-        config, _ = chosen(network, config, measured, target_bits, max_drop)
+        config, _ = limit.choose(network, config, measured)
     rows = plans.plan(network, config)
     if output is not None:
         plans.write(rows, output, network)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from ptqsr.config import check_bits
 from ptqsr.errors import PtqsrError
+from ptqsr.files import read_record
 
 FORMAT, VERSION = "ptqsr sensitivity", 1
 CANDIDATES = (3, 4, 6, 8)
@@ -59,16 +59,7 @@ class Sensitivity:
     @classmethod
     def read(cls, path: str | Path) -> Sensitivity:
         """Return what `to_json` gave; raises PtqsrError that names the file for all else."""
-        try:
-            record = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise PtqsrError(f"{path}: cannot be read ({error.strerror})") from None
-        except (ValueError, RecursionError):
-            raise PtqsrError(f"{path}: is no JSON; make it with `ptqsr sensitivity`") from None
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise PtqsrError(f"{path}: holds no sensitivities; make it with `ptqsr sensitivity`")
-        if record.get("version") != VERSION:
-            raise PtqsrError(f"{path}: version {record.get('version')}; this is {VERSION}")
+        record = read_record(path, FORMAT, VERSION)
         try:
             return cls(record["network"], record["method"], tuple(map(_layer, record["layers"])))
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -166,7 +166,7 @@ def test_files(tmp_path: Path) -> None:
     assert Sensitivity.read(path) == measured
     for text, words in (
         ("{", "is no JSON"),
-        ("{}", "holds no sensitivities"),
+        ("{}", "is not of `ptqsr sensitivity`"),
         (json.dumps({**measured.to_json(), "version": 9}), "version 9"),
         (json.dumps({**measured.to_json(), "layers": [{"name": "a"}]}), "damaged or edited"),
         (path.read_text().replace('"8"', '"9"'), "must be a whole number from 2 to 8"),
