@@ -10,15 +10,9 @@ import typer
 from rich.table import Table
 
 from ptqsr import reporting
+from ptqsr.cli.device import Device, use_device
 from ptqsr.cli.networks import Patches, PatchOverlap
-from ptqsr.cli.output import (
-    JsonFile,
-    bitops,
-    check_json,
-    progress_bar,
-    report,
-    stderr,
-)
+from ptqsr.cli.output import JsonFile, bitops, check_json, progress_bar, report, stderr
 from ptqsr.errors import PtqsrError
 from ptqsr.files import check_folder, check_writable
 from ptqsr.models import PatchWise, patchwise
@@ -59,6 +53,7 @@ def make_report(
     patches: Patches = None,
     patch_overlap: PatchOverlap = None,
     latency: Annotated[bool, typer.Option(help="Time the networks, too.")] = True,
+    device: Device = "cpu",
     figures: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help='Write the charts as PNG, too; needs "ptqsr\\[chart]".'),
@@ -86,8 +81,10 @@ def make_report(
         raise PtqsrError(f"--seed {seed}: must be a whole number from 0 to 2^32 - 1")
     size = patchwise.PATCH if patches is None else patches
     overlap = patchwise.OVERLAP if patch_overlap is None else patch_overlap
+    place = use_device(device)
     subjects = [
-        reporting.open_subject(path, weights, patches=size, overlap=overlap) for path in checkpoints
+        reporting.open_subject(path, weights, place, patches=size, overlap=overlap)
+        for path in checkpoints
     ]
     choosing = [subject.quantized for subject in subjects if choosers(subject.quantized)]
     if choosing:
@@ -123,6 +120,7 @@ def make_report(
             "bytes": written,
             "seconds": round(seconds, 2),
             "pictures": made.pictures,
+            "device": str(place),
             "networks": records,
         },
         json_file,

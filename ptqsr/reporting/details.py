@@ -39,7 +39,7 @@ def _details(network: Measured, name: str, id_: str, report: Report) -> Markup:
     found, weights = network.distributions[name], network.weights[name]
     crops = count(len(found.samples), "crop")
     levels = _levels(len(found.channels[0].levels))
-    bits = network.subject.layers[name].weight_bits
+    bits = network.subject.fake(name).weight_bits
     moved = (
         f" {per_cent(weights.moved)} are not on the level nearest to what they were."
         if weights.moved

@@ -78,7 +78,7 @@ class Distributions:
 class _Layer:
     def __init__(self, quantizer: ActivationQuantizer, x: torch.Tensor) -> None:
         self.quantizer = quantizer
-        self.channels = _spread((x.amax((0, 2, 3)) - x.amin((0, 2, 3))).numpy(), CHANNELS)
+        self.channels = _spread((x.amax((0, 2, 3)) - x.amin((0, 2, 3))).cpu().numpy(), CHANNELS)
         self.normalises = normalised(quantizer, x) is not None
         self.low, self.high = -1.0, 1.0
         if not self.normalises:
@@ -93,13 +93,13 @@ class _Layer:
         place = normalised(self.quantizer, x) if self.normalises else x
         assert place is not None
         for counts, channel in zip(self.counts, self.channels, strict=True):
-            values = place[0, channel].flatten().numpy().clip(self.low, self.high)
+            values = place[0, channel].flatten().cpu().numpy().clip(self.low, self.high)
             counts += np.histogram(values, BINS, (self.low, self.high))[0]
         if len(self.five) < SAMPLES:
-            pixels = x[0, self.channels].flatten(1).double()
+            pixels = x[0, self.channels].flatten(1).double().cpu()
             quarters = torch.linspace(0, 1, 5, dtype=torch.float64)
             self.five.append(torch.quantile(pixels, quarters, dim=1).T.numpy())
-            self.levels.append(levels_of(self.quantizer, x)[self.channels].numpy())
+            self.levels.append(levels_of(self.quantizer, x)[self.channels].cpu().numpy())
 
     def found(self) -> Distribution:
         spans = np.array([five[:, -1] - five[:, 0] for five in self.five])
@@ -132,7 +132,7 @@ class _Layer:
         parts = [part for part in self.quantizer.parts if isinstance(part, SubsetQuantizer)]
         if not parts:
             return (), self.levels[0]
-        points = np.concatenate([part.points.numpy() for part in parts])[self.channels]
+        points = np.concatenate([part.points.cpu().numpy() for part in parts])[self.channels]
         universal = parts[0].universal_set
         return tuple(universal.values.tolist()), points / universal.denominator
 
@@ -161,6 +161,6 @@ def usage(quantizers: list[ActivationQuantizer]) -> Usage | None:
     if not by_set:
         return None
     universal, parts = max(by_set.items(), key=lambda row: sum(len(p.points) for p in row[1]))
-    chosen = np.concatenate([part.points.numpy().ravel() for part in parts])
+    chosen = np.concatenate([part.points.cpu().numpy().ravel() for part in parts])
     counts = {k: int((chosen == k).sum()) for k in universal.integers.tolist()}
     return Usage(universal, {k / universal.denominator: n for k, n in counts.items()})

@@ -10,7 +10,7 @@ from ptqsr.reporting.words import bare, per_cent
 COLUMNS = (
     ("layer", "In the order in which they run."),
     ("cost", "Its part in the error of all layers, each quantized alone."),
-    ("PSNR drop", "dB, with this layer alone quantized."),
+    ("PSNR drop", "dB, with this layer alone quantized; to first order, so that it adds up."),
     ("input", "SQNR of what it multiplies, dB, all layers quantized."),
     ("output", "SQNR of its output, dB, all layers quantized."),
     ("weights", "SQNR of its weights, dB."),
@@ -53,7 +53,7 @@ def layer_table(network: Measured, number: int) -> Markup:
                 share,
                 "cost",
             ),
-            _cell(bare(found.layers[name].drop, 4), found.layers[name].drop),
+            _cell(bare(found.drop(name), 4), found.drop(name)),
             _cell(bare(noise.input_db, 1), noise.input_db),
             _cell(bare(noise.output_db, 1), noise.output_db),
             _cell(bare(network.weights[name].db, 1), network.weights[name].db),

@@ -22,7 +22,9 @@ def levels_of(quantizer: ActivationQuantizer, x: torch.Tensor) -> torch.Tensor:
     if isinstance(quantizer, SelectedQuantizer):
         quantizer = quantizer.candidate(quantizer.numbers[0])
     if isinstance(quantizer, UniformQuantizer):
-        steps = torch.arange(quantizer.levels, dtype=torch.float32) + quantizer.lowest
+        steps = (
+            torch.arange(quantizer.levels, dtype=torch.float32, device=x.device) + quantizer.lowest
+        )
         levels = (steps * quantizer.step).expand(x.shape[1], -1)
         return as_given(quantizer, levels[None, :, :, None])[0, :, :, 0]
     found, start = [], 0

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from torch import nn
-
 from ptqsr.evaluation import Cost, EvaluationResult, bitops_of, cost, evaluate, recording_bits
 from ptqsr.evaluation.quality import NamedPair
 from ptqsr.quantizers import choosers
@@ -16,10 +14,11 @@ from ptqsr.reporting.distributions import Distribution, Distributions, Usage, us
 from ptqsr.reporting.latency import Latency, latency
 from ptqsr.reporting.noise import LayerNoise, NoiseMeter
 from ptqsr.reporting.pictures import Pictures
-from ptqsr.reporting.sensitivity import Sensitivities, inputs, sensitivities
+from ptqsr.reporting.sensitivity import Sensitivities, sensitivities
 from ptqsr.reporting.subject import Subject
 from ptqsr.reporting.walk import Meeting, walk
 from ptqsr.reporting.weights import Weights, weights_of
+from ptqsr.sensitivity import as_inputs
 
 # Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -29,7 +28,7 @@ Progress = Callable[[str, int, int], None]
 class Measured:
     """One network's figures; those of layers by name, in the order in which they run.
 
-    `macs` are shares of all convolutions' work; `usage`: of the universal
+    `macs` are shares of the work of all convolutions and linear layers; `usage`: of the universal
     set.
     """
 
@@ -56,8 +55,8 @@ class Measured:
     @property
     def ranking(self) -> list[str]:
         """The layers, that which costs most first."""
-        error = self.sensitivities.layers
-        return sorted(error, key=lambda name: -error[name].error)
+        losses = self.sensitivities.layers
+        return sorted(losses, key=lambda name: -losses[name].mse)
 
 
 def measure(
@@ -83,14 +82,10 @@ def measure(
 
     for done, (_, lr, _) in enumerate(crops, 1):
         distributions.begin_sample()
-        x = inputs(subject.floating, [lr])
-        walk(subject.floating, subject.quantized, subject.layers, x, meet)
+        walk(subject, as_inputs(subject.floating, [lr]), meet)
         progress(f"{subject.title}: layers", done, len(crops))
     found = sensitivities(subject, crops, partial(progress, f"{subject.title}: one by one"))
     in_order = noise.found()
-    convolutions = subject.floating.named_modules()
-    originals = {name: m for name, m in convolutions if isinstance(m, nn.Conv2d)}
-    layers = subject.layers
     work = {layer.name: layer.macs / spent.macs for layer in spent.layers}
     return Measured(
         subject=subject,
@@ -103,8 +98,10 @@ def measure(
         noise=in_order,
         sensitivities=found,
         distributions=distributions.found(),
-        weights={name: weights_of(layers[name], originals[name].weight) for name in in_order},
+        weights={
+            name: weights_of(subject.fake(name), subject.original(name).weight) for name in in_order
+        },
         macs={name: work[name] for name in in_order},
-        usage=usage([layer.quantizer for layer in layers.values()]),
+        usage=usage([subject.fake(name).quantizer for name in in_order]),
         bit_maps=bit_maps(running, pictures.shown) if choosers(running) else [],
     )

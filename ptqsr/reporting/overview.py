@@ -187,7 +187,7 @@ def _notes(report: Report) -> list[str]:
         assert network.latency is not None
         notes.append(
             "Latency of quantized networks is in integers: the median of a few rounds on "
-            f"{count(network.latency.threads, 'thread')} of the machine that made this page. "
+            f"{network.latency.where} of the machine that made this page. "
             "ptqsr benchmark measures it thoroughly. "
         )
     for network in timed:

@@ -113,7 +113,7 @@ def _sections(report: Report) -> list[Markup]:
 def _how(network: Measured, report: Report) -> Markup:
     found, subject = network.sensitivities, network.subject
     number, size = report.crops
-    alone = sum(layer.error for layer in found.layers.values())
+    alone = sum(loss.mse for loss in found.layers.values())
     tuned = subject.quantized.calibration.method not in ("dfsq", "minmax", "percentile")
     items = [
         f"Compared with the float network of these weights: {subject.origin}.",
@@ -122,9 +122,9 @@ def _how(network: Measured, report: Report) -> Markup:
         f"Cost: each layer quantized alone in the float network, on {count(found.crops, 'crop')}; "
         "the mean squared difference of the output's luma to the float network's, unrounded, as a "
         f"part of the sum of all layers'. The sum is {alone:.3g} squared grey levels; all layers "
-        f"at once make {found.together.error:.3g}.",
-        "PSNR drop: the same runs against the pictures. Where it is some thousandths of a dB, it "
-        "says more of the crops than of the layer; the cost does not.",
+        f"at once make {found.together.mse:.3g}.",
+        "PSNR drop: that error beside the float network's own against the pictures, to first "
+        "order, so that drops of layers add up; ptqsr sensitivity measures the same.",
         "SQNR: 10 log10 of signal over squared error against the float network, over all crops. "
         "Input and output hold what all layers before lost.",
     ]

@@ -132,8 +132,8 @@ def records(report: Report) -> list[dict[str, Any]]:
                     {
                         "layer": name,
                         "share_of_error": found.share(name),
-                        "error": found.layers[name].error,
-                        "psnr_drop": plain(found.layers[name].drop),
+                        "error": found.layers[name].mse,
+                        "psnr_drop": plain(found.drop(name)),
                         "input_sqnr": plain(network.noise[name].input_db),
                         "output_sqnr": plain(network.noise[name].output_db),
                         "weight_sqnr": plain(network.weights[name].db),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from ptqsr import checkpoint, models
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.methods import METHODS
 from ptqsr.models import PatchWise, SRNetwork
-from ptqsr.modules import FakeQuantConv2d
+from ptqsr.models.flow import LAYERS
+from ptqsr.modules import FakeQuantConv2d, as_convolutions, owner
 from ptqsr.quantizers import SelectedQuantizer, choosers
 from ptqsr.training.methods.base import CHECKPOINT
 from ptqsr.training.state import digest_of
@@ -43,26 +46,67 @@ class Subject:
             return self.quantized
         return PatchWise(self.quantized, patch=self.patches, overlap=self.overlap)
 
-    @property
-    def layers(self) -> dict[str, FakeQuantConv2d]:
-        """The quantized convolutions, by name."""
+    @cached_property
+    def layers(self) -> dict[str, str]:
+        """The quantized layers by their names in the float network: where their convolutions are.
+
+        These are the same, but for linear layers and transposed convolutions.
+        """
         named = self.quantized.named_modules()
-        return {name: m for name, m in named if isinstance(m, FakeQuantConv2d)}
+        paths = [path for path, module in named if isinstance(module, FakeQuantConv2d)]
+        return {owner(self.quantized, path): path for path in paths}
+
+    @cached_property
+    def counterpart(self) -> SRNetwork:
+        """The float network with a convolution wherever the quantized one has one."""
+        changed = [name for name, path in self.layers.items() if path != name]
+        if not changed:
+            return self.floating
+        made = copy.deepcopy(self.floating)
+        as_convolutions(made, changed)
+        return made
+
+    def fake(self, name: str) -> FakeQuantConv2d:
+        """Return a quantized layer."""
+        layer = self.quantized.get_submodule(self.layers[name])
+        assert isinstance(layer, FakeQuantConv2d)
+        return layer
+
+    def original(self, name: str) -> nn.Conv2d:
+        """Return a layer before, as a convolution."""
+        layer = self.counterpart.get_submodule(self.layers[name])
+        assert isinstance(layer, nn.Conv2d)
+        return layer
 
     @property
     def recipe(self) -> str:
         """Method and bits, as `dfsq, W4A4`."""
         config = self.quantized.calibration
+        fakes = [self.fake(name) for name in self.layers]
+        method = f"{config.method}, reconstructed" if config.reconstruct else config.method
+        if config.layers:
+            weights = _spread(fake.weight_bits for fake in fakes)
+            return f"{method}, W{weights}A{_spread(fake.act_bits for fake in fakes)} by layer"
         bits = str(config.act_bits)
-        for layer in self.layers.values():
-            if isinstance(layer.quantizer, SelectedQuantizer):
-                bits = "/".join(map(str, layer.quantizer.candidates))
+        for fake in fakes:
+            if isinstance(fake.quantizer, SelectedQuantizer):
+                bits = "/".join(map(str, fake.quantizer.candidates))
         edges = "" if config.edges is None else f", edges W{config.edges}A{config.edges}"
-        return f"{config.method}, W{config.weight_bits}A{bits}{edges}"
+        return f"{method}, W{config.weight_bits}A{bits}{edges}"
 
 
-def open_subject(path: str | Path, weights: str | None = None, **options: Any) -> Subject:
-    """Return a checkpoint with its float network.
+def _spread(bits: Iterable[int]) -> str:
+    found = sorted(set(bits))
+    return str(found[0]) if len(found) == 1 else f"{found[0]}-{found[-1]}"
+
+
+def open_subject(
+    path: str | Path,
+    weights: str | None = None,
+    device: torch.device | str = "cpu",
+    **options: Any,
+) -> Subject:
+    """Return a checkpoint with its float network, both on `device`.
 
     `weights`: "bundled", "official" or a file; by default those that the checkpoint names, or else
     the bundled ones. `options`: of Subject. Raises PtqsrError where there are none, or where these
@@ -78,11 +122,8 @@ def open_subject(path: str | Path, weights: str | None = None, **options: Any) -
             f"{path}: was made from {one_line(source)}, which is not here; give the float weights "
             "to compare with: --weights FILE"
         )
-    given = {name: value for name, value in quantized.hyperparameters.items() if name != "scale"}
     try:
-        floating = models.build(
-            quantized.architecture, scale=quantized.scale, weights=source, **given
-        )
+        floating = _float_network(quantized, source)
     except PtqsrError as error:
         if weights is not None:
             raise
@@ -98,7 +139,24 @@ def open_subject(path: str | Path, weights: str | None = None, **options: Any) -
     # Of a training run the folder has the name.
     title = place.parent.name if place.name == CHECKPOINT else place.stem
     floating.requires_grad_(False)
-    return Subject(title, quantized, floating, one_line(Path(source).name), provenance, **options)
+    origin = one_line(Path(source).name)
+    return Subject(title, quantized.to(device), floating.to(device), origin, provenance, **options)
+
+
+def _float_network(quantized: SRNetwork, source: str) -> SRNetwork:
+    """Return the network of float weights: one that the quantized network can be made of."""
+    if quantized.architecture in models.ARCHITECTURES:
+        given = {name: v for name, v in quantized.hyperparameters.items() if name != "scale"}
+        return models.build(quantized.architecture, scale=quantized.scale, weights=source, **given)
+    if source in ("bundled", "official"):
+        raise PtqsrError(f"no weights of {quantized.title} are {source}")
+    floating = models.load(source, scale=quantized.scale)
+    if (floating.architecture, floating.hyperparameters) != (
+        quantized.architecture,
+        quantized.hyperparameters,
+    ):
+        raise PtqsrError(f"{source}: is another network, {floating.title} x{floating.scale}")
+    return floating
 
 
 def _stranger(
@@ -111,10 +169,11 @@ def _stranger(
         return None if tuned.get("weights", began) == began else "its digest is another"
     if quantized.calibration.method not in METHODS:
         return None
+    before = dict(floating.named_modules())
     for name, layer in quantized.named_modules():
-        if isinstance(layer, nn.Conv2d) and not isinstance(layer, FakeQuantConv2d):
-            before = floating.get_submodule(name)
-            assert isinstance(before, nn.Conv2d)
-            if not torch.equal(layer.weight, before.weight):
+        if isinstance(layer, LAYERS) and not isinstance(layer, FakeQuantConv2d):
+            original = before.get(name)
+            same = isinstance(original, type(layer)) and torch.equal(layer.weight, original.weight)
+            if not same:
                 return f"{name} differs"
     return None

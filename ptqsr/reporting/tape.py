@@ -60,16 +60,19 @@ class Tape:
             self._exchanged = None
 
     def _call(
-        self, module: nn.Module, forward: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor
+        self,
+        module: nn.Module,
+        forward: Callable[[torch.Tensor], torch.Tensor],
+        input: torch.Tensor,  # by that name networks may give it
     ) -> torch.Tensor:
         call, self._calls = self._calls, self._calls + 1
         if self._exchanged is None:
             self._first.setdefault(module, call)
-            y = forward(x)
+            y = forward(input)
             self._kept.append(y.clone())  # what comes after may work in place
             return y
         old, new = self._exchanged
         if call < self._first[old]:
             return self._kept[call].clone()
-        made: torch.Tensor = new(x) if module is old else forward(x)
+        made: torch.Tensor = new(input) if module is old else forward(input)
         return made

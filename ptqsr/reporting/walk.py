@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ptqsr.models import SRNetwork, evaluating
+from ptqsr.models import evaluating
 from ptqsr.modules import FakeQuantConv2d
+from ptqsr.reporting.subject import Subject
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,29 +33,24 @@ class Meeting:
 
 
 @torch.no_grad()
-def walk(
-    floating: SRNetwork,
-    quantized: SRNetwork,
-    layers: Mapping[str, FakeQuantConv2d],
-    x: torch.Tensor,
-    observer: Callable[[Meeting], None],
-) -> None:
-    """Run both networks on x; show `observer` every call of the layers, in order.
+def walk(subject: Subject, x: torch.Tensor, observer: Callable[[Meeting], None]) -> None:
+    """Run both networks on x; show `observer` every call of the quantized layers, in order.
 
     What the float network's layers read and give is in memory meanwhile.
     """
+    layers = {name: subject.fake(name) for name in subject.layers}
     seen: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {name: [] for name in layers}
-    with ExitStack() as hooks, evaluating(floating):
+    with ExitStack() as hooks, evaluating(subject.counterpart):
         for name in layers:
 
             def keep(_: Any, x: torch.Tensor, y: torch.Tensor, name: str = name) -> None:
                 # Copies: what comes after may work in place.
                 seen[name].append((x.clone(), y.clone()))
 
-            _hook(hooks, floating.get_submodule(name), keep)
-        floating(x)
+            _hook(hooks, subject.original(name), keep)
+        subject.counterpart(x)
     latest: dict[nn.Module, torch.Tensor] = {}
-    with ExitStack() as hooks, evaluating(quantized):
+    with ExitStack() as hooks, evaluating(subject.quantized):
         for quantizer in {layer.quantizer for layer in layers.values()}:
             # Layers share quantizers; each asks its own right before it convolves.
             _hook(hooks, quantizer, lambda module, x, y: latest.update({module: y}))
@@ -67,7 +63,7 @@ def walk(
                 observer(Meeting(name, module, meant, gave, x, latest.pop(module.quantizer), y))
 
             _hook(hooks, layer, meet)
-        quantized(x)
+        subject.quantized(x)
 
 
 def _hook(hooks: ExitStack, module: nn.Module, function: Callable[..., None]) -> None:

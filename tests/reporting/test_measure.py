@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from ptqsr import models
-from ptqsr.evaluation.metrics import psnr
 from ptqsr.images import luma, to_levels, to_tensor
 from ptqsr.models import SRNetwork
 from ptqsr.modules import FakeQuantConv2d, replace
@@ -47,6 +49,41 @@ def sqnr(meant: torch.Tensor, made: torch.Tensor) -> float:
     )
 
 
+class Mixed(nn.Module):
+    """x2: a convolution, a linear layer, a transposed convolution, GELU and LeakyReLU between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.tail = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 3, padding=1)
+        self.inner = nn.Conv2d(8, 8, 3, padding=1)
+        self.mix = nn.Linear(8, 8)
+        self.up = nn.ConvTranspose2d(8, 8, 4, stride=2, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.leaky_relu(self.head(x), 0.2)
+        y = y + F.gelu(self.inner(input=y))
+        y = y + self.mix(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        made: torch.Tensor = self.tail(F.leaky_relu(self.up(y), 0.2))
+        return made
+
+
+BITS = {"inner": (4, 3), "mix": (5, 4), "up": (3, 4), "tail": (8, 8)}
+
+
+def mixed() -> tuple[SRNetwork, SRNetwork]:
+    """Return a network of a user's own, and the same with bits by layer."""
+    torch.manual_seed(0)
+    model = models.wrap(Mixed().eval())
+    layers = tuple((f"module.{name}", *bits) for name, bits in BITS.items())
+    return model, quantized(model, layers=layers)
+
+
+def zoo(name: str) -> tuple[SRNetwork, SRNetwork]:
+    torch.manual_seed(0)
+    model = models.build(name, scale=2, weights=None, **NETWORKS[name])
+    return model, quantized(model, bits=4)
+
+
 NETWORKS = {
     "edsr": {"blocks": 2, "width": 8},
     "rdn": {"blocks": 1, "layers": 2, "growth": 4, "width": 8},  # concatenations
@@ -55,13 +92,12 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [*NETWORKS, "mixed"])
 def test_every_layer_meets_itself(name: str) -> None:
-    torch.manual_seed(0)
-    model = models.build(name, scale=2, weights=None, **NETWORKS[name])
-    network = quantized(model, bits=4)
+    model, network = mixed() if name == "mixed" else zoo(name)
+    which = subject("it", model, network)
     x = torch.rand(1, 1 if model.colours == "y" else 3, 12, 14)
-    layers, meter = fake_layers(network), NoiseMeter()
+    meter = NoiseMeter()
     distributions, calls = Distributions(), []
 
     def meet(met: Meeting) -> None:
@@ -72,8 +108,7 @@ def test_every_layer_meets_itself(name: str) -> None:
         assert torch.equal(
             met.made, met.layer._conv_forward(met.read, met.layer.weight, met.layer.bias)
         )
-        original = model.get_submodule(met.name)
-        assert torch.allclose(met.gave, original(met.meant), atol=1e-5)
+        assert torch.allclose(met.gave, which.original(met.name)(met.meant), atol=1e-5)
         # Every value that is read is one of its channel's levels.
         levels = levels_of(met.layer.quantizer, met.came)
         for channel in range(0, levels.shape[0], 5):
@@ -82,25 +117,27 @@ def test_every_layer_meets_itself(name: str) -> None:
             assert float(away.max()) <= 1e-4 * float(levels[channel].abs().max() + 1)
 
     distributions.begin_sample()
-    walk(model, network, layers, x, meet)
-    assert set(calls) == set(layers) == set(meter.found())
-    assert (len(calls) > len(layers)) == (name == "carn_m")
+    walk(which, x, meet)
+    assert set(calls) == set(which.layers) == set(meter.found()) <= set(model.places())
+    assert (len(calls) > len(which.layers)) == (name == "carn_m")
     first = calls[0]
     seen: list[torch.Tensor] = []
-    handle = model.get_submodule(first).register_forward_pre_hook(lambda m, x: seen.append(x[0]))
+    handle = model.get_submodule(first).register_forward_pre_hook(
+        lambda m, x, named: seen.append([*x, *named.values()][0]), with_kwargs=True
+    )
     with torch.no_grad():
         model(x)
     handle.remove()
     if name != "carn_m":
         # Nothing is quantized before it: both networks give it the same.
-        wanted = sqnr(seen[0], layers[first].quantizer(seen[0]))
+        wanted = sqnr(seen[0], which.fake(first).quantizer(seen[0]))
         assert meter.found()[first].input_db == pytest.approx(wanted, abs=1e-3)
     found = distributions.found()[first]
     assert sum(found.ridges[0].counts) == seen[0][0, 0].numel()
     for box in found.channels:
         values = seen[0][0, int(box.label)].double().numpy()
         assert box.five == pytest.approx(np.quantile(values, [0, 0.25, 0.5, 0.75, 1]), abs=1e-5)
-        assert len(box.levels) == 16
+        assert len(box.levels) == 2 ** which.fake(first).act_bits
     spans = [box.five[-1] - box.five[0] for box in found.channels]
     assert spans == sorted(spans)
     if found.universal:
@@ -155,39 +192,43 @@ def test_weights(tiny: SRNetwork) -> None:
     assert weights_of(layer, original).moved == pytest.approx(1 / original.numel())
 
 
-@pytest.mark.parametrize("make", [quantized, choosing], ids=["dfsq", "choosing"])
-def test_one_layer_alone(tiny: SRNetwork, make: object) -> None:
-    network = make(tiny)  # type: ignore[operator]
-    which = subject("it", tiny, network)
+@pytest.mark.parametrize("make", [quantized, choosing, None], ids=["dfsq", "choosing", "mixed"])
+def test_one_layer_alone(tiny: SRNetwork, make: Callable[[SRNetwork], SRNetwork] | None) -> None:
+    model, network = mixed() if make is None else (tiny, make(tiny))
+    which = subject("it", model, network)
     crops = crops_of(pairs(), 2, size=16, count=2, seed=3)
     found = sensitivities(which, crops)
     assert found.crops == 2 and sum(map(found.share, found.layers)) == pytest.approx(1)
     lr = torch.cat([to_tensor(crop) for _, crop, _ in crops])
-    hr = [luma(to_levels(crop)) for _, _, crop in crops]
+    hr = torch.cat([luma(to_levels(crop)) for _, _, crop in crops])[..., 2:-2, 2:-2]
 
-    def judged(other: SRNetwork) -> tuple[torch.Tensor, float]:
+    def levels(other: SRNetwork) -> torch.Tensor:
         with torch.no_grad():
             y = luma(torch.cat([other(x) for x in lr.split(1)]).double().clamp(0, 1) * 255)
-        y = y[..., 2:-2, 2:-2]
-        each = zip(y.split(1), hr, strict=True)
-        return y, sum(psnr(a, b[..., 2:-2, 2:-2]) for a, b in each) / 2
+        return y[..., 2:-2, 2:-2]
 
-    plain, before = judged(tiny)
+    def squares(x: torch.Tensor) -> torch.Tensor:
+        return x.square().mean((1, 2, 3))
+
+    plain = levels(model)
+    of_float = squares(plain - hr)
     for name in which.layers:
         # The network as it is, with all other layers put back.
         alone = copy.deepcopy(network)
-        others = {
-            layer: tiny.get_submodule(other)
-            for other, layer in fake_layers(alone).items()
-            if other != name
-        }
-        replace(alone, others)
-        y, after = judged(alone)
-        assert found.layers[name].error == pytest.approx(float((y - plain).pow(2).mean()), rel=1e-3)
-        assert found.layers[name].drop == pytest.approx(before - after, abs=1e-4)
-    y, after = judged(network)
-    assert found.together.error == pytest.approx(float((y - plain).pow(2).mean()), rel=1e-3)
-    assert found.together.drop == pytest.approx(before - after, abs=1e-4)
+        replace(
+            alone,
+            {
+                alone.get_submodule(path): which.original(other)
+                for other, path in which.layers.items()
+                if other != name
+            },
+        )
+        errors = squares(levels(alone) - plain)
+        drops = 10 / math.log(10) * errors / of_float
+        assert found.layers[name].mse == pytest.approx(float(errors.mean()), rel=1e-3)
+        assert found.drop(name) == pytest.approx(float(drops.mean()), rel=1e-3)
+    together = squares(levels(network) - plain)
+    assert found.together.mse == pytest.approx(float(together.mean()), rel=1e-3)
 
 
 def test_tape_runs_no_layer_in_vain(tiny: SRNetwork) -> None:
