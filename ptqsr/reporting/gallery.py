@@ -30,7 +30,7 @@ def gallery(report: Report) -> Markup:
     ]
     legend = element(
         "p",
-        "Error: luma against the float network, 0 ",
+        "Beside each its error: luma against the float network, 0 ",
         element("span", class_="gradient", style=f"background:{gradient()}"),
         f" {report.largest_error:.0f} grey levels and more.",
         class_="note",
@@ -45,8 +45,8 @@ def gallery(report: Report) -> Markup:
             class_="note",
         ),
         element("p", *choices, class_="choice"),
-        *(_view(report, view, number, FLOAT, right) for number, view in enumerate(report.views)),
         legend,
+        *(_view(report, view, number, FLOAT, right) for number, view in enumerate(report.views)),
     )
 
 

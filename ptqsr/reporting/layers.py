@@ -11,9 +11,9 @@ COLUMNS = (
     ("layer", "In the order in which they run."),
     ("cost", "Its part in the error of all layers, each quantized alone."),
     ("PSNR drop", "dB, with this layer alone quantized; to first order, so that it adds up."),
-    ("input", "SQNR of what it multiplies, dB, all layers quantized."),
-    ("output", "SQNR of its output, dB, all layers quantized."),
-    ("weights", "SQNR of its weights, dB."),
+    ("input SQNR", "Of what it multiplies, dB, all layers quantized."),
+    ("output SQNR", "Of what it gives, dB, all layers quantized."),
+    ("weight SQNR", "Of its weights, dB."),
     ("bits", "Of weights and activations."),
     ("work", "Its part of the network's multiplications."),
 )
@@ -72,7 +72,12 @@ def layer_table(network: Measured, number: int) -> Markup:
     return element(
         "section",
         element("h2", "Layers"),
-        element("p", "Choose a heading to sort by it, a layer to look into it.", class_="note"),
+        element(
+            "p",
+            "Choose a heading to sort by it, a layer to look into it. Cost and PSNR drop are those "
+            "of the layer quantized alone; SQNR is in dB, with all layers quantized.",
+            class_="note",
+        ),
         element(
             "div", table, class_="scroll", tabindex=0, role="region", aria_label="Table: layers"
         ),

@@ -56,7 +56,7 @@ def _asset(name: str) -> str:
 def _header(report: Report) -> Markup:
     first = report.networks[0].subject
     kinds = dict.fromkeys(
-        f"{network.subject.quantized.architecture} x{network.subject.quantized.scale}"
+        f"{network.subject.quantized.title} x{network.subject.quantized.scale}"
         for network in report.networks
     )
     choice = Markup("")
@@ -118,13 +118,15 @@ def _how(network: Measured, report: Report) -> Markup:
     items = [
         f"Compared with the float network of these weights: {subject.origin}.",
         f"Layers: {count(number, 'crop')} of {size}x{size} input pixels at random places of the "
-        "pictures; distributions are those in the quantized network.",
+        "pictures; distributions are those in the quantized network, of a layer that runs several "
+        "times or reads windows of a crop those of the first.",
         f"Cost: each layer quantized alone in the float network, on {count(found.crops, 'crop')}; "
         "the mean squared difference of the output's luma to the float network's, unrounded, as a "
         f"part of the sum of all layers'. The sum is {alone:.3g} squared grey levels; all layers "
         f"at once make {found.together.mse:.3g}.",
         "PSNR drop: that error beside the float network's own against the pictures, to first "
-        "order, so that drops of layers add up; ptqsr sensitivity measures the same.",
+        "order, so that drops of layers add up; ptqsr sensitivity measures the same. Crops that "
+        "the float network gets nearly right weigh most in it.",
         "SQNR: 10 log10 of signal over squared error against the float network, over all crops. "
         "Input and output hold what all layers before lost.",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ptqsr import checkpoint, models
+from ptqsr.config import MAX_BITS
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.methods import METHODS
 from ptqsr.models import PatchWise, SRNetwork
@@ -35,7 +36,7 @@ class Subject:
     quantized: SRNetwork
     floating: SRNetwork
     origin: str
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     patches: int = models.patchwise.PATCH
     overlap: int = models.patchwise.OVERLAP
 
@@ -130,17 +131,20 @@ def open_subject(
         raise PtqsrError(
             f"{path}: needs its float network to compare with: {error} (--weights FILE)"
         ) from None
-    if stranger := _stranger(quantized, floating, provenance):
-        raise PtqsrError(
-            f"{path}: was not made from {one_line(source)} ({stranger}); give the weights that it "
-            "was made from: --weights FILE"
-        )
     place = Path(path).resolve()
     # Of a training run the folder has the name.
     title = place.parent.name if place.name == CHECKPOINT else place.stem
     floating.requires_grad_(False)
     origin = one_line(Path(source).name)
-    return Subject(title, quantized.to(device), floating.to(device), origin, provenance, **options)
+    made = Subject(title, quantized, floating, origin, provenance, **options)
+    if stranger := _stranger(made):
+        raise PtqsrError(
+            f"{path}: was not made from {one_line(source)} ({stranger}); give the weights that it "
+            "was made from: --weights FILE"
+        )
+    quantized.to(device)
+    floating.to(device)
+    return made
 
 
 def _float_network(quantized: SRNetwork, source: str) -> SRNetwork:
@@ -159,21 +163,28 @@ def _float_network(quantized: SRNetwork, source: str) -> SRNetwork:
     return floating
 
 
-def _stranger(
-    quantized: SRNetwork, floating: SRNetwork, provenance: Mapping[str, Any]
-) -> str | None:
+def _stranger(subject: Subject) -> str | None:
     """Return what tells that the quantized network was not made from the float one, if anything."""
-    tuned = provenance.get("finetuned")
+    tuned = subject.provenance.get("finetuned")
     if isinstance(tuned, dict):
-        began = f"of digest {digest_of(floating.state_dict())}"
+        began = f"of digest {digest_of(subject.floating.state_dict())}"
         return None if tuned.get("weights", began) == began else "its digest is another"
-    if quantized.calibration.method not in METHODS:
+    if subject.quantized.calibration.method not in METHODS:
         return None
-    before = dict(floating.named_modules())
-    for name, layer in quantized.named_modules():
-        if isinstance(layer, LAYERS) and not isinstance(layer, FakeQuantConv2d):
-            original = before.get(name)
-            same = isinstance(original, type(layer)) and torch.equal(layer.weight, original.weight)
-            if not same:
+    for name in subject.layers:
+        layer, original = subject.fake(name), subject.original(name)
+        # 8 bits are within some per cent of what they were.
+        if layer.weight_bits == MAX_BITS and _distance(layer, original) > 0.5:
+            return f"{name} differs"
+    before = dict(subject.floating.named_modules())
+    for name, module in subject.quantized.named_modules():
+        if isinstance(module, LAYERS) and not isinstance(module, FakeQuantConv2d):
+            other = before.get(name)
+            if not isinstance(other, LAYERS) or not torch.equal(module.weight, other.weight):
                 return f"{name} differs"
     return None
+
+
+def _distance(ours: nn.Conv2d, theirs: nn.Conv2d) -> float:
+    """Return |ours - theirs| / |theirs| of the weights."""
+    return float((ours.weight - theirs.weight).norm() / theirs.weight.norm().clamp(min=1e-30))

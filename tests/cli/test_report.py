@@ -104,3 +104,12 @@ def test_a_checkpoint_that_says_nothing_of_its_weights(
     save_file(tiny_edsr().state_dict(), out / "tiny.safetensors")
     message = refused("report", out / "tuned.safetensors", "--weights", out / "tiny.safetensors")
     assert "its digest is another" in message
+
+
+def test_other_weights_where_every_layer_is_quantized(
+    run: Run, refused: Callable[..., str], job: list[object], weights: Path, out: Path
+) -> None:
+    assert run(*job, "--edges", 8, "--bits", 4).exit_code == 0
+    save_file({n: -t for n, t in tiny_edsr().state_dict().items()}, out / "other.safetensors")
+    message = refused("report", out / "q.safetensors", "--weights", out / "other.safetensors")
+    assert "was not made from" in message and "head.0 differs" in message
