@@ -59,10 +59,10 @@ def write_figures(
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PtqsrError(f"{path}: cannot be written ({error.strerror})") from None
-        figure = Figure(layout="constrained")
+        figure = Figure(layout="constrained", dpi=110)
         draw(figure)
         with replacing(path) as temporary:
-            FigureCanvasAgg(figure).print_figure(temporary, format="png", dpi=110)
+            FigureCanvasAgg(figure).print_png(temporary)
         progress(done, len(jobs))
     return list(jobs)
 
