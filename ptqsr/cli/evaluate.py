@@ -12,7 +12,7 @@ from rich.table import Table
 from ptqsr import models
 from ptqsr.cli.device import Device
 from ptqsr.cli.networks import Deploy, Patches, PatchOverlap, Running, Scale, open_network
-from ptqsr.cli.output import JsonFile, bitops, check_json, parameters, progress_bar, report
+from ptqsr.cli.output import JsonFile, check_json, progress_bar, report
 from ptqsr.cli.scaling import Engine, Workers, engine_of
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import (
@@ -21,16 +21,18 @@ from ptqsr.evaluation import (
     bitops_of,
     cost,
     draw_bits,
+    fewest_and_most,
     mean_bits,
     recording_bits,
 )
 from ptqsr.evaluation import evaluate as measure
 from ptqsr.evaluation.data import find_pairs
 from ptqsr.evaluation.quality import super_resolve_luma
+from ptqsr.evaluation.units import bitops, parameters
 from ptqsr.files import check_writable
 from ptqsr.images import check_format
 from ptqsr.models import PatchWise, SRNetwork, evaluating
-from ptqsr.quantizers import SelectedQuantizer, choosers
+from ptqsr.quantizers import choosers
 
 
 def evaluate(
@@ -122,10 +124,8 @@ def _draw(path: Path, running: SRNetwork, folder: Path) -> None:
     lr, _ = pair.read(running.scale)
     with recording_bits(running) as chosen, evaluating(running):
         super_resolve_luma(running, lr, pair.name)
-    quantizers = (m for m in running.modules() if isinstance(m, SelectedQuantizer))
-    bits = [bits for quantizer in quantizers for bits in quantizer.candidates]
     by = running if isinstance(running, PatchWise) else None
-    draw_bits(path, lr, chosen, (min(bits), max(bits)), by)
+    draw_bits(path, lr, chosen, fewest_and_most(running), by)
 
 
 def _table(records: list[dict[str, Any]], per_image: bool) -> Table:

@@ -17,8 +17,6 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ptqsr.errors import PtqsrError, is_out_of_memory, on_gpu
-from ptqsr.evaluation.units import bitops as bitops
-from ptqsr.evaluation.units import parameters as parameters
 from ptqsr.files import check_writable, replacing
 
 P = ParamSpec("P")

@@ -12,8 +12,9 @@ from rich.table import Table
 from ptqsr import reporting
 from ptqsr.cli.device import Device, use_device
 from ptqsr.cli.networks import Patches, PatchOverlap
-from ptqsr.cli.output import JsonFile, bitops, check_json, progress_bar, report, stderr
+from ptqsr.cli.output import JsonFile, check_json, progress_bar, report, stderr
 from ptqsr.errors import PtqsrError
+from ptqsr.evaluation.units import bitops
 from ptqsr.files import check_folder, check_writable
 from ptqsr.models import PatchWise, patchwise
 from ptqsr.quantizers import choosers

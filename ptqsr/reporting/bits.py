@@ -13,7 +13,6 @@ from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import PatchBits, mean_bits, patch_bits, recording_bits
 from ptqsr.evaluation.quality import NamedPair, super_resolve_luma
 from ptqsr.models import PatchWise, SRNetwork, evaluating
-from ptqsr.quantizers import SelectedQuantizer
 
 MOST = 4
 
@@ -80,10 +79,3 @@ def bit_maps(running: SRNetwork, pairs: list[NamedPair]) -> list[BitMap]:
             raise PtqsrError(f"{name}: {error}") from None
         maps.append(BitMap(name, lr, patches, mean_bits(chosen)))
     return maps
-
-
-def candidates_of(network: SRNetwork) -> tuple[int, int]:
-    """Return the fewest bits and the most that a network chooses from."""
-    quantizers = (m for m in network.modules() if isinstance(m, SelectedQuantizer))
-    bits = [bits for quantizer in quantizers for bits in quantizer.candidates]
-    return min(bits), max(bits)

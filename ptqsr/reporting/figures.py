@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ptqsr.errors import PtqsrError
+from ptqsr.evaluation import fewest_and_most
 from ptqsr.files import replacing
-from ptqsr.reporting.bits import BitMap, candidates_of
+from ptqsr.reporting.bits import BitMap
 from ptqsr.reporting.charts import drawn, heights
 from ptqsr.reporting.distributions import Box, Distribution
 from ptqsr.reporting.measure import Measured
@@ -46,7 +47,7 @@ def write_figures(
         if network.usage is not None:
             jobs[place / "universal-set.png"] = _bind(_usage, network.usage.counts)
         for number, found in enumerate(network.bit_maps, 1):
-            ends = candidates_of(network.subject.quantized)
+            ends = fewest_and_most(network.subject.quantized)
             jobs[place / f"bits-{number}.png"] = _bind(_bits, found, ends)
         for name, distribution in network.distributions.items():
             weights = network.weights[name]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ptqsr.evaluation import fewest_and_most
 from ptqsr.evaluation.bit_map import colour
-from ptqsr.reporting.bits import BitMap, candidates_of
+from ptqsr.reporting.bits import BitMap
 from ptqsr.reporting.markup import Markup, element, join
 from ptqsr.reporting.measure import Measured
 from ptqsr.reporting.pixels import data_uri, gradient, heat
@@ -112,7 +113,7 @@ def bit_section(network: Measured) -> Markup:
     """Return the maps of a network that chooses its bits; nothing for others."""
     if not network.bit_maps:
         return Markup("")
-    few, many = candidates_of(network.subject.quantized)
+    few, many = fewest_and_most(network.subject.quantized)
     maps = [_bit_map(found, few, many) for found in network.bit_maps]
     subject = network.subject
     legend = join(
