@@ -29,7 +29,7 @@ PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 # Language, file to write, text.
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 # Commands of these take long, or a GPU: of these, options are looked at.
-TOLD = ("README.md", "deploy-t4.md", "releasing.md")
+TOLD = ("README.md", "deploy-t4.md", "releasing.md", "reports.md")
 
 
 def blocks(page: Path) -> list[tuple[str, str, str]]:
@@ -118,6 +118,15 @@ def test_the_t4_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: SRNe
     made = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert made == sorted(f"{number}.png" for number in range(12))
     assert read_rgb(tmp_path / "out" / "3.png").shape == (24, 32, 3)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_page_of_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its example in Python runs."""
+    monkeypatch.chdir(tmp_path)
+    (text,) = (t for language, _, t in blocks(ROOT / "docs" / "reports.md") if language == "python")
+    execute(text, "reports.md", {})
+    assert "module.2" in (tmp_path / "mine.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

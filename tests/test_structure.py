@@ -37,6 +37,7 @@ LAYERS = (
     "cluster",
     "exporting",
     "benchmarking",
+    "reporting",
     "cli",
 )
 

@@ -15,6 +15,7 @@ from ptqsr.cli.finetune import finetune
 from ptqsr.cli.info import info
 from ptqsr.cli.output import one_line_errors
 from ptqsr.cli.plan import plan
+from ptqsr.cli.report import make_report
 from ptqsr.cli.sensitivity import sensitivity
 from ptqsr.cli.train import train
 from ptqsr.cli.upscale import upscale
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "benchmark": benchmark,
     "train": train,
     "finetune": finetune,
+    "report": make_report,
     "models": list_models,
     "info": info,
 }

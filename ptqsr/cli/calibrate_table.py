@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
-from ptqsr.cli.output import bitops, parameters
 from ptqsr.evaluation import OUTPUT_SIZE, EvaluationResult, cost
+from ptqsr.evaluation.units import bitops, parameters
 from ptqsr.models import SRNetwork
 from ptqsr.sensitivity import Choice
 

@@ -12,26 +12,27 @@ from rich.table import Table
 from ptqsr import models
 from ptqsr.cli.device import Device
 from ptqsr.cli.networks import Deploy, Patches, PatchOverlap, Running, Scale, open_network
-from ptqsr.cli.output import JsonFile, bitops, check_json, parameters, progress_bar, report
+from ptqsr.cli.output import JsonFile, check_json, progress_bar, report
 from ptqsr.cli.scaling import Engine, Workers, engine_of
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import (
     OUTPUT_SIZE,
-    Cost,
     EvaluationResult,
+    bitops_of,
     cost,
     draw_bits,
+    fewest_and_most,
     mean_bits,
     recording_bits,
 )
 from ptqsr.evaluation import evaluate as measure
-from ptqsr.evaluation.complexity import OUTPUT_HEIGHT, OUTPUT_WIDTH
 from ptqsr.evaluation.data import find_pairs
 from ptqsr.evaluation.quality import super_resolve_luma
+from ptqsr.evaluation.units import bitops, parameters
 from ptqsr.files import check_writable
 from ptqsr.images import check_format
 from ptqsr.models import PatchWise, SRNetwork, evaluating
-from ptqsr.quantizers import SelectedQuantizer, choosers
+from ptqsr.quantizers import choosers
 
 
 def evaluate(
@@ -101,7 +102,7 @@ def evaluate(
                 "network": name,
                 "deployed": deploy,
                 "device": str(models.device_of(running)) if ray is None else device,
-                "bitops": _bitops(spent, running),
+                "bitops": bitops_of(spent, running),
                 "storage": spent.storage,
                 "storage_bytes": spent.storage_bytes,
                 "fqr": spent.fqr,
@@ -117,24 +118,14 @@ def evaluate(
     report(_table(records, per_image), records, json_file)
 
 
-def _bitops(spent: Cost, running: SRNetwork) -> float:
-    """Return BitOPs, by patches with what overlaps counted as often as it is computed."""
-    if not isinstance(running, PatchWise):
-        return spent.bitops
-    height, width = (-(-n // running.scale) for n in (OUTPUT_HEIGHT, OUTPUT_WIDTH))
-    return spent.bitops * running.computed(height, width)
-
-
 def _draw(path: Path, running: SRNetwork, folder: Path) -> None:
     """Draw what is chosen for the first picture of a folder."""
     pair = find_pairs(folder, running.scale)[0]
     lr, _ = pair.read(running.scale)
     with recording_bits(running) as chosen, evaluating(running):
         super_resolve_luma(running, lr, pair.name)
-    quantizers = (m for m in running.modules() if isinstance(m, SelectedQuantizer))
-    bits = [bits for quantizer in quantizers for bits in quantizer.candidates]
     by = running if isinstance(running, PatchWise) else None
-    draw_bits(path, lr, chosen, (min(bits), max(bits)), by)
+    draw_bits(path, lr, chosen, fewest_and_most(running), by)
 
 
 def _table(records: list[dict[str, Any]], per_image: bool) -> Table:

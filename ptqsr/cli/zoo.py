@@ -10,8 +10,9 @@ import typer
 from rich.table import Table
 
 from ptqsr import models
-from ptqsr.cli.output import JsonFile, bitops, check_json, parameters, report
+from ptqsr.cli.output import JsonFile, check_json, report
 from ptqsr.evaluation import OUTPUT_SIZE, cost
+from ptqsr.evaluation.units import bitops, parameters
 from ptqsr.models.official import ELSEWHERE
 from ptqsr.models.registry import check
 from ptqsr.modules import quantizable

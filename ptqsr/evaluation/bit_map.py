@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,33 @@ FEW, MANY = (49, 104, 190), (214, 57, 47)
 # Of the picture, against the colours over it.
 OPACITY = 0.45
 MIN_WIDTH, GAP, ROW = 480, 12, 16
+
+
+@dataclass(frozen=True)
+class PatchBits:
+    """The patches of a picture: their corners (top, left) and size in input pixels, mean bits."""
+
+    corners: tuple[tuple[int, int], ...]
+    size: int
+    means: tuple[float, ...]
+
+
+def patch_bits(
+    height: int, width: int, chosen: Mapping[str, list[int]], network: PatchWise | None
+) -> PatchBits:
+    """Return the patches of a picture of height x width input pixels, and what they chose.
+
+    `chosen` and `network` as of `draw_bits`. Raises PtqsrError where no layer chose for each.
+    """
+    rows, columns = ([0], [0]) if network is None else map(network.starts, (height, width))
+    corners = tuple((top, left) for top in rows for left in columns)
+    size = max(height, width) if network is None else network.patch
+    batch = len(corners) if network is None else network.batch
+    found = [by_patch(bits, len(corners), batch) for bits in chosen.values()]
+    table = [row for row in found if row is not None]
+    if not table:
+        raise PtqsrError(f"no layer chose bits for each of the {len(corners)} patches")
+    return PatchBits(corners, size, tuple(np.mean(table, 0).tolist()))
 
 
 def draw_bits(
@@ -36,16 +64,13 @@ def draw_bits(
     if not any(chosen.values()):
         raise PtqsrError(f"{path}: the network chooses no bits; there is nothing to draw")
     height, width = picture.shape[:2]
-    rows, columns = ([0], [0]) if network is None else map(network.starts, (height, width))
-    corners = [(top, left) for top in rows for left in columns]
-    size = max(height, width) if network is None else network.patch
-    batch = len(corners) if network is None else network.batch
-    found = [by_patch(bits, len(corners), batch) for bits in chosen.values()]
-    table = [row for row in found if row is not None]
-    if not table:
-        raise PtqsrError(f"{path}: no layer chose bits for each of the {len(corners)} patches")
+    try:
+        patches = patch_bits(height, width, chosen, network)
+    except PtqsrError as error:
+        raise PtqsrError(f"{path}: {error}") from None
+    size = patches.size
     over = np.zeros((height, width, 4))
-    for (top, left), bits in zip(corners, np.mean(table, 0), strict=True):
+    for (top, left), bits in zip(patches.corners, patches.means, strict=True):
         over[top : top + size, left : left + size] += (*colour(bits, candidates), 1)
     covered = over[..., 3:]
     tinted = np.where(

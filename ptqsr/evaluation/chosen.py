@@ -52,6 +52,13 @@ def mean_bits(chosen: Mapping[str, list[int]]) -> dict[str, float]:
     return {name: fmean(bits) for name, bits in chosen.items() if bits}
 
 
+def fewest_and_most(network: nn.Module) -> tuple[int, int]:
+    """Return the fewest bits and the most that a network chooses from; some layer chooses."""
+    quantizers = (m for m in network.modules() if isinstance(m, SelectedQuantizer))
+    bits = [bits for quantizer in quantizers for bits in quantizer.candidates]
+    return min(bits), max(bits)
+
+
 def _own_name(name: str) -> str:
     for holder in HOLDERS:
         name = name.removeprefix(holder)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ptqsr.models import SRNetwork, evaluating, matches, sketch
+from ptqsr.models import PatchWise, SRNetwork, evaluating, matches, sketch
 from ptqsr.models.flow import LAYERS
 from ptqsr.modules import FakeQuantConv2d, in_body, owner, placed
 from ptqsr.quantizers import FEW_BITS, ActivationQuantizer, OffsetQuantizer, SelectedQuantizer
@@ -135,6 +135,14 @@ def cost(
         for layer, work in macs.items()
     )
     return Cost(layers, sum(_parameters(network)), ceil(sum(_bits(network)) / 8))
+
+
+def bitops_of(spent: Cost, running: SRNetwork) -> float:
+    """Return the BitOPs of a network, by patches with what overlaps as often as it is computed."""
+    if not isinstance(running, PatchWise):
+        return spent.bitops
+    height, width = (ceil(n / running.scale) for n in (OUTPUT_HEIGHT, OUTPUT_WIDTH))
+    return spent.bitops * running.computed(height, width)
 
 
 def _bit_widths(layer: nn.Module, chosen: Sequence[int]) -> tuple[float, float]:

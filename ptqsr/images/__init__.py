@@ -2,7 +2,7 @@
 
 from ptqsr.images.bicubic import downscale, resize, upscale
 from ptqsr.images.colour import luma, unit_luma, with_luma
-from ptqsr.images.crops import cut, cut_held_out
+from ptqsr.images.crops import cut, cut_held_out, held_out_band
 from ptqsr.images.read import Picture, list_images, read_picture, read_rgb
 from ptqsr.images.samples import sample_photographs
 from ptqsr.images.tensors import to_levels, to_tensor, to_uint8
@@ -15,6 +15,7 @@ __all__ = [
     "cut",
     "cut_held_out",
     "downscale",
+    "held_out_band",
     "list_images",
     "luma",
     "read_picture",

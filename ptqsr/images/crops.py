@@ -42,6 +42,14 @@ def cut(
     return for_calibration, for_measuring
 
 
+def held_out_band(path: Path, size: int) -> np.ndarray | None:
+    """Return the band of a picture that calibration on crops of `size` never sees, or None.
+
+    uint8 [H, W, 3]: where `cut` takes its held-out crops.
+    """
+    return _divide(read_rgb(path), size)[1]
+
+
 def cut_held_out(paths: list[Path], *, size: int, count: int, seed: int) -> list[np.ndarray]:
     """Return other crops from the bands that `cut` holds out, for methods to stop by.
 

@@ -99,6 +99,18 @@ def test_from_training_to_pictures(
     assert Image.open(out / "made" / "0.png").size == (112, 60)
 
 
+def test_report(run: Run, made: Path, tuned: Path, pictures: Path, out: Path) -> None:
+    arguments = ["report", tuned, "--weights", made / "tiny.safetensors", "--data", pictures]
+    few = ["--no-latency", "--crops", 1, "-o", out / "r.html", "--json", out / "r.json"]
+    result = run(*arguments, "--patches", 8, "--patch-overlap", 2, *few)
+    assert result.exit_code == 0, result.output
+    (record,) = json.loads((out / "r.json").read_text())["networks"]
+    assert record["recipe"] == "cadyq, W8A3/8" and 3 < record["fqr"] < 8
+    patches = PatchWise(ptqsr.load(tuned), patch=8, overlap=2)
+    count = len(patches.starts(15)) * len(patches.starts(28))
+    assert (out / "r.html").read_text().count('class="patch"') == 2 * count
+
+
 def test_the_whole_picture_chooses_once(run: Run, tuned: Path, pictures: Path) -> None:
     (record,) = json.loads(run("evaluate", tuned, "--data", pictures, "--json", "-").stdout)
     assert all(bits in (3, 5.5, 8) for bits in record["layer_bits"].values())

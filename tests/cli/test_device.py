@@ -27,7 +27,7 @@ upscaling_run = importlib.import_module("ptqsr.upscaling.run")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Refused = Callable[..., str]
-COMMANDS = ("calibrate", "evaluate", "upscale")
+COMMANDS = ("calibrate", "evaluate", "report", "upscale")
 
 
 @pytest.fixture
@@ -103,6 +103,7 @@ def arguments(
     return {
         "calibrate": [*job, "-o", out / "made.safetensors"],
         "evaluate": ["evaluate", checkpoint, "--data", pictures, "--json", out / "made.json"],
+        "report": ["report", checkpoint, "--data", pictures, "-o", out / "made.html"],
         "upscale": ["upscale", pictures / "0.png", out / "made.png", "-c", checkpoint],
     }
 

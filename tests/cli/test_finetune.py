@@ -33,7 +33,7 @@ def tuning(weights: Path, pictures: Path, out: Path) -> list[object]:
 
 @pytest.mark.parametrize("method", ["pams", "odm"])
 def test_from_training_to_pictures(
-    run: Run, tuning: list[object], pictures: Path, out: Path, method: str
+    run: Run, tuning: list[object], weights: Path, pictures: Path, out: Path, method: str
 ) -> None:
     result = run(*tuning, "--method", method, "--bits", 4, "--json", out / "f.json")
     assert result.exit_code == 0, result.output
@@ -61,6 +61,10 @@ def test_from_training_to_pictures(
     assert hows.count("int8 uniform") == 4
     remarks = " ".join(row["remark"] for row in shown["layers"])
     assert ("encoded with" in remarks) == (method == "odm")
+    few = ["--no-latency", "--crops", 1, "--crop-size", 10, "-o", out / "r.html", "--json", "-"]
+    result = run("report", checkpoint, "--weights", weights, "--data", pictures, *few)
+    (record,) = json.loads(result.stdout)["networks"]
+    assert record["recipe"] == f"{method}, W4A4" and len(record["layers"]) == 4
 
 
 def test_resumed_on_the_command_line(

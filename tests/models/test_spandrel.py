@@ -173,10 +173,14 @@ def test_on_the_command_line(
         ["evaluate", made.name, "rcan.pth", "--data", "pictures"],
         ["upscale", "pictures", "large", "--checkpoint", made.name, "--deploy"],
         ["info", made.name],
+        ["report", made.name, "--data", "pictures", "--crops", "1", "--crop-size", "12"],
     ):
         run = CliRunner().invoke(app, command)
         assert run.exit_code == 0, run.output
     assert (tmp_path / "large" / "a.png").is_file()
+    assert "RCAN x2" in (tmp_path / "report.html").read_text()
+    run = CliRunner().invoke(app, ["report", made.name, "--weights", str(files["SPAN"])])
+    assert run.exit_code == 2 and "is another network, SPAN x2" in run.stderr
 
 
 def test_finetuned(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,78 @@
+"""A float network run many times on the same pictures, each time with one layer exchanged."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import nn
+
+from ptqsr.models import SRNetwork, evaluating
+
+
+class Tape:
+    """Keeps what the convolutions of a network give for x, so that none runs again in vain.
+
+    With a layer exchanged, those that run before it give what they gave: half of the work of a
+    deep network. `layers`: the names of those that will be exchanged; what runs after the first
+    call of the last of these is not kept. x: [N, C, H, W]; `output` is that of the network itself.
+    """
+
+    def __init__(self, network: SRNetwork, x: torch.Tensor, layers: Iterable[str]) -> None:
+        # In channels_last, as benchmarks run floats: 1.2 times as fast.
+        self.network = copy.deepcopy(network)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.x = x.contiguous(memory_format=torch.channels_last)
+        self._kept: list[torch.Tensor] = []
+        self._first: dict[nn.Module, int] = {}
+        self._calls = 0
+        self._exchanged: tuple[nn.Module, nn.Module] | None = None
+        for module in self.network.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                # Of the instance, as nn.Module.__call__ looks it up.
+                call = partial(self._call, module, module.forward)
+                module.forward = call  # type: ignore[method-assign]
+        self.output = self._run()
+        last = max(self._first[self.network.get_submodule(name)] for name in layers)
+        del self._kept[last:]
+
+    def with_layer(self, name: str, layer: nn.Module) -> torch.Tensor:
+        """Return the output for x with the layer of that name exchanged."""
+        with self._exchange(self.network.get_submodule(name), layer):
+            return self._run()
+
+    @torch.no_grad()
+    def _run(self) -> torch.Tensor:
+        self._calls = 0
+        with evaluating(self.network):
+            output: torch.Tensor = self.network(self.x)
+            return output
+
+    @contextmanager
+    def _exchange(self, old: nn.Module, new: nn.Module) -> Iterator[None]:
+        self._exchanged = (old, new)
+        try:
+            yield
+        finally:
+            self._exchanged = None
+
+    def _call(
+        self,
+        module: nn.Module,
+        forward: Callable[[torch.Tensor], torch.Tensor],
+        input: torch.Tensor,  # by that name networks may give it
+    ) -> torch.Tensor:
+        call, self._calls = self._calls, self._calls + 1
+        if self._exchanged is None:
+            self._first.setdefault(module, call)
+            y = forward(input)
+            self._kept.append(y.clone())  # what comes after may work in place
+            return y
+        old, new = self._exchanged
+        if call < self._first[old]:
+            return self._kept[call].clone()
+        made: torch.Tensor = new(input) if module is old else forward(input)
+        return made
