@@ -6,8 +6,6 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from ptqsr.points.fill import fill
@@ -26,6 +24,8 @@ def kmeans(
     threads: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (index [C, count], loss [C]), arguments and units as in `optimal`."""
+    # It takes long to import, and few commands need it.
+    from sklearn.exceptions import ConvergenceWarning
 
     def solve(channel: int) -> tuple[np.ndarray, np.ndarray]:
         row = weights[channel : channel + 1]
@@ -51,6 +51,8 @@ def kmeans(
 def _centroids(weights: np.ndarray, positions: np.ndarray, count: int, seed: int) -> np.ndarray:
     if len(positions) <= count:
         return positions
+    from sklearn.cluster import KMeans
+
     fit = KMeans(count, n_init=INITIALISATIONS, random_state=seed).fit(
         positions[:, None], sample_weight=weights
     )
