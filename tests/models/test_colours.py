@@ -17,11 +17,11 @@ from ptqsr.images import cut, downscale, sample_photographs, to_tensor, upscale
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RAMP = np.repeat(np.linspace(0, 255, 48).round().astype(np.uint8)[None, :, None], 40, axis=0)
+RAMP = np.repeat(np.linspace(0, 255, 32).round().astype(np.uint8)[None, :, None], 20, axis=0)
 PICTURES = {
-    "white": np.full((40, 40, 3), 255, np.uint8),
-    "black": np.zeros((40, 40, 3), np.uint8),
-    "grey": np.full((40, 40, 3), 128, np.uint8),
+    "white": np.full((20, 20, 3), 255, np.uint8),
+    "black": np.zeros((20, 20, 3), np.uint8),
+    "grey": np.full((20, 20, 3), 128, np.uint8),
     "ramp": RAMP.repeat(3, axis=2),
     "ramp down": np.ascontiguousarray(RAMP.repeat(3, axis=2).swapaxes(0, 1)[::-1]),
 }
