@@ -65,7 +65,7 @@ def as_on_a_gpu(fake: SRNetwork) -> DeployedNetwork:
 
 
 @pytest.mark.parametrize("method", ["dfsq4", "minmax8", "minmax4"])
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "idn"])  # idn_y is, too
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "idn"])  # as idn_y
 @torch.no_grad()
 def test_emulated_networks(variant: str, method: str, emulation: Any) -> None:
     """Float16 between layers costs little beside what quantizing costs, in every layer."""
