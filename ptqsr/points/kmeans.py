@@ -6,8 +6,6 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from ptqsr.points.fill import fill
@@ -26,6 +24,9 @@ def kmeans(
     threads: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (index [C, count], loss [C]), arguments and units as in `optimal`."""
+    # It takes long to import, and few commands need it. The pool limits the OpenMP that it loads.
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     def solve(channel: int) -> tuple[np.ndarray, np.ndarray]:
         row = weights[channel : channel + 1]
@@ -33,7 +34,11 @@ def kmeans(
         index = np.arange(count)
         if count < len(universal_set.integers):
             seen = row[0] > 0
-            centroids = _centroids(row[0, seen], positions[seen], count, seed)
+            centroids = positions[seen]
+            if len(centroids) > count:
+                fit = KMeans(count, n_init=INITIALISATIONS, random_state=seed)
+                fit.fit(centroids[:, None], sample_weight=row[0, seen])
+                centroids = fit.cluster_centers_[:, 0]
             chosen = np.unique(_nearest(universal_set.values, centroids))
             index = fill(chosen, count, universal_set.integers, cost, 0)
         return index, cost.loss(index[None], np.zeros(1, np.int64))[0]
@@ -46,15 +51,6 @@ def kmeans(
         warnings.simplefilter("ignore", ConvergenceWarning)
         subsets, losses = zip(*pool.map(solve, range(len(weights))), strict=True)
     return np.stack(subsets), np.stack(losses)
-
-
-def _centroids(weights: np.ndarray, positions: np.ndarray, count: int, seed: int) -> np.ndarray:
-    if len(positions) <= count:
-        return positions
-    fit = KMeans(count, n_init=INITIALISATIONS, random_state=seed).fit(
-        positions[:, None], sample_weight=weights
-    )
-    return fit.cluster_centers_[:, 0]
 
 
 def _nearest(values: np.ndarray, x: np.ndarray) -> np.ndarray:

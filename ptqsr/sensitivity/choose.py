@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
 
 from ptqsr.errors import PtqsrError
 from ptqsr.sensitivity.records import Choice, LayerSensitivity, Sensitivity
@@ -66,6 +64,10 @@ def _solve(
     least: np.ndarray, limited: np.ndarray, limit: float, owner: np.ndarray
 ) -> np.ndarray | None:
     """Return which options to take, one of every owner's, bool; None where none keeps the limit."""
+    # They take long to import, and few commands need them.
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csr_array
+
     count = len(owner)
     one_each = csr_array((np.ones(count), (owner, np.arange(count))))
     scale = np.abs(least).max() or 1.0  # HiGHS takes numbers near 1e-7 for 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -28,11 +31,23 @@ def test_a_larger_picture_takes_more(tiny: SRNetwork) -> None:
     assert large - small > 2 * 16 * 4 * (512**2 - 32**2) * 0.9
 
 
-def test_why_there_is_none(tiny: SRNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_there_is_none(
+    tiny: SRNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = task_of(tiny, None, 16, 16)
     with pytest.raises(Unavailable, match="calibrate"):
-        peak_bytes("fake-quantized", task_of(tiny, None, 16, 16))
-    with pytest.raises(Unavailable, match="KeyError"):
-        peak_bytes("no such candidate", task_of(tiny, None, 16, 16))
+        peak_bytes("fake-quantized", task)
+    program = tmp_path / "python"
+    monkeypatch.setattr(sys, "executable", str(program))
+    for line, why in (
+        ("echo 'KeyError: 3' >&2; exit 1", "KeyError: 3"),
+        ("exit 3", "exit code 3"),
+        ("kill -9 $$", "was killed by signal 9"),
+    ):
+        program.write_text(f"#!/bin/sh\n{line}\n")
+        program.chmod(0o755)
+        with pytest.raises(Unavailable, match=why):
+            peak_bytes("float32", task)
     monkeypatch.setattr("ptqsr.benchmarking.memory.RESET", STATUS.parent / "no such file")
     with pytest.raises(Unavailable, match="needs Linux"):
         peak_of(lambda: None)

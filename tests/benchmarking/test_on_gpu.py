@@ -30,7 +30,8 @@ FLOATS = ["float32", "float32, TF32", "float16", "float16, CUDA graph", "float16
 @pytest.fixture
 def task(tiny: SRNetwork, tmp_path: Path) -> Task:
     """A checkpoint's."""
-    quantized = ptqsr.calibrate(tiny, [photograph(24, 30)], ptqsr.Config(bits=4))
+    config = ptqsr.Config(bits=4, selector="optimal")
+    quantized = ptqsr.calibrate(tiny, [photograph(24, 30)], config)
     ptqsr.save(quantized, tmp_path / "q.safetensors")
     return task_of(quantized, tmp_path / "q.safetensors", 20, 24)
 

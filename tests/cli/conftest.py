@@ -19,18 +19,22 @@ from ptqsr.cli.app import app
 Run = Callable[..., Any]  # gives typer's Result
 
 
+def invoke(*arguments: object) -> Any:
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def few_crops(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("ptqsr.cli.crops.HELD_OUT", 2)
+    patch.setattr("ptqsr.cli.crops.TO_STOP", 2)
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command in this process; what it wrote is in `.stdout` and `.stderr`."""
-    monkeypatch.setattr("ptqsr.cli.crops.HELD_OUT", 2)
-    monkeypatch.setattr("ptqsr.cli.crops.TO_STOP", 2)
-
-    def invoke(*arguments: object) -> Any:
-        result = CliRunner().invoke(app, [str(a) for a in arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
+    few_crops(monkeypatch)
     return invoke
 
 
@@ -62,21 +66,34 @@ def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, **(given | options))  # type: ignore[call-overload]
 
 
+def write_weights(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    save_file(tiny_edsr().state_dict(), folder / "tiny.safetensors")
+    return folder / "tiny.safetensors"
+
+
+def write_pictures(folder: Path) -> Path:
+    for number in range(2):
+        write_photograph(folder / f"{number}.png", 30, 56, number)
+    return folder
+
+
+def calibration(weights: Path, pictures: Path, made: Path) -> list[object]:
+    return [
+        *("calibrate", "--model", "edsr", "--weights", weights, "--images", pictures),
+        *("--patch-size", 12, "--num-images", 2, "-o", made),
+    ]
+
+
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    path = tmp_path / "in" / "tiny.safetensors"
-    path.parent.mkdir(exist_ok=True)
-    save_file(tiny_edsr().state_dict(), path)
-    return path
+    return write_weights(tmp_path / "in")
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder of two pictures, 30x56."""
-    folder = tmp_path / "pictures"
-    for number in range(2):
-        write_photograph(folder / f"{number}.png", 30, 56, number)
-    return folder
+    return write_pictures(tmp_path / "pictures")
 
 
 @pytest.fixture
@@ -90,13 +107,21 @@ def out(tmp_path: Path) -> Path:
 @pytest.fixture
 def job(weights: Path, pictures: Path, out: Path) -> list[object]:
     """The arguments of a calibration that works; later ones override them."""
-    return [
-        *("calibrate", "--model", "edsr", "--weights", weights, "--images", pictures),
-        *("--patch-size", 12, "--num-images", 2, "-o", out / "q.safetensors"),
-    ]
+    return calibration(weights, pictures, out / "q.safetensors")
+
+
+@pytest.fixture(scope="session")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What `job` writes."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    inputs = write_weights(folder), write_pictures(folder / "pictures")
+    with pytest.MonkeyPatch.context() as patch:
+        few_crops(patch)
+        assert invoke(*calibration(*inputs, folder / "q.safetensors")).exit_code == 0
+    return (folder / "q.safetensors").read_bytes()
 
 
 @pytest.fixture
-def checkpoint(run: Run, job: list[object], out: Path) -> Path:
-    assert run(*job).exit_code == 0
+def checkpoint(calibrated: bytes, out: Path) -> Path:
+    (out / "q.safetensors").write_bytes(calibrated)
     return out / "q.safetensors"

@@ -480,7 +480,7 @@ def test_interrupted_while_it_writes(
 def test_control_c_during_calibration(job: list[object]) -> None:
     terminal, theirs = pty.openpty()  # progress is shown on a terminal alone
     process = start(
-        *(*job, "--num-images", 2000), stderr=theirs, env={**os.environ, "TERM": "xterm"}
+        *(*job, "--num-images", 400), stderr=theirs, env={**os.environ, "TERM": "xterm"}
     )
     os.close(theirs)
     shown = b""

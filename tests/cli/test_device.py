@@ -192,8 +192,12 @@ def gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield "simulated"
 
 
-@pytest.mark.parametrize("method", ["dfsq", "minmax", "percentile"])
-@pytest.mark.parametrize("edges", [(), ("--edges", 8)], ids=["", "edges"])
+EDGES = ("--edges", 8)
+
+
+@pytest.mark.parametrize(
+    ("method", "edges"), [("dfsq", EDGES), ("minmax", ()), ("percentile", EDGES)]
+)
 def test_calibrate(
     run: Run, job: list[object], out: Path, method: str, edges: tuple[object, ...], gpu: str
 ) -> None:
@@ -237,11 +241,7 @@ def test_calibrate_on_network_inputs(run: Run, job: list[object], gpu: str) -> N
     assert json.loads(result.stdout)["psnr"]["quantized"] > 20
 
 
-DEPLOYED = pytest.mark.parametrize("deploy", [(), ("--deploy",)], ids=["simulated", "deployed"])
-
-
-@DEPLOYED
-@pytest.mark.parametrize("edges", [(), ("--edges", 8)], ids=["", "edges"])
+@pytest.mark.parametrize(("deploy", "edges"), [((), ()), (("--deploy",), EDGES)])
 def test_evaluate(
     run: Run,
     job: list[object],
@@ -262,7 +262,7 @@ def test_evaluate(
     assert abs(psnr[0] - psnr[1]) < 0.02
 
 
-@DEPLOYED
+@pytest.mark.parametrize("deploy", [(), ("--deploy",)], ids=["simulated", "deployed"])
 @pytest.mark.parametrize("options", [(), ("--tile", 16), ("--memory", "3GB")], ids=str)
 def test_upscale(
     run: Run,

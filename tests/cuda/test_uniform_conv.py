@@ -91,7 +91,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "many channels": dict(x=(1, 140, 4, 5), weight=(70, 140, 3, 3)),
     "stride": dict(x=(1, 20, 9, 35), weight=(16, 20, 3, 3), stride=2),
     "wide stride, no padding": dict(x=(1, 16, 8, 9), weight=(5, 16, 2, 2), stride=3, padding=0),
-    "9x9": dict(x=(1, 70, 9, 20), weight=(4, 70, 9, 9), padding=4),
+    "9x9": dict(x=(1, 70, 4, 20), weight=(4, 70, 9, 9), padding=4),
     "dilation": dict(x=(1, 16, 9, 11), weight=(9, 16, 3, 3), dilation=2, padding=2),
     "groups": dict(x=(1, 24, 5, 6), weight=(40, 6, 3, 3), groups=4),
     "wide padding": dict(x=(1, 16, 2, 3), weight=(4, 16, 3, 3), padding=4),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pytest
@@ -34,10 +34,15 @@ PAMS_TABLE_3 = [
 ]
 
 
-@lru_cache
+@cache
+def full_precision(name: str) -> models.SRNetwork:
+    return models.build(name, scale=4, weights=None)
+
+
+@cache
 def spent(name: str, bits: int, height: int = 1080, width: int = 1920) -> Cost:
     """The cost of a network of the zoo, x4, with its own list of layers at so many bits."""
-    network = models.build(name, scale=4, weights=None)
+    network = full_precision(name)
     if bits < 32:
         picture = np.zeros((8, 8, 3), np.uint8)
         network = ptqsr.calibrate(network, picture, Config(method="minmax", bits=bits))
@@ -109,7 +114,7 @@ def test_by_hand() -> None:
     spent = cost(net, height=12, width=10)
     assert [layer.macs for layer in spent.layers] == macs
     assert spent.bitops == 2 * sum(macs) * 1024
-    config = Config(method="dfsq", weight_bits=4, act_bits=6)
+    config = Config(method="dfsq", weight_bits=4, act_bits=6, selector="optimal")
     quantized = ptqsr.calibrate(net, torch.rand(3, 6, 6), config)
     spent = cost(quantized, height=12, width=10)
     assert spent.bitops == 2 * (macs[0] * 1024 + macs[1] * 24 + macs[2] * 1024)

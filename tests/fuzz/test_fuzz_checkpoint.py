@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 import torch
-from helpers import photograph, tiny_edsr
+from helpers import photograph
 from safetensors.torch import save
 
 import ptqsr
@@ -86,10 +86,14 @@ def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def small_edsr() -> models.SRNetwork:
+    return models.build("edsr", scale=2, weights=None, blocks=1, width=8)
+
+
 NETWORKS: dict[str, tuple[Callable[[], models.SRNetwork], Config]] = {
-    "dfsq": (tiny_edsr, Config(selector="optimal")),
-    "minmax": (tiny_edsr, Config(method="minmax", weight_bits=3)),
-    "trained": (tiny_edsr, Config(method="minmax", weight_bits=3)),
+    "dfsq": (small_edsr, Config(selector="optimal")),
+    "minmax": (small_edsr, Config(method="minmax", weight_bits=3)),
+    "trained": (small_edsr, Config(method="minmax", weight_bits=3)),
     "joined": (
         lambda: models.build("rdn", scale=2, weights=None, blocks=1, layers=2, growth=8, width=8),
         Config(selector="optimal", universal_set="sq-2word"),
@@ -105,7 +109,7 @@ def retouch(network: models.SRNetwork) -> None:
         return torch.tensor(0.5), torch.tensor(-7, dtype=torch.int32)
 
     first.quantizer = UniformQuantizer(*levels(), bits=4, levels=15)
-    shift, gain = (Offsets.from_float(torch.randn(16)) for _ in range(2))
+    shift, gain = (Offsets.from_float(torch.randn(8)) for _ in range(2))
     second.quantizer = OffsetQuantizer(*levels(), bits=4, shift=shift, gain=gain)
     place(network.get_submodule("body.0"), "input", first.quantizer)
     end = UniformQuantizer(*levels(), bits=4, levels=15)

@@ -65,12 +65,13 @@ def as_on_a_gpu(fake: SRNetwork) -> DeployedNetwork:
 
 
 @pytest.mark.parametrize("method", ["dfsq4", "minmax8", "minmax4"])
-@EVERY
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "idn"])  # as idn_y
 @torch.no_grad()
 def test_emulated_networks(variant: str, method: str, emulation: Any) -> None:
     """Float16 between layers costs little beside what quantizing costs, in every layer."""
     fake = quantized(variant, method)
-    x = picture(fake, 11, 18)
+    # A kernel's tile is 8x16: what takes statistics has several to take them over.
+    x = picture(fake, 9, 10) if method == "dfsq4" else picture(fake, 7, 9)
     expected = fake(x)
     ours = as_on_a_gpu(fake)
     assert all(record.dtype != torch.float32 for record in ours.plan.convolutions)

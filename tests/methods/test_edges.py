@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +41,9 @@ def test_bits_of_every_layer(
     tiny: models.SRNetwork, pictures: list[np.ndarray], method: str
 ) -> None:
     """Edges have 8 bits, and the body is bit for bit what it is without them."""
-    config = Config(method=method, weight_bits=3, act_bits=5, edges=8)
-    with_edges = quantized_layers(ptqsr.calibrate(tiny, pictures, config))
-    body = quantized_layers(
-        ptqsr.calibrate(tiny, pictures, Config(method=method, weight_bits=3, act_bits=5))
-    )
+    config = Config(method=method, weight_bits=3, act_bits=5, selector="optimal")
+    body = quantized_layers(ptqsr.calibrate(tiny, pictures, config))
+    with_edges = quantized_layers(ptqsr.calibrate(tiny, pictures, replace(config, edges=8)))
     assert sorted(with_edges) == sorted([*body, *EDGES])
     for name in EDGES:
         assert (with_edges[name].weight_bits, with_edges[name].act_bits) == (8, 8)
@@ -58,7 +57,8 @@ def test_bits_of_every_layer(
 
 
 def test_universal_sets(tiny: models.SRNetwork, pictures: list[np.ndarray]) -> None:
-    layers = quantized_layers(ptqsr.calibrate(tiny, pictures, Config(bits=4, edges=8)))
+    config = Config(bits=4, selector="optimal", edges=8)
+    layers = quantized_layers(ptqsr.calibrate(tiny, pictures, config))
     for name, layer in layers.items():
         assert subset(layer).universal_set.name == ("int8" if name in EDGES else "dfsq-107")
         assert subset(layer).points.shape[1] == (255 if name in EDGES else 16)
@@ -302,9 +302,10 @@ def test_what_enlarges_may_depend_on_the_whole_picture(
     tiny: models.SRNetwork, pictures: list[np.ndarray]
 ) -> None:
     """DFSQ's statistics do, so that tiles of the part that enlarges are no longer exact."""
-    for method in ("dfsq", "minmax"):
-        quantized = ptqsr.calibrate(tiny, pictures, Config(method=method, edges=8))
+    for method in ("minmax", "dfsq"):
+        config = Config(method=method, selector="optimal", edges=8)
+        quantized = ptqsr.calibrate(tiny, pictures, config)
         plan = Planner(quantized).plan(200, 300)
         assert plan.exact and (plan.tile is None) == (method == "dfsq")
     with pytest.raises(PtqsrError, match="the last layers depend on statistics"):
-        ptqsr.upscale(ptqsr.calibrate(tiny, pictures, Config(edges=8)), pictures[0], tile=8)
+        ptqsr.upscale(quantized, pictures[0], tile=8)

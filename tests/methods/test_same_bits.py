@@ -17,7 +17,8 @@ torch.manual_seed(0)
 layers = [nn.Conv2d(3, 64, 1), nn.Conv2d(64, 64, 3, padding=1, groups=4), nn.ReLU()]
 layers += [nn.Conv2d(64, 64, 1), nn.Conv2d(64, 3, 1)]
 network, pictures = models.wrap(nn.Sequential(*layers), scale=1), list(torch.rand(2, 3, 48, 48))
-for method, reconstruct in (("dfsq+", False), ("qdrop", False), ("dfsq+", True)):
+for method in ("qdrop", "dfsq+"):
+    reconstruct = method == "dfsq+"  # from what it is without
     config = ptqsr.Config(method=method, bits=4, iterations=2, reconstruct=reconstruct, seed=5)
     found = []
     for _ in range(2):

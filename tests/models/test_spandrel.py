@@ -164,6 +164,7 @@ def test_on_the_command_line(
     shutil.copy(files["RCAN"], tmp_path)
     write_photograph(tmp_path / "pictures" / "a.png", 90, 200)
     few = ["--images", "pictures", "--num-images", "2", "--patch-size", "12"]
+    few += ["--selector", "optimal"]
     run = CliRunner().invoke(app, ["calibrate", "--weights", "rcan.pth", *few])
     assert run.exit_code == 0, run.output
     assert "conv_du.0" in run.output and "reads one value of each channel" in run.output

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import photograph, tiny_edsr
+from helpers import photograph
 
 import ptqsr
 from ptqsr.modules import FakeQuantConv2d
 from ptqsr.points import UniversalSet, select
+
+from .conftest import toy_edsr
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = sorted((ROOT / "benchmarks/results/tables").glob("*.json"))
@@ -166,7 +168,7 @@ def test_samples_are_normalised_as_the_quantizer_does() -> None:
 def calibrated(variant, folder: Path) -> ptqsr.models.SRNetwork:
     pictures = [photograph(16, 16, seed) for seed in range(2)]
     with variant.registered(folder) as options:
-        return ptqsr.calibrate(tiny_edsr(), pictures, ptqsr.Config(bits=3, **options))
+        return ptqsr.calibrate(toy_edsr(), pictures, ptqsr.Config(bits=3, **options))
 
 
 def test_variants(tmp_path: Path, one_thread: None) -> None:
@@ -175,7 +177,7 @@ def test_variants(tmp_path: Path, one_thread: None) -> None:
 
     x = torch.rand(2, 3, 12, 14)
     pictures = [photograph(16, 16, seed) for seed in range(2)]
-    ours = ptqsr.calibrate(tiny_edsr(), pictures, ptqsr.Config(bits=3))
+    ours = ptqsr.calibrate(toy_edsr(), pictures, ptqsr.Config(bits=3))
     assert torch.equal(calibrated(Variant(), tmp_path)(x), ours(x))
     assert torch.equal(calibrated(Variant(words=words(4)), tmp_path)(x), ours(x))
     assert NAME not in METHODS
@@ -184,12 +186,12 @@ def test_variants(tmp_path: Path, one_thread: None) -> None:
         layers = calibrated(variant, tmp_path).modules()
         return [layer.quantizer for layer in layers if isinstance(layer, FakeQuantConv2d)]
 
-    x = torch.randn(2, 16, 5, 6)
+    x = torch.randn(2, 8, 5, 6)
     for quantizer in quantizers(Variant(points="tensor")):
         assert (quantizer.points == quantizer.points[0]).all()
     for quantizer in quantizers(Variant(normalisation="none")):
         values = quantizer.universal_set.values
-        given = torch.from_numpy(values).float().view(1, 1, 1, -1).expand(1, 16, 1, -1) * 3
+        given = torch.from_numpy(values).float().view(1, 1, 1, -1).expand(1, 8, 1, -1) * 3
         assert quantizer(given).abs().max() <= 1
     for quantizer in quantizers(Variant(normalisation="tensor")):
         if not quantizer.nonnegative.all():

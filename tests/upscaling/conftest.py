@@ -16,4 +16,4 @@ from .networks import lively
 def quantized() -> SRNetwork:
     """A lively EDSR x2 of 4 bits: every picture has statistics of its own."""
     crops = [photograph(24, 30, seed) for seed in range(3)]
-    return ptqsr.calibrate(lively("edsr", 2), crops, Config(bits=4))
+    return ptqsr.calibrate(lively("edsr", 2), crops, Config(bits=4, selector="optimal"))
