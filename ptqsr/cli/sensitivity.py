@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from ptqsr.cli import options
+from ptqsr.cli.calibrate_options import check_method
 from ptqsr.cli.crops import make_crops
 from ptqsr.cli.device import Device, use_device
 from ptqsr.cli.mixing import candidates_of
@@ -38,6 +39,7 @@ def sensitivity(
 ) -> None:
     """Measure what the network loses with one layer quantized alone, for each layer and bits."""
     check_json(json_file)
+    check_method(method, selector, universal_set, percentile, usual_selector="optimal")
     widths = candidates_of(candidates)
     config = Config(
         method=method,

@@ -224,3 +224,6 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ([*chosen, "--method", "dfsq"], "is of EDSR".lower()),
     ):
         assert words in run("calibrate", *network, *few, *arguments, code=2), arguments
+    assert "--bits would" in run("plan", *network, *chosen, "--bits", "4", code=2)
+    output = run("sensitivity", *network, "--selector", "kmeans", code=2)
+    assert "--selector kmeans: is for --method dfsq, not minmax" in output
