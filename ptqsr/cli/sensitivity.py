@@ -81,7 +81,7 @@ def _table(found: Sensitivity, crops: int) -> Table:
     for row in found.layers:
         cells = [
             "" if (loss := row.losses.get(bits)) is None
-            else f"{loss.mse if loss.drop is None else loss.drop:.4f}"
+            else f"{loss.mse if loss.drop is None else loss.drop:.3g}"
             for bits in widths
         ]  # fmt: skip
         table.add_row(row.name, f"{row.macs / macs:.1%}", *cells)
