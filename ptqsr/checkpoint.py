@@ -263,9 +263,9 @@ def _check_fit(
         if name not in convs:
             raise PtqsrError(f"layer {name} is not in the given network")
         _check_shape(name, weight.codes, convs[name].weight)
-    packed = {f"{name}.weight" for name in weights}
     for name, tensor in _float_part(network, {}).items():
-        if name in packed:
+        # Of a quantized layer the bias alone: what weight_norm and its like keep made its weight.
+        if any(name.startswith(f"{layer}.") and name != f"{layer}.bias" for layer in weights):
             continue
         if name not in tensors:
             raise PtqsrError(f"lacks {name}, which the network has; calibrate again")

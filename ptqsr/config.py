@@ -100,10 +100,16 @@ class Config:
             patterns = getattr(self, name)
             patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
             object.__setattr__(self, name, patterns)
-        object.__setattr__(self, "layers", tuple(map(tuple, self.layers)))
-        for name, weight_bits, act_bits in self.layers:
+        try:
+            layers = tuple((str(name), weight, act) for name, weight, act in self.layers)
+        except (TypeError, ValueError):
+            raise PtqsrError("layers: give (name, bits of weights, of activations) each") from None
+        object.__setattr__(self, "layers", layers)
+        for name, weight_bits, act_bits in layers:
             check_bits(f"layer {name}: weight_bits", weight_bits)
             check_bits(f"layer {name}: act_bits", act_bits)
+        if len({name for name, _, _ in layers}) < len(layers):
+            raise PtqsrError("layers: one is named twice")
         if self.layers and (self.include or self.exclude or self.edges):
             raise PtqsrError("layers are all that is quantized: leave out include, exclude, edges")
         for name in ("method", "universal_set", "selector"):

@@ -13,7 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from ptqsr.errors import PtqsrError
+from ptqsr.errors import PtqsrError, one_line
 
 
 def check_writable(path: str | Path) -> None:
@@ -92,9 +92,9 @@ def read_record(path: str | Path, command: str, version: int) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("format") != command:
         raise PtqsrError(f"{path}: is not of `{command}`; make it with that")
     if record.get("version") != version:
+        theirs = one_line(record.get("version"))
         raise PtqsrError(
-            f"{path}: version {record.get('version')}; this is {version}: make it again with "
-            f"`{command}`"
+            f"{path}: version {theirs}; this is {version}: make it again with `{command}`"
         )
     return record
 

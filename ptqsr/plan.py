@@ -130,7 +130,7 @@ def read(path: str | Path, network: SRNetwork) -> tuple[tuple[str, int, int], ..
                 check_bits(key, value)
             check_quantizable(name, network.get_submodule(name), places[name])
         except PtqsrError as error:
-            text = str(error).removeprefix(f"layer {name}: ")
+            text = one_line(str(error).removeprefix(f"layer {name}: "))
             raise PtqsrError(f"{path}: layer {name}: {text}") from None
         found.append((name, *bits))
     for name, place in places.items():

@@ -117,6 +117,10 @@ def test_layers_of_a_config(tiny: models.SRNetwork, pictures: list[np.ndarray]) 
     assert Config.from_json(config.to_json()) == config
     with pytest.raises(PtqsrError, match="layer x: act_bits is 1"):
         Config(layers=(("x", 4, 1),))
+    with pytest.raises(PtqsrError, match="layers: one is named twice"):
+        Config(layers=(("x", 4, 4), ("x", 8, 8)))
+    with pytest.raises(PtqsrError, match=r"layers: give \(name, bits of weights"):
+        Config(layers={"conv": 4})  # type: ignore[arg-type]
     with pytest.raises(PtqsrError, match="leave out include"):
         Config(layers=(("x", 4, 4),), edges=8)
     with pytest.raises(PtqsrError, match="layer nowhere: is not in the network"):
@@ -139,6 +143,8 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     output = run("plan", "-o", "plan.json", "--weight-bits", "8", "--edges", "8")
     assert "6 of 6 layers quantized" in output
+    assert "ptqsr calibrate --model edsr --scale 2 --weights w.pt --plan plan.json" in output
+    assert "--target-bits: needs --sensitivity" in run("plan", "--target-bits", "5", code=2)
     few = ["--images", "pictures", "--num-images", "2", "--patch-size", "12"]
     output = run("calibrate", "--plan", "plan.json", *few, "--json", "f.json")
     assert "mixed bits" in output

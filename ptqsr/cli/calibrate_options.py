@@ -1,4 +1,4 @@
-"""What options of `ptqsr calibrate` go together, and where its result goes."""
+"""What options of `ptqsr calibrate` and its like go together, and where results go."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ def check_method(
     selector: str,
     universal_set: str | None,
     percentile: float,
-    reconstruct: bool,
-    iterations: int,
+    reconstruct: bool = False,
+    iterations: int = ITERATIONS,
+    *,
+    usual_selector: str = "kmeans",
 ) -> None:
     """Raise PtqsrError where an option is given that the method does not have."""
     for option, value, default, needs in (
-        ("--selector", selector, "kmeans", ("dfsq",)),
+        ("--selector", selector, usual_selector, ("dfsq",)),
         ("--universal-set", universal_set, None, ("dfsq", "dfsq+")),
         ("--percentile", percentile, 1.0, ("percentile",)),
         ("--reconstruct", reconstruct, False, ("dfsq+",)),

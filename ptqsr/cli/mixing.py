@@ -11,7 +11,7 @@ from rich.table import Table
 from ptqsr.cli.crops import Crops
 from ptqsr.cli.output import progress_bar
 from ptqsr.config import EDGE_BITS, Config, check_bits
-from ptqsr.errors import PtqsrError
+from ptqsr.errors import PtqsrError, one_line
 from ptqsr.models import SRNetwork
 from ptqsr.plan import PlannedLayer, rules
 from ptqsr.sensitivity import CANDIDATES, Choice, Sensitivity, choose, sensitivity
@@ -80,13 +80,23 @@ def read_sensitivity(path: Path, network: SRNetwork, config: Config) -> Sensitiv
     title = f"{network.title} x{network.scale}"
     if (measured.network, measured.method) != (title, config.method):
         raise PtqsrError(
-            f"{path}: is of {measured.network} by {measured.method}, not of {title} by "
-            f"{config.method}; measure again"
+            f"{path}: is of {one_line(measured.network)} by {one_line(measured.method)}, not of "
+            f"{title} by {config.method}; measure again"
         )
-    theirs = {row.name for row in measured.layers}
-    for name in [*(theirs - wanted.keys()), *(wanted.keys() - theirs)]:
-        what = "was measured, but is not quantized" if name in theirs else "was not measured"
-        raise PtqsrError(f"{path}: layer {name} {what}; measure again with the same options")
+    theirs = {row.name: row.body for row in measured.layers}
+    ours = {name: not rule.whole_range for name, rule in wanted.items()}
+    for name in {**ours, **theirs}:
+        if name not in ours:
+            what = "was measured, but is not quantized"
+        elif name not in theirs:
+            what = "was not measured"
+        elif theirs[name] != ours[name]:
+            what = f"was measured as {'one of the body' if theirs[name] else 'an edge'}"
+        else:
+            continue
+        raise PtqsrError(
+            f"{path}: layer {one_line(name)} {what}; measure again with the same options"
+        )
     return measured
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 from ptqsr import plan as plans
 from ptqsr.cli import options
+from ptqsr.cli.calibrate_options import alone
 from ptqsr.cli.mixing import Limit, plan_table, read_sensitivity
 from ptqsr.cli.networks import Settings, float_network
 from ptqsr.cli.output import JsonFile, check_json, report, stderr
@@ -46,8 +48,13 @@ def plan(
         if output.exists() and not plans.is_plan(output):
             raise PtqsrError(f"{output}: exists and is no plan; name another with -o")
     limit = Limit(target_bits, max_drop)
-    if (limit.option is None) != (sensitivity is None):
+    if limit.option is None and sensitivity is not None:
         raise PtqsrError("--sensitivity: goes with --target-bits or --max-drop")
+    if limit.option is not None:
+        if sensitivity is None:
+            raise PtqsrError(f"{limit.option}: needs --sensitivity, what to choose by")
+        said = {"--bits": bits, "--weight-bits": weight_bits, "--act-bits": act_bits}
+        alone(limit.option, True, said)
     config = Config(
         method=method,
         bits=4 if bits is None else bits,
@@ -67,9 +74,16 @@ def plan(
     title = f"{network.title} x{network.scale}"
     report(plan_table(rows, title), [asdict(row) for row in rows], json_file)
     if output is not None:
-        given = {"--model": model, "--scale": scale, "--weights": weights}
-        said = {name: value for name, value in given.items() if value not in (None, "bundled")}
-        named = "".join(f"{name} {value} " for name, value in said.items())
+        given = [
+            ("--model", model),
+            ("--scale", scale),
+            ("--weights", None if weights == "bundled" else weights),
+            *(("--set", setting) for setting in settings or ()),
+            ("--method", None if method == "dfsq" else method),
+            ("--plan", output),
+        ]
+        words = [str(word) for pair in given if pair[1] is not None for word in pair]
         stderr.print(
-            f"Written: {output}  (use it: ptqsr calibrate {named}--plan {output})", soft_wrap=True
+            f"Written: {output}  (use it: {shlex.join(['ptqsr', 'calibrate', *words])})",
+            soft_wrap=True,
         )

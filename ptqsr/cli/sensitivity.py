@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from ptqsr.cli import options
+from ptqsr.cli.calibrate_options import check_method
 from ptqsr.cli.crops import make_crops
 from ptqsr.cli.device import Device, use_device
 from ptqsr.cli.mixing import candidates_of
@@ -38,6 +39,7 @@ def sensitivity(
 ) -> None:
     """Measure what the network loses with one layer quantized alone, for each layer and bits."""
     check_json(json_file)
+    check_method(method, selector, universal_set, percentile, usual_selector="optimal")
     widths = candidates_of(candidates)
     config = Config(
         method=method,
@@ -79,7 +81,7 @@ def _table(found: Sensitivity, crops: int) -> Table:
     for row in found.layers:
         cells = [
             "" if (loss := row.losses.get(bits)) is None
-            else f"{loss.mse if loss.drop is None else loss.drop:.4f}"
+            else f"{loss.mse if loss.drop is None else loss.drop:.3g}"
             for bits in widths
         ]  # fmt: skip
         table.add_row(row.name, f"{row.macs / macs:.1%}", *cells)

@@ -75,16 +75,18 @@ class _Writer:
         given = {node.name: self.made[node.name] for node in record.node.all_input_nodes}
         # A simulated layer has parameters that are float32, whatever is around it.
         simulated = isinstance(record.module, FakeQuantConv2d)
-        apart = simulated and self.plan.floats != torch.float32
+        changes = self.plan.floats != torch.float32
+        apart = simulated and changes
         if apart:
             given = {name: self._cast(x, torch.float32) for name, x in given.items()}
         node = self.graph.node_copy(record.node, lambda node: given[node.name])
         if record.module is not None:
-            dtype = None if simulated else self.plan.floats
+            dtype = self.plan.floats if changes and not simulated else None
             node.target = self.store.layer(record.module, str(node.target), dtype)
         elif record.tensor is not None:
             tensor = record.tensor
-            tensor = tensor.to(self.plan.floats) if tensor.is_floating_point() else tensor
+            if changes and tensor.is_floating_point():
+                tensor = tensor.to(self.plan.floats)
             node.target = self.store.constant(tensor, str(node.target))
         self.made[record.name] = self._cast(node, self.plan.floats) if apart else node
 

@@ -6,13 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from statistics import fmean
-from typing import Any
 
-import torch
 from torch import nn
 
-from ptqsr.models import PatchWise, SRNetwork, evaluating, matches, sketch
-from ptqsr.models.flow import LAYERS
+from ptqsr.evaluation.macs import macs
+from ptqsr.models import PatchWise, SRNetwork, matches
 from ptqsr.modules import FakeQuantConv2d, in_body, owner, placed
 from ptqsr.quantizers import FEW_BITS, ActivationQuantizer, OffsetQuantizer, SelectedQuantizer
 
@@ -97,44 +95,18 @@ def cost(
     `chosen`: the bits of every sample, by name of the layers that choose them (`recording_bits`);
     without it they count as the most that there are.
 
-    Only shapes are computed: the network runs on PyTorch's meta device.
+    Only shapes are computed, where the network runs without values (`macs`).
     """
-    meta = sketch(network)
-    macs: dict[nn.Module, int] = {}
-
-    def count(
-        layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor
-    ) -> None:
-        assert isinstance(layer, LAYERS)
-        if isinstance(layer, nn.ConvTranspose2d):
-            x = inputs[0] if inputs else named["input"]
-            work = x.numel() * layer.weight[0].numel()
-        else:
-            work = output.numel() * layer.weight[0].numel()
-        macs[layer] = macs.get(layer, 0) + work
-
-    names: dict[nn.Module, str] = {}
-    for name, layer in meta.named_modules():
-        if isinstance(layer, LAYERS):
-            names[layer] = owner(meta, name)
-            layer.register_forward_hook(count, with_kwargs=True)
-    channels = 1 if network.colours == "y" else 3
-    size = ceil(height / network.scale), ceil(width / network.scale)
-    with torch.no_grad(), torch.device("meta"), evaluating(meta):
-        meta(torch.empty((1, channels, *size), device="meta"))
     include = network.calibration.include if network.calibration else ()
-    layers = tuple(
-        LayerCost(
-            names[layer],
-            work,
-            *_bit_widths(layer, (chosen or {}).get(names[layer], ())),
-            matches(names[layer], network.quantized_layers),
-            in_body(network, names[layer], include)
-            and not matches(names[layer], network.outside_fqr),
-        )
-        for layer, work in macs.items()
-    )
-    return Cost(layers, sum(_parameters(network)), ceil(sum(_bits(network)) / 8))
+    size = ceil(height / network.scale), ceil(width / network.scale)
+    layers = []
+    for convolution, work in macs(network, *size).items():
+        name, layer = owner(network, convolution), network.get_submodule(convolution)
+        listed = matches(name, network.quantized_layers)
+        counts = in_body(network, name, include) and not matches(name, network.outside_fqr)
+        bits = _bit_widths(layer, (chosen or {}).get(name, ()))
+        layers.append(LayerCost(name, work, *bits, listed, counts))
+    return Cost(tuple(layers), sum(_parameters(network)), ceil(sum(_bits(network)) / 8))
 
 
 def bitops_of(spent: Cost, running: SRNetwork) -> float:

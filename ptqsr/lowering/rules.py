@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from ptqsr.lowering.trace import Traced
+from ptqsr.models.flow import computes_as
 
 
 @dataclass(eq=False)
@@ -175,10 +176,9 @@ RULES: tuple[Rule, ...] = (batch_norm, factor, relu, leaky_relu, prelu, residual
 
 def is_a(module: nn.Module | None, kind: type[nn.Module]) -> bool:
     """Return whether a module computes what `kind` does, and nothing of its user's besides."""
-    if not isinstance(module, kind) or type(module).forward is not kind.forward:
+    if module is None or not computes_as(module, kind):
         return False
-    changed = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-    return not changed
+    return not (module._forward_hooks or module._forward_pre_hooks)
 
 
 def argument(node: fx.Node, position: int, name: str, default: Any) -> Any:

@@ -52,8 +52,8 @@ class Traced:
 def trace(network: SRNetwork, method: str) -> Traced:
     """Return the steps of a network's `forward`, `features` or `reconstruct`.
 
-    Raises PtqsrError, with the reason, where they cannot be known without a picture, or where a
-    tensor is changed while others read it.
+    Raises PtqsrError, with the reason, where they cannot be known without a picture, where a
+    tensor is changed while others read it, or where a user's `forward` gives something else.
     """
 
     def inputs(height: int, width: int) -> list[torch.Tensor]:
@@ -66,6 +66,8 @@ def trace(network: SRNetwork, method: str) -> Traced:
         rewired = [_set_apart(graph, *pair) for pair in watch.given_back.items()]
         if any(rewired):
             watch = _watch(tracer.root, graph, inputs(HEIGHT, WIDTH))
+        if method == "forward" and not network.divided:
+            _check_same(network, tracer.root, graph)
     except PtqsrError:
         raise
     except Exception as error:
@@ -80,6 +82,26 @@ def _inputs(network: SRNetwork, method: str, height: int, width: int) -> list[to
     channels = 1 if network.colours == "y" else 3
     x = torch.empty((SAMPLES, channels, height, width), device="meta")
     return [x, sketch(network).features(x)] if method == "reconstruct" else [x]
+
+
+def _check_same(network: SRNetwork, root: nn.Module, graph: fx.Graph) -> None:
+    """Raise PtqsrError where the steps are not those that the network takes when it runs.
+
+    Its Python code may ask whether it is given a tensor, or catch what tracing raises.
+    """
+    channels = 1 if network.colours == "y" else 3
+    x = torch.rand((1, channels, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(0))
+    made = []
+    for run in (network, fx.Interpreter(root, graph=graph).run):
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
+            torch.manual_seed(0)
+            made.append(run(x.clone()))
+    expected, found = made
+    if isinstance(expected, torch.Tensor) and not (
+        found.shape == expected.shape
+        and torch.allclose(found, expected, 1e-4, 1e-5 * float(expected.abs().max()), True)
+    ):
+        raise PtqsrError("its steps give another picture than the network")
 
 
 def _watch(root: nn.Module, graph: fx.Graph, inputs: list[torch.Tensor]) -> _Watch:

@@ -123,7 +123,7 @@ def method_of(config: Config) -> type[Method]:
 
 def _name_what_cannot(model: SRNetwork) -> None:
     never = {name: place.why for name, place in model.places().items() if place.part == "never"}
-    cannot = [f"{name} ({why})" for name, why in never.items() if why != IDLE]
+    cannot = [f"{name or 'the network'} ({why})" for name, why in never.items() if why != IDLE]
     if cannot:
         more = f" and {len(cannot) - SHOWN} more" if len(cannot) > SHOWN else ""
         log.warning(

@@ -10,9 +10,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from ptqsr.calibration import ChannelRanges, Inputs, Part, Statistics, cards, collect, readings
+from ptqsr.calibration import (
+    ChannelRanges,
+    Inputs,
+    Part,
+    Readings,
+    Statistics,
+    cards,
+    collect,
+    readings,
+)
 from ptqsr.config import Config, Rule
-from ptqsr.errors import PtqsrError
+from ptqsr.errors import PtqsrError, is_out_of_memory, one_line
 from ptqsr.methods.base import Method
 from ptqsr.models import SRNetwork
 from ptqsr.modules import FakeQuantConv2d, as_convolutions, convolutions, replace
@@ -90,9 +99,7 @@ class Observed:
         self.device = inputs.device
         first = next(iter(inputs))
         together = {now: tuple(r[name] for r in several) for name, now in self.names.items()}
-        self.readings = readings(
-            self.network, self.layers, first, per_channel=method.per_channel, rules=together
-        )
+        self.readings = self._readings(first, together)
         self.parts = dict(enumerate(self.readings.parts))
         # The sightings of a part are all of the same rules.
         rules = {n: together[part.sightings[0].layer] for n, part in self.parts.items()}
@@ -106,6 +113,23 @@ class Observed:
             each = {n: list(found.values()) for n, found in self.details.items()}
             told = {n: found[turn] for n, found in each.items() if turn < len(found)}
             self._collect("distributions", inputs, told)
+
+    def _readings(self, x: torch.Tensor, rules: Mapping[str, Sequence[Rule]]) -> Readings:
+        """Return what the layers read; networks of the user's own may not take the picture."""
+        per_channel = self.method.per_channel
+        try:
+            return readings(self.network, self.layers, x, per_channel=per_channel, rules=rules)
+        except PtqsrError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            height, width = x.shape[2:]
+            reason = one_line(f"{type(error).__name__}: {error}")
+            raise PtqsrError(
+                f"the network does not run on a calibration picture of {width}x{height} pixels "
+                f"({reason}); give sizes that it takes, or wrap it with multiple_of"
+            ) from error
 
     def _empty(self, number: int, rules: Iterable[Rule]) -> dict[str, Statistics]:
         """Return the empty statistics of a part by universal set.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 # What has weights to multiply by, too.
 OTHERS = (
     *(nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose3d),
-    *(nn.Bilinear, nn.RNNBase, nn.MultiheadAttention),
+    *(nn.Bilinear, nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer),
 )
 # Among the names of layers that ran: where two of their results are added or put side by side, and
 # where one first has more pixels than the picture.
@@ -52,12 +52,14 @@ class Flow:
 class Call:
     """A layer's input: its shape and type, and whether a layer had a hand in it.
 
-    `layered` is None where nothing of the picture is in it.
+    `layered` is None where nothing of the picture is in it. `more`: the layer was given something
+    else, too.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     layered: bool | None
+    more: bool = False
 
 
 def boundary(events: Sequence[str]) -> int:
@@ -78,24 +80,65 @@ def boundary(events: Sequence[str]) -> int:
     return joins[-1] if joins and 2 * len(after) <= len(before) else before[-1]
 
 
+def places(
+    network: nn.Module,
+    events: Sequence[str],
+    calls: Mapping[str, Collection[Call]],
+    seen: Mapping[str, str],
+) -> dict[str, Place]:
+    """Return what every layer is, and other modules that compute as one.
+
+    `calls`: of every layer that ran; `seen`: why layers cannot be quantized, as far as one sees.
+    """
+    from_here, last = boundary(events), {name: i for i, name in enumerate(events)}
+    seen = {**seen, **_inside_others(network)}
+    found = {}
+    for name in dict.fromkeys(name for name in events if name in calls):
+        layer, inputs = network.get_submodule(name), calls[name]
+        why = seen.get(name) or next(filter(None, (problem(layer, call) for call in inputs)), None)
+        late = last[name] >= from_here
+        found[name] = Place("never", why) if why else place(layer, inputs, late)
+    for name, module in network.named_modules():
+        if isinstance(module, OTHERS):
+            found[name] = Place("never", f"{type(module).__name__} has no quantized form")
+        elif isinstance(module, LAYERS):
+            found.setdefault(name, Place("never", seen.get(name, IDLE)))
+    return found
+
+
+def _inside_others(network: nn.Module) -> dict[str, str]:
+    """Return the layers whose weights such a module takes by itself, and that it does."""
+    return {
+        f"{name}.{inner}": f"is part of a {type(module).__name__}"
+        for name, module in network.named_modules()
+        if isinstance(module, OTHERS)
+        for inner, layer in module.named_modules()
+        if isinstance(layer, LAYERS)
+    }
+
+
 def problem(layer: nn.Module, call: Call) -> str | None:
-    """Return why a layer that runs cannot be quantized, if it cannot."""
+    """Return why a layer that runs so cannot be quantized, if it cannot."""
     linear, dimensions = isinstance(layer, nn.Linear), len(call.shape)
+    if why := unfit(layer):
+        return why
     if call.layered is None:
         return "what it reads does not depend on the picture"
-    if linear and dimensions == 2:
+    if call.more:
+        return "it is given more than its input"
+    if linear and dimensions == 2 and call.shape[0] == 1:
         return GATE
     if call.dtype != torch.float32 or (dimensions < 3 if linear else dimensions != 4):
         return f"its input is {call.dtype} {list(call.shape)}"
-    return unfit(layer)
+    return None
 
 
-def place(layer: nn.Module, call: Call, late: bool) -> Place:
+def place(layer: nn.Module, calls: Collection[Call], late: bool) -> Place:
     """Return what a layer is that can be quantized; `late`: it comes after the boundary."""
     convolution = isinstance(layer, nn.Conv2d)
-    if not isinstance(layer, nn.Linear) and max(call.shape[2:]) == 1:
+    if not isinstance(layer, nn.Linear) and all(max(call.shape[2:]) == 1 for call in calls):
         return Place("other", GATE)
-    if not call.layered:
+    if not all(call.layered for call in calls):
         return Place("edge" if convolution else "other", "reads the picture")
     if late:
         why = "comes after the last shortcut: enlarges, or makes the output"
@@ -103,11 +146,20 @@ def place(layer: nn.Module, call: Call, late: bool) -> Place:
     return Place("body", "between the first layer and those that enlarge")
 
 
+def computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Return whether a module's steps are those of `kind`, and none of its user's."""
+    return isinstance(module, kind) and all(
+        getattr(type(module), step, None) is getattr(kind, step, None) and step not in vars(module)
+        for step in ("forward", "_conv_forward")
+    )
+
+
 def unfit(layer: nn.Module) -> str | None:
     """Return why there is no quantized layer that does what a convolution or linear layer does."""
     for kind in LAYERS:
-        if isinstance(layer, kind) and type(layer).forward is not kind.forward:
-            return f"{type(layer).__name__} computes something else than nn.{kind.__name__}"
+        if isinstance(layer, kind) and not computes_as(layer, kind):
+            what = "it" if type(layer) is kind else type(layer).__name__
+            return f"{what} computes something else than nn.{kind.__name__}"
     # Those of weight_norm and its like make the weight; it is taken as it is.
     hooks = [*layer._forward_hooks.values(), *layer._forward_pre_hooks.values()]
     if any(not type(hook).__module__.startswith("torch.nn.utils") for hook in hooks):

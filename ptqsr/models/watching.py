@@ -12,19 +12,16 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ptqsr.errors import PtqsrError
 from ptqsr.models.flow import (
     ENLARGED,
-    IDLE,
     JOIN,
     LAYERS,
-    OTHERS,
     Call,
     Flow,
     Place,
-    boundary,
     keeps_colours_apart,
-    place,
-    problem,
+    places,
 )
 
 PRODUCTS = ("aten.mm", "aten.addmm", "aten.bmm", "aten.baddbmm", "aten.addmv", "aten.mv")
@@ -32,12 +29,17 @@ ATTENTION = "aten._scaled_dot_product"
 
 
 def watch(network: nn.Module, x: torch.Tensor) -> Flow:
-    """Run a network on one picture, float32 [1, C, H, W]; it should be in evaluation mode."""
+    """Run a network on one picture, float32 [1, C, H, W]; it should be in evaluation mode.
+
+    Raises PtqsrError where it gives something else than a picture, and whatever the network raises.
+    """
     seen = _Watch(network, x)
     with torch.inference_mode(False), torch.no_grad(), seen.hooks(), seen:
         y = network(x)
-    size = y.shape[-2], y.shape[-1]
-    return Flow(seen.places(), size, frozenset(seen.changed()), seen.input_changed)
+    if not isinstance(y, torch.Tensor) or y.shape[:-2] != x.shape[:-2]:
+        what = list(y.shape) if isinstance(y, torch.Tensor) else f"a {type(y).__name__}"
+        raise PtqsrError(f"it gives {what} for {list(x.shape)}; wrap what gives one picture alone")
+    return Flow(seen.places(), (y.shape[2], y.shape[3]), seen.changed(), seen.input_changed)
 
 
 class _Watch(TorchDispatchMode):
@@ -51,7 +53,7 @@ class _Watch(TorchDispatchMode):
         super().__init__()
         self.network, self.picture = network, x
         self.events: list[str] = []
-        self.calls: dict[str, Call] = {}
+        self.calls: dict[str, dict[Call, None]] = {}
         self.running: list[str] = []
         self.layer: str | None = None
         self.hand = False  # whether it counts as having a hand in what it makes
@@ -77,7 +79,7 @@ class _Watch(TorchDispatchMode):
             def enter(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
                 self.running.append(name)
                 if isinstance(module, LAYERS):
-                    self._enter(name, module, inputs[0] if inputs else named["input"])
+                    self._enter(name, module, (*inputs, *named.values()))
 
             return enter
 
@@ -98,9 +100,11 @@ class _Watch(TorchDispatchMode):
                 stack.callback(module.register_forward_hook(after(name, module)).remove)
             yield
 
-    def _enter(self, name: str, layer: nn.Module, x: torch.Tensor) -> None:
+    def _enter(self, name: str, layer: nn.Module, given: tuple[Any, ...]) -> None:
+        x = _tensors(given)[0]
         layered = self.layered.get(_storage(x))
-        self.calls.setdefault(name, Call(tuple(x.shape), x.dtype, layered))
+        call = Call(tuple(x.shape), x.dtype, layered, more=len(given) > 1)
+        self.calls.setdefault(name, {})[call] = None
         self.layer = name
         self.hand = layered is not False or not keeps_colours_apart(layer)
 
@@ -168,33 +172,17 @@ class _Watch(TorchDispatchMode):
         if not self.users[key]:
             del self.users[key], self.layered[key]
 
-    def changed(self) -> set[str]:
+    def changed(self) -> frozenset[str]:
         """Return the layers whose parameters are others now, or have been written to."""
         now = {name: t.untyped_storage()._cdata for name, t in self.network.named_parameters()}
         others = {n.rpartition(".")[0] for n, old in self.kept.items() if now.get(n) != old._cdata}
-        return others | self.written
+        return frozenset(others | self.written)
 
     def places(self) -> dict[str, Place]:
         """Return what every layer is, and what computes as one."""
-        from_here, changed = boundary(self.events), self.changed()
-        last = {name: i for i, name in enumerate(self.events)}
-        found = {}
-        for name in dict.fromkeys(name for name in self.events if name in self.calls):
-            layer, call = self.network.get_submodule(name), self.calls[name]
-            why = problem(layer, call)
-            if name in changed:
-                why = "the network makes its weights anew in every run"
-            elif name in self.elsewhere:
-                why = "its weights are used elsewhere, too"
-            found[name] = (
-                Place("never", why) if why else place(layer, call, last[name] >= from_here)
-            )
-        for name, module in self.network.named_modules():
-            if isinstance(module, OTHERS):
-                found[name] = Place("never", f"{type(module).__name__} has no quantized form")
-            elif isinstance(module, LAYERS):
-                found.setdefault(name, Place("never", IDLE))
-        return {**self.apart, **found}
+        why = dict.fromkeys(self.elsewhere, "its weights are used elsewhere, too")
+        why |= dict.fromkeys(self.changed(), "the network makes its weights anew in every run")
+        return {**self.apart, **places(self.network, self.events, self.calls, why)}
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:

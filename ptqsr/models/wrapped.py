@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import count
+from itertools import chain, count
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.models.base import Colours, SRNetwork, device_of, evaluating, matches
@@ -16,6 +17,7 @@ from ptqsr.models.tracing import as_graph
 from ptqsr.models.watching import watch
 
 MAX_SIDE = 512  # that pictures may be padded to, at least
+PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 class WrappedNetwork(SRNetwork):
@@ -48,6 +50,8 @@ class WrappedNetwork(SRNetwork):
                 f"wrap: minimum {minimum}, multiple_of {multiple_of}; "
                 f"give at most {MAX_SIDE} pixels"
             )
+        module = _bare(module)
+        _check(module)
         super().__init__(scale=scale or 0, colours=colours, value_range=value_range)
         if multiple_of > 1:
             self.hyperparameters["multiple_of"] = multiple_of
@@ -107,8 +111,13 @@ class WrappedNetwork(SRNetwork):
                 self.flow = watch(self, self._picture())
                 if self.flow.changed:
                     self._settle()
+            except PtqsrError as error:
+                self.unknown = str(error)
             except Exception as error:  # whatever a module of the user's own does
                 self.unknown = one_line(f"{type(error).__name__}: {error}")
+                kinds = {p.dtype for p in self.parameters() if p.is_floating_point()}
+                if kinds and torch.float32 not in kinds:
+                    self.unknown += f"; its weights are {kinds.pop()}: call .float() on it"
 
     @torch.no_grad()
     def _settle(self) -> None:
@@ -131,7 +140,8 @@ class WrappedNetwork(SRNetwork):
     def _found_scale(self) -> int:
         if self.flow is None:
             raise PtqsrError(
-                f"wrap: the scale cannot be found ({self.unknown}); give it: scale=..."
+                f"wrap: the scale cannot be found on a picture of {WIDTH}x{HEIGHT} pixels "
+                f"({self.unknown}); mend that, or give it: scale=..."
             )
         picture = self._picture()
         given = picture if self.fit is None else self.fit(picture)
@@ -142,3 +152,21 @@ class WrappedNetwork(SRNetwork):
                 "whole scale"
             )
         return height // low
+
+
+def _bare(module: nn.Module) -> nn.Module:
+    """Return what others have put into modules that run it in parallel, or compiled."""
+    inner = module.module if isinstance(module, PARALLEL) else getattr(module, "_orig_mod", None)
+    return _bare(inner) if isinstance(inner, nn.Module) else module
+
+
+def _check(module: nn.Module) -> None:
+    """Raise PtqsrError for modules that take no hooks, or whose weights are still to come."""
+    for name, inner in module.named_modules():
+        if isinstance(inner, torch.jit.ScriptModule):
+            raise PtqsrError(f"wrap: {name or 'it'} is scripted; give what the script was made of")
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+        if is_lazy(tensor) or tensor.is_meta:
+            raise PtqsrError(
+                f"wrap: {name} has no values yet; load the weights, or run a lazy module once"
+            )

@@ -19,7 +19,17 @@ class LinearAsConv(nn.Module):
         self.conv = _conv(
             linear.weight.detach()[..., None, None], linear.bias, inputs, outputs, 1, 0, 1
         )
+        self.in_features, self.out_features = inputs, outputs
         self.train(linear.training)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """What networks read that ask a linear layer for its type, or its device: [O, C]."""
+        return self.conv.weight[..., 0, 0]
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        return self.conv.bias
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         x = input.flatten(1, -2).transpose(1, 2).unsqueeze(-1)

@@ -51,7 +51,11 @@ def quantizable(
     listed = {name for name, place in places.items() if place.part in wanted}
     chosen = (listed - matching(exclude)) | matching(include)
     if not chosen:
-        never = [f" ({name}: {p.why})" for name, p in places.items() if p.part == "never"]
+        never = [
+            f" ({name or 'the network'}: {p.why})"
+            for name, p in places.items()
+            if p.part == "never"
+        ]
         raise PtqsrError(
             f"no layer is left to quantize; name some with --include{''.join(never[:1])}"
         )

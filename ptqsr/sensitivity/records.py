@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ptqsr.config import check_bits
-from ptqsr.errors import PtqsrError
+from ptqsr.errors import PtqsrError, one_line
 from ptqsr.files import read_record
 
 FORMAT, VERSION = "ptqsr sensitivity", 1
 CANDIDATES = (3, 4, 6, 8)
+MOST = 1e100  # that a loss may be: sums stay finite
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,34 @@ class Sensitivity:
         """Return what `to_json` gave; raises PtqsrError that names the file for all else."""
         record = read_record(path, FORMAT, VERSION)
         try:
-            return cls(record["network"], record["method"], tuple(map(_layer, record["layers"])))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            reason = f"{type(error).__name__}: {error}"
+            layers = tuple(map(_layer, record["layers"]))
+            if len({row.name for row in layers}) < len(layers):
+                raise PtqsrError("a layer stands there twice")
+            return cls(str(record["network"]), str(record["method"]), layers)
+        except (AttributeError, KeyError, PtqsrError, TypeError, ValueError) as error:
+            said = isinstance(error, PtqsrError)
+            reason = one_line(error if said else f"{type(error).__name__}: {error}")
             raise PtqsrError(f"{path}: damaged or edited ({reason}); measure again") from None
 
 
 def _layer(row: Mapping[str, Any]) -> LayerSensitivity:
+    name, macs, body = row["name"], row["macs"], row["body"]
+    if type(macs) is not int or not 0 < macs < 1 << 62 or type(body) is not bool:
+        raise PtqsrError(f"layer {name}: macs are {macs!r}, body is {body!r}")
     losses = {}
     for bits, loss in row["losses"].items():
-        check_bits(f"layer {row['name']}", int(bits))
-        drop = None if loss["drop"] is None else float(loss["drop"])
-        losses[int(bits)] = Loss(float(loss["mse"]), drop)
-    return LayerSensitivity(str(row["name"]), int(row["macs"]), bool(row["body"]), losses)
+        check_bits(f"layer {name}: a bit-width", int(bits))
+        drop = None if loss["drop"] is None else _number(name, loss["drop"])
+        losses[int(bits)] = Loss(_number(name, loss["mse"]), drop)
+    if not losses or (not body and len(losses) > 1):
+        raise PtqsrError(f"layer {name}: has {len(losses)} losses")
+    return LayerSensitivity(str(name), macs, body, losses)
+
+
+def _number(name: str, value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < MOST:
+        raise PtqsrError(f"layer {name}: a loss is {value!r}")
+    return float(value)
 
 
 @dataclass(frozen=True)

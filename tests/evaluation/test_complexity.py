@@ -132,6 +132,20 @@ def test_the_network_is_left_alone(tiny: models.SRNetwork) -> None:
     assert tiny.training and next(tiny.parameters()).device.type == "cpu"
 
 
+class Asking(nn.Sequential):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) if x.mean() < 2 else x
+
+
+def test_a_network_that_does_not_run_without_values(caplog: pytest.LogCaptureFixture) -> None:
+    layers = (nn.Conv2d(3, 4, 3, padding=1), nn.ConvTranspose2d(4, 3, 2, 2))
+    network, same = (models.wrap(kind(*layers)) for kind in (Asking, nn.Sequential))
+    found, expected = (cost(net, height=96, width=1280) for net in (network, same))
+    assert found == expected and found.macs == 48 * 640 * (3 * 9 * 4 + 4 * 4 * 3)
+    assert "Asking: multiply-accumulates are those of 64x48 pixels by area" in caplog.text
+    assert "Sequential" not in caplog.text
+
+
 def test_offsets_count_in_storage(tiny: models.SRNetwork) -> None:
     """ODM, Table 5: 4 bits for each channel's shift and gain."""
     quantized = ptqsr.calibrate(tiny, torch.rand(3, 12, 12), Config(method="minmax", bits=4))

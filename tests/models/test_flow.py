@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,6 +123,49 @@ class Own(nn.Conv2d):
         return super().forward(x) + 1
 
 
+class Inner(nn.Conv2d):
+    def _conv_forward(
+        self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        return super()._conv_forward(input, weight * 3, bias)
+
+
+def patched() -> nn.Module:
+    """A convolution whose user gave it another forward."""
+    layer = conv(8, 8)
+    layer.forward = lambda x: conv_of(layer, x) + 1  # type: ignore[method-assign]
+    return nn.Sequential(layer)
+
+
+def conv_of(layer: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    return F.conv2d(x, layer.weight, layer.bias, padding=1)
+
+
+class Called(nn.Module):
+    """Layers that are called as no convolution is: with a size, or the second time on a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = conv(8, 8, stride=2), nn.ConvTranspose2d(8, 8, 3, 2, 1)
+        self.full, self.rows = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.up(self.down(x), output_size=x.shape[2:])
+        tokens = self.full(x.permute(0, 2, 3, 1)) * self.full(x.mean((2, 3)))[:, None, None]
+        return self.rows(tokens.flatten(0, 2)).view(tokens.shape).permute(0, 3, 1, 2)
+
+
+class Encoder(nn.Module):
+    """PyTorch's own, which takes its layers' weights past their forward where it can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.after = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), conv(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.after(x) + self.layer(x.flatten(2).mT[:, :9]).mean(1)[..., None, None]
+
+
 class Flat(nn.Module):
     """Another dimension, an input that is no picture, a layer that never runs."""
 
@@ -144,6 +189,24 @@ class Flat(nn.Module):
         ),
         (Attention(), {"": ("never", "features by each other")}),
         (Own(8, 8, 1), {"": ("never", "Own computes something else than nn.Conv2d")}),
+        (Inner(8, 8, 1), {"": ("never", "Inner computes something else than nn.Conv2d")}),
+        (patched(), {"0": ("never", "it computes something else than nn.Conv2d")}),
+        (
+            Called(),
+            {
+                "up": ("never", "given more than its input"),
+                "full": ("never", "one value of each channel"),
+                "rows": ("never", "its input is torch.float32 [3072, 8]"),
+            },
+        ),
+        (
+            Encoder(),
+            {
+                "layer": ("never", "TransformerEncoderLayer has no quantized form"),
+                "layer.linear1": ("never", "is part of a TransformerEncoderLayer"),
+                "layer.self_attn.out_proj": ("never", "is part of a"),
+            },
+        ),
         (
             Flat(),
             {
@@ -168,10 +231,89 @@ def test_what_cannot_be_quantized(
     for name, (part, words) in expected.items():
         place = places[".".join(filter(None, ("module.block", name)))]
         assert place.part == part and words in place.why
-    quantized = ptqsr.calibrate(network, [torch.rand(3, 9, 9)], Config(method="minmax"))
+    x = torch.rand(1, 3, 9, 9)
+    quantized = ptqsr.calibrate(network, [x], Config(method="minmax", bits=8))
     assert "what cannot be quantized stays in floating point: module.block" in caplog.text
     assert "module.block.idle" not in caplog.text
-    assert quantized(torch.rand(1, 3, 9, 9)).shape == (1, 3, 18, 18)
+    y, full = quantized(x), network.eval()(x)
+    assert y.shape == (1, 3, 18, 18) and (y - full).abs().max() < 0.1 * full.abs().max()
+
+
+class Dual(nn.Module):
+    """Asks whether it is given a tensor: under tracing it is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = conv(8, 8), conv(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.a(x) if isinstance(x, torch.Tensor) else self.b(x)
+
+
+class Narrow(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow = conv(8, 8).bfloat16()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.narrow(x.bfloat16()).float()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("block", "traced"), [(Dual(), False), (Narrow(), True)])
+def test_deployed_it_computes_the_same(block: nn.Module, traced: bool) -> None:
+    x = torch.rand(1, 3, 9, 9)
+    quantized = ptqsr.calibrate(Plain(block), [x], Config(method="minmax", bits=8))
+    deployed = ptqsr.deploy(quantized)
+    assert (deployed.plan.reason is None) == traced
+    assert traced or "give another picture" in str(deployed.plan.reason)
+    assert torch.allclose(deployed(x), quantized(x), atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("normed", ["weight_norm", "parametrized"])
+def test_weights_that_are_made_of_others_are_saved(normed: str, tmp_path: Path) -> None:
+    tools = nn.utils.parametrizations if normed == "parametrized" else nn.utils
+    net = Plain(tools.weight_norm(conv(8, 8)))
+    x = torch.rand(1, 3, 9, 9)
+    quantized = ptqsr.calibrate(net, [x], Config(method="minmax", bits=8))
+    ptqsr.save(quantized, tmp_path / "net.safetensors")
+    again = ptqsr.load(tmp_path / "net.safetensors", module=models.wrap(net))
+    assert torch.equal(again(x), quantized(x))
+
+
+def outputs(made: Any) -> nn.Module:
+    class Made(Plain):
+        def forward(self, x: torch.Tensor) -> Any:
+            return made(super().forward(x))
+
+    return Made()
+
+
+@pytest.mark.parametrize(
+    ("net", "words"),
+    [
+        (lambda: outputs(lambda y: {"sr": y}), "it gives a dict for"),
+        (lambda: outputs(lambda y: (y, y)), "it gives a tuple for"),
+        (lambda: outputs(lambda y: y.mean(1, keepdim=True)), r"it gives \[1, 1, 96, 128\] for"),
+        (lambda: Plain().half(), r"torch.float16: call \.float\(\) on it"),
+        (lambda: Plain(nn.LazyConv2d(8, 1)), "block.weight has no values yet"),
+        (lambda: Plain().to("meta"), "mean.weight has no values yet"),
+        (lambda: Plain(torch.jit.script(conv(8, 8))), "block is scripted"),
+    ],
+)
+def test_what_cannot_be_wrapped(net: Callable[[], nn.Module], words: str) -> None:
+    with pytest.raises(PtqsrError, match=f"wrap: .*{words}"):
+        models.wrap(net())
+
+
+def test_what_runs_others_is_taken_off() -> None:
+    assert parts(nn.DataParallel(Plain())) == parts(Plain())
+
+
+def test_pictures_that_a_network_does_not_take() -> None:
+    with pytest.raises(PtqsrError, match=r"picture of 9x9 pixels \(.*unshuffle"):
+        ptqsr.calibrate(Strict(), [torch.rand(3, 9, 9)])
 
 
 def test_asked_for_though_it_cannot_be() -> None:
