@@ -137,8 +137,8 @@ class _Layer:
 
 
 def _histograms(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return the counts [C, BINS] of each row of [C, P]; values outside are in the bins at the end."""
-    places = ((values - low) * (BINS / (high - low))).clip(0, BINS - 1).astype(np.int64)
+    """Return the counts [C, BINS] of values [C, P]; those outside are in the bins at the ends."""
+    places = ((values - low) * (BINS / max(high - low, 1e-30))).clip(0, BINS - 1).astype(np.int64)
     places += BINS * np.arange(len(values))[:, None]
     return np.bincount(places.ravel(), minlength=BINS * len(values)).reshape(-1, BINS)
 

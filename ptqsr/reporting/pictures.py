@@ -61,7 +61,7 @@ def crops_of(
     Smaller where a picture is; all are of one size.
     """
     if size < LEAST:
-        raise PtqsrError(f"crops of {size} pixels: too small to look into layers with")
+        raise PtqsrError(f"crop size {size}: too small to look into layers with; give {LEAST}")
     least, smallest = min((min(lr.shape[:2]), name) for name, lr, _ in pairs)
     if least < LEAST:
         raise PtqsrError(f"{smallest}: too small to look into layers with; give larger pictures")

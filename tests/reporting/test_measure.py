@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace as replace_fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,9 +25,10 @@ from ptqsr.quantizers import (
     SelectedQuantizer,
     UniformQuantizer,
 )
-from ptqsr.reporting import Report, records
+from ptqsr.reporting import Pictures, Report, make_report, records, write_page
 from ptqsr.reporting.bits import BitMap
-from ptqsr.reporting.distributions import Distributions
+from ptqsr.reporting.distributions import BINS, Distributions, _histograms
+from ptqsr.reporting.figures import write_figures
 from ptqsr.reporting.levels import as_given, levels_of, normalised
 from ptqsr.reporting.noise import NoiseMeter
 from ptqsr.reporting.pictures import bundled_pictures, crops_of
@@ -228,6 +231,36 @@ def test_one_layer_alone(tiny: SRNetwork, make: Callable[[SRNetwork], SRNetwork]
         assert found.drop(name) == pytest.approx(float(drops.mean()), rel=1e-3)
     together = squares(levels(network) - plain)
     assert found.together.mse == pytest.approx(float(together.mean()), rel=1e-3)
+
+
+def test_histograms() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 500))
+    for found, row in zip(_histograms(values, -1.0, 2.0), values, strict=True):
+        assert found.tolist() == np.histogram(row.clip(-1, 2), BINS, (-1, 2))[0].tolist()
+    assert _histograms(np.full((2, 7), 5.0), 5.0, 5.0)[:, 0].tolist() == [7, 7]
+
+
+def test_strange_names(tiny: SRNetwork, tmp_path: Path) -> None:
+    """Names of files and pictures may be anything."""
+    pytest.importorskip("matplotlib")
+    network, odd = quantized(tiny, bits=4), pairs()[:1]
+    titles = ["../$up$", "../$up$", "\udcff"]
+    report = make_report(
+        [subject(title, tiny, network) for title in titles],
+        Pictures(odd, odd, "one"),
+        crops=1,
+        crop_size=12,
+        seed=0,
+        with_latency=False,
+    )
+    assert [n.subject.title for n in report.networks] == ["../$up$", "../$up$ (2)", "?"]
+    assert write_page(report, tmp_path / "r.html") > 0
+    few = replace_fields(
+        report,
+        networks=tuple(replace_fields(network, distributions={}) for network in report.networks),
+    )
+    folders = {path.parent.name for path in write_figures(few, tmp_path / "figures")}
+    assert folders == {"figures", ".._$up$", ".._$up$ (2)", "_"}
 
 
 def test_records_and_views(made: Report) -> None:
