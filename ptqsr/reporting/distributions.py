@@ -84,7 +84,7 @@ class _Layer:
         if not self.normalises:
             shown = [x[:, self.channels].flatten(), levels_of(quantizer, x).flatten()]
             low, high = torch.cat(shown).aminmax()
-            self.low, self.high = float(low), max(float(high), float(low) + 1e-9)
+            self.low, self.high = float(low), float(high)  # levels differ
         self.counts = np.zeros((len(self.channels), BINS), np.int64)
         self.five: list[np.ndarray] = []  # of every sample: [channels, 5]
         self.levels: list[np.ndarray] = []  # of every sample: [channels, L]
@@ -92,9 +92,8 @@ class _Layer:
     def update(self, x: torch.Tensor) -> None:
         place = normalised(self.quantizer, x) if self.normalises else x
         assert place is not None
-        for counts, channel in zip(self.counts, self.channels, strict=True):
-            values = place[0, channel].flatten().cpu().numpy().clip(self.low, self.high)
-            counts += np.histogram(values, BINS, (self.low, self.high))[0]
+        values = place[0, self.channels].flatten(1).double().cpu().numpy()
+        self.counts += _histograms(values, self.low, self.high)
         if len(self.five) < SAMPLES:
             pixels = x[0, self.channels].flatten(1).double().cpu()
             quarters = torch.linspace(0, 1, 5, dtype=torch.float64)
@@ -135,6 +134,13 @@ class _Layer:
         points = np.concatenate([part.points.cpu().numpy() for part in parts])[self.channels]
         universal = parts[0].universal_set
         return tuple(universal.values.tolist()), points / universal.denominator
+
+
+def _histograms(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return the counts [C, BINS] of values [C, P]; those outside are in the bins at the ends."""
+    places = ((values - low) * (BINS / max(high - low, 1e-30))).clip(0, BINS - 1).astype(np.int64)
+    places += BINS * np.arange(len(values))[:, None]
+    return np.bincount(places.ravel(), minlength=BINS * len(values)).reshape(-1, BINS)
 
 
 def _spread(ranges: np.ndarray, count: int) -> list[int]:

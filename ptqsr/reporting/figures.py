@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def write_figures(
     for number, view in enumerate(report.views, 1):
         jobs[folder / f"pictures-{number}.png"] = _bind(_pictures, view, report.largest_error)
     for network in report.networks:
-        place = folder / network.subject.title
+        place = folder / _file(network.subject.title)
         jobs[place / "cost.png"] = _bind(_cost, network)
         if network.usage is not None:
             jobs[place / "universal-set.png"] = _bind(_usage, network.usage.counts)
@@ -51,7 +52,18 @@ def write_figures(
             jobs[place / f"bits-{number}.png"] = _bind(_bits, found, ends)
         for name, distribution in network.distributions.items():
             weights = network.weights[name]
-            jobs[place / "layers" / f"{name}.png"] = _bind(_layer, name, distribution, weights)
+            jobs[place / "layers" / f"{_file(name)}.png"] = _bind(
+                _layer, name, distribution, weights
+            )
+    # Names are no formulas.
+    from matplotlib import rc_context
+
+    with rc_context({"text.parse_math": False}):
+        _draw(jobs, progress)
+    return list(jobs)
+
+
+def _draw(jobs: Mapping[Path, Callable[[Any], None]], progress: Callable[[int, int], None]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -65,7 +77,12 @@ def write_figures(
         with replacing(path) as temporary:
             FigureCanvasAgg(figure).print_png(temporary)
         progress(done, len(jobs))
-    return list(jobs)
+
+
+def _file(name: str) -> str:
+    """Return a name as a file or folder may have it, which stays in the folder it is put in."""
+    plain = re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name)
+    return plain if plain.strip(".") else "_"
 
 
 def _bind(function: Callable[..., None], *arguments: Any) -> Callable[[Any], None]:

@@ -85,4 +85,6 @@ def layer_table(network: Measured, number: int) -> Markup:
 
 
 def _cell(content: str, value: float, class_: str | None = None) -> Markup:
-    return element("td", content, data_value=repr(float(value)), class_=class_)
+    # As JavaScript reads it.
+    number = repr(float(value)).replace("inf", "Infinity")
+    return element("td", content, data_value=number, class_=class_)

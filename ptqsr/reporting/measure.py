@@ -55,8 +55,7 @@ class Measured:
     @property
     def ranking(self) -> list[str]:
         """The layers, that which costs most first."""
-        losses = self.sensitivities.layers
-        return sorted(losses, key=lambda name: -losses[name].mse)
+        return sorted(self.noise, key=lambda name: -self.sensitivities.layers[name].mse)
 
 
 def measure(

@@ -43,7 +43,7 @@ def page(report: Report) -> str:
 
 def write_page(report: Report, path: str | Path) -> int:
     """Write the page, whole or not at all; return its size in bytes."""
-    data = page(report).encode()
+    data = page(report).encode(errors="replace")
     with replacing(path) as temporary:
         temporary.write_bytes(data)
     return len(data)
@@ -114,7 +114,6 @@ def _how(network: Measured, report: Report) -> Markup:
     found, subject = network.sensitivities, network.subject
     number, size = report.crops
     alone = sum(loss.mse for loss in found.layers.values())
-    tuned = subject.quantized.calibration.method not in ("dfsq", "minmax", "percentile")
     items = [
         f"Compared with the float network of these weights: {subject.origin}.",
         f"Layers: {count(number, 'crop')} of {size}x{size} input pixels at random places of the "
@@ -130,7 +129,7 @@ def _how(network: Measured, report: Report) -> Markup:
         "SQNR: 10 log10 of signal over squared error against the float network, over all crops. "
         "Input and output hold what all layers before lost.",
     ]
-    if tuned:
+    if subject.fitted:
         items.append(
             f"{subject.quantized.calibration.method} fits weights to the other quantized layers: "
             "a layer alone may cost more than among these."

@@ -14,6 +14,7 @@ from ptqsr.images import downscale, held_out_band, read_rgb, sample_photographs
 
 # Of the crops that `ptqsr calibrate` takes by default, in input pixels.
 CALIBRATION_CROP = 48
+LEAST = 3  # input pixels of a crop: something is left within the border
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +60,12 @@ def crops_of(
 
     Smaller where a picture is; all are of one size.
     """
-    size = min(size, *(side for _, lr, _ in pairs for side in lr.shape[:2]))
-    if size * scale <= 2 * scale:
-        raise PtqsrError(f"{pairs[0][0]}: too small to look into layers with; give larger pictures")
+    if size < LEAST:
+        raise PtqsrError(f"crop size {size}: too small to look into layers with; give {LEAST}")
+    least, smallest = min((min(lr.shape[:2]), name) for name, lr, _ in pairs)
+    if least < LEAST:
+        raise PtqsrError(f"{smallest}: too small to look into layers with; give larger pictures")
+    size = min(size, least)
     rng = np.random.default_rng(seed)
     crops = []
     for number in range(count):

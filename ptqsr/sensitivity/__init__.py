@@ -4,6 +4,7 @@ from ptqsr.sensitivity.choose import choose
 from ptqsr.sensitivity.judge import Judge, as_inputs
 from ptqsr.sensitivity.measure import sensitivity
 from ptqsr.sensitivity.records import CANDIDATES, Choice, LayerSensitivity, Loss, Sensitivity
+from ptqsr.sensitivity.tape import Tape
 
 __all__ = [
     "CANDIDATES",
@@ -12,6 +13,7 @@ __all__ = [
     "LayerSensitivity",
     "Loss",
     "Sensitivity",
+    "Tape",
     "as_inputs",
     "choose",
     "sensitivity",

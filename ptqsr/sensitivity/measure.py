@@ -13,10 +13,10 @@ from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import cost
 from ptqsr.methods import Observed, Progress, method_of
 from ptqsr.models import SRNetwork
-from ptqsr.modules import replace
 from ptqsr.plan import rules
 from ptqsr.sensitivity.judge import Judge, as_inputs
 from ptqsr.sensitivity.records import CANDIDATES, LayerSensitivity, Loss, Sensitivity
+from ptqsr.sensitivity.tape import Tape
 
 BATCH = 8
 
@@ -37,7 +37,8 @@ def sensitivity(
     A layer has as many bits of weights as of activations; those of the edges have their own. All
     quantizers come from `images`, as for `calibrate`, the weights rounded to nearest: what dfsq+,
     brecq and qdrop do besides is for all layers together. Losses (`Judge`) are means over
-    `pairs`, pictures (low, high resolution or None) uint8 [H, W, 3] of one size.
+    `pairs`, pictures (low, high resolution or None) uint8 [H, W, 3] of one size: a few, as what the
+    float convolutions give for them is in memory.
     """
     if not pairs:
         raise PtqsrError("sensitivity: no pictures to measure on; give larger ones, or more")
@@ -56,11 +57,9 @@ def sensitivity(
         progress=progress,
     )
     x = as_inputs(seen.network, [low for low, _ in pairs])
-
-    def output() -> torch.Tensor:
-        return torch.cat([seen.network(some) for some in x.split(BATCH)])
-
-    judge = Judge(seen.network, output(), [high for _, high in pairs])
+    tapes = [Tape(seen.network, some, seen.layers) for some in x.split(BATCH)]
+    output = torch.cat([tape.output for tape in tapes])
+    judge = Judge(seen.network, output, [high for _, high in pairs])
     losses: dict[str, dict[int, Loss]] = {name: {} for name in wanted}
     edges = sum(rule.whole_range for rule in wanted.values())
     total = (len(wanted) - edges) * len(by_bits) + edges
@@ -70,10 +69,9 @@ def sensitivity(
             if rule.act_bits in losses[name]:
                 continue  # edges have the same bits every time
             progress("layers alone", sum(map(len, losses.values())), total)
-            place, fake = seen.layers[seen.names[name]], layers[seen.names[name]]
-            replace(seen.network, {place: fake})
-            losses[name][rule.act_bits] = judge.loss(output(), f"layer {name}: quantized alone it")
-            replace(seen.network, {fake: place})
+            path = seen.names[name]
+            output = torch.cat([tape.with_layer(path, layers[path]) for tape in tapes])
+            losses[name][rule.act_bits] = judge.loss(output, f"layer {name}: quantized alone it")
     progress("layers alone", total, total)
     rows = tuple(
         LayerSensitivity(name, spent[name], not wanted[name].whole_range, losses[name])

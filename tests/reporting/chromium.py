@@ -136,6 +136,20 @@ class Browser:
                 **(text if kind == "keyDown" else {}),
             )
 
+    def drag(self, *places: tuple[float, float]) -> None:
+        """Press the mouse at the first place of the window, let go at the last."""
+        kinds = ["mousePressed", *["mouseMoved"] * (len(places) - 1), "mouseReleased"]
+        for kind, (x, y) in zip(kinds, [*places, places[-1]], strict=True):
+            self.ask(
+                "Input.dispatchMouseEvent",
+                type=kind,
+                x=x,
+                y=y,
+                button="left",
+                buttons=1,
+                clickCount=1,
+            )
+
     def screenshot(self, path: Path, top: int, height: int) -> None:
         """Write what is seen of the page, from `top` on, as PNG."""
         import base64

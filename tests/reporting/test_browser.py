@@ -70,6 +70,19 @@ def test_the_divide_moves_by_keys(opened: Browser) -> None:
     assert each(opened, ".stack", "getComputedStyle(e).outlineStyle")[:2] == ["solid", "none"]
 
 
+def test_the_divide_follows_the_mouse(opened: Browser) -> None:
+    stack = "document.querySelector('.stack')"
+    opened.run(f"{stack}.scrollIntoView()")
+    left, top, width, height = opened.run(
+        f"(({{x, y, width, height}}) => [x, y, width, height])({stack}.getBoundingClientRect())"
+    )
+    y = top + height * 0.8
+    for places in ((0.25,), (0.75, 0.5, 0.1), (0.1, 0.6, 1), (0.99, 0.4, 0)):
+        opened.drag(*((left + width * place, y) for place in places))
+        divide = opened.run("document.querySelector('.divide').getBoundingClientRect().x") + 1
+        assert abs(divide - (left + width * places[-1])) < width * 0.011, places
+
+
 def test_other_pictures_are_chosen_by_keys(opened: Browser) -> None:
     focus(opened, ".choose-left")
     opened.press(*HOME)

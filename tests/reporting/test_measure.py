@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace as replace_fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,14 +25,14 @@ from ptqsr.quantizers import (
     SelectedQuantizer,
     UniformQuantizer,
 )
-from ptqsr.reporting import Report, records
+from ptqsr.reporting import Pictures, Report, make_report, records, write_page
 from ptqsr.reporting.bits import BitMap
-from ptqsr.reporting.distributions import Distributions
+from ptqsr.reporting.distributions import BINS, Distributions, _histograms
+from ptqsr.reporting.figures import write_figures
 from ptqsr.reporting.levels import as_given, levels_of, normalised
 from ptqsr.reporting.noise import NoiseMeter
 from ptqsr.reporting.pictures import bundled_pictures, crops_of
 from ptqsr.reporting.sensitivity import sensitivities
-from ptqsr.reporting.tape import Tape
 from ptqsr.reporting.walk import Meeting, walk
 from ptqsr.reporting.weights import weights_of
 
@@ -231,23 +233,34 @@ def test_one_layer_alone(tiny: SRNetwork, make: Callable[[SRNetwork], SRNetwork]
     assert found.together.mse == pytest.approx(float(together.mean()), rel=1e-3)
 
 
-def test_tape_runs_no_layer_in_vain(tiny: SRNetwork) -> None:
-    x = torch.rand(1, 3, 9, 8)
-    names = ["body.0.body.0", "body.1.body.2"]
-    tape = Tape(tiny, x, names)
-    with torch.no_grad():
-        assert torch.allclose(tape.output, tiny(x), atol=1e-5)
-    ran: list[str] = []
-    for name, module in tape.network.named_modules():
-        if isinstance(module, torch.nn.Conv2d):
-            function = module._conv_forward
-            module._conv_forward = (  # type: ignore[method-assign]
-                lambda *a, name=name, function=function: (ran.append(name), function(*a))[1]
-            )
-    original = tiny.get_submodule(names[1])
-    with torch.no_grad():
-        assert torch.allclose(tape.with_layer(names[1], original), tape.output, atol=1e-4)
-    assert ran == ["body.2", "tail.0.0", "tail.1"]
+def test_histograms() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 500))
+    for found, row in zip(_histograms(values, -1.0, 2.0), values, strict=True):
+        assert found.tolist() == np.histogram(row.clip(-1, 2), BINS, (-1, 2))[0].tolist()
+    assert _histograms(np.full((2, 7), 5.0), 5.0, 5.0)[:, 0].tolist() == [7, 7]
+
+
+def test_strange_names(tiny: SRNetwork, tmp_path: Path) -> None:
+    """Names of files and pictures may be anything."""
+    pytest.importorskip("matplotlib")
+    network, odd = quantized(tiny, bits=4), pairs()[:1]
+    titles = ["../$up$", "../$up$", "\udcff"]
+    report = make_report(
+        [subject(title, tiny, network) for title in titles],
+        Pictures(odd, odd, "one"),
+        crops=1,
+        crop_size=12,
+        seed=0,
+        with_latency=False,
+    )
+    assert [n.subject.title for n in report.networks] == ["../$up$", "../$up$ (2)", "?"]
+    assert write_page(report, tmp_path / "r.html") > 0
+    few = replace_fields(
+        report,
+        networks=tuple(replace_fields(network, distributions={}) for network in report.networks),
+    )
+    folders = {path.parent.name for path in write_figures(few, tmp_path / "figures")}
+    assert folders == {"figures", ".._$up$", ".._$up$ (2)", "_"}
 
 
 def test_records_and_views(made: Report) -> None:

@@ -18,7 +18,9 @@ class Tape:
 
     With a layer exchanged, those that run before it give what they gave: half of the work of a
     deep network. `layers`: the names of those that will be exchanged; what runs after the first
-    call of the last of these is not kept. x: [N, C, H, W]; `output` is that of the network itself.
+    call of the last of these is not kept. x: [N, C, H, W]; `output` is that of the network itself,
+    but for rounding. Whatever else the network does runs again each time, so that it may do
+    anything that is the same every time: share layers, work in place, branch.
     """
 
     def __init__(self, network: SRNetwork, x: torch.Tensor, layers: Iterable[str]) -> None:
@@ -36,12 +38,18 @@ class Tape:
                 call = partial(self._call, module, module.forward)
                 module.forward = call  # type: ignore[method-assign]
         self.output = self._run()
-        last = max(self._first[self.network.get_submodule(name)] for name in layers)
+        exchanged = map(self.network.get_submodule, layers)
+        last = max(
+            (self._first[module] for module in exchanged if module in self._first), default=0
+        )
         del self._kept[last:]
 
     def with_layer(self, name: str, layer: nn.Module) -> torch.Tensor:
         """Return the output for x with the layer of that name exchanged."""
-        with self._exchange(self.network.get_submodule(name), layer):
+        old = self.network.get_submodule(name)
+        if old not in self._first:
+            return self.output  # it does not run on x
+        with self._exchange(old, layer):
             return self._run()
 
     @torch.no_grad()
