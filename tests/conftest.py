@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -37,6 +38,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = runs
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: collecting garbage, which takes long, need not look there."""
+    gc.collect()
+    gc.freeze()
 
 
 def _function(item: pytest.Item) -> str:

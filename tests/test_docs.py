@@ -29,7 +29,7 @@ PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 # Language, file to write, text.
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 # Commands of these take long, or a GPU: of these, options are looked at.
-TOLD = ("README.md", "deploy-t4.md", "releasing.md", "reports.md")
+TOLD = ("README.md", "deploy-t4.md", "releasing.md", "reports.md", "training-aware.md")
 
 
 def blocks(page: Path) -> list[tuple[str, str, str]]:

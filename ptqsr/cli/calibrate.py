@@ -15,11 +15,10 @@ from ptqsr import plan as plans
 from ptqsr.cli import options
 from ptqsr.cli.calibrate_options import (
     ITERATIONS,
-    alone,
+    check_bits_chosen,
     check_method,
     check_output,
     default_output,
-    given,
 )
 from ptqsr.cli.calibrate_table import calibration_table, comparison, prediction
 from ptqsr.cli.crops import make_crops
@@ -42,7 +41,6 @@ from ptqsr.cli.output import (
 from ptqsr.cli.output import show as show_table
 from ptqsr.cli.scaling import Engine, Workers, engine_of, gather_on
 from ptqsr.config import Config
-from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import evaluate
 from ptqsr.sensitivity import Choice
 
@@ -97,16 +95,13 @@ def calibrate(
     began = time.perf_counter()
     check_method(method, selector, universal_set, percentile, reconstruct, iterations)
     limit = Limit(target_bits, max_drop)
-    said = {"--bits": bits, "--weight-bits": weight_bits, "--act-bits": act_bits}
-    patterns = {"--include": include, "--exclude": exclude, "--edges": edges}
-    limits = {"--target-bits": target_bits, "--max-drop": max_drop}
-    alone("--plan", plan, {**said, **patterns, **limits})
-    choosing = {"--candidates": candidates, "--sensitivity": sensitivity_file}
-    if limit.option:
-        alone(limit.option, True, said)
-    elif option := given(choosing):
-        raise PtqsrError(f"{option}: goes with --target-bits or --max-drop")
-    alone("--sensitivity", sensitivity_file, {"--candidates": candidates})
+    check_bits_chosen(
+        limit,
+        plan,
+        {"--bits": bits, "--weight-bits": weight_bits, "--act-bits": act_bits},
+        {"--include": include, "--exclude": exclude, "--edges": edges},
+        {"--candidates": candidates, "--sensitivity": sensitivity_file},
+    )
     config = Config(
         method=method,
         bits=4 if bits is None else bits,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ptqsr import checkpoint
+from ptqsr.cli.mixing import Limit
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.files import check_writable
@@ -39,15 +40,36 @@ def check_method(
         raise PtqsrError(f"--iterations {iterations}: goes with --reconstruct")
 
 
-def given(options: dict[str, Any]) -> str | None:
-    """Return the first option that was given."""
-    return next((option for option, value in options.items() if value is not None), None)
+def check_bits_chosen(
+    limit: Limit,
+    plan: Path | None,
+    bits: dict[str, Any],
+    patterns: dict[str, Any],
+    choosing: dict[str, Any],
+) -> None:
+    """Raise PtqsrError where options say in two ways which layers have how many bits.
+
+    Options by their names: the same `bits` for all, layers by name `patterns`, and how bits are
+    chosen under the limit.
+    """
+    limited = {} if limit.option is None else {limit.option: True}
+    alone("--plan", plan, {**bits, **patterns, **limited})
+    if limit.option:
+        alone(limit.option, True, bits)
+    elif option := _given(choosing):
+        raise PtqsrError(f"{option}: goes with --target-bits or --max-drop")
+    alone("--sensitivity", choosing["--sensitivity"], {"--candidates": choosing["--candidates"]})
 
 
 def alone(option: str, value: object, others: dict[str, Any]) -> None:
     """Raise PtqsrError where an option is given with one that it takes the place of."""
-    if value is not None and (other := given(others)):
+    if value is not None and (other := _given(others)):
         raise PtqsrError(f"{option}: says what {other} would; leave that out")
+
+
+def _given(options: dict[str, Any]) -> str | None:
+    """Return the first option that was given."""
+    return next((option for option, value in options.items() if value is not None), None)
 
 
 def default_output(network: SRNetwork, config: Config, *, mixed: bool) -> Path:

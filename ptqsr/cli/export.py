@@ -58,7 +58,9 @@ def export(
     """
     check_json(json_file)
     check_writable(target)
-    exporting.format_of(target, format)
+    kind = exporting.format_of(target, format)
+    if images is not None and (kind, results) != ("onnx", "int8"):
+        raise PtqsrError("--images: is for results in 8 bits, of .onnx; leave it out")
     paths = None if images is None else list_images(images)
     network = open_network(name, scale)
     provenance: dict[str, Any] = {"source": Path(name).name}
@@ -95,7 +97,7 @@ def _table(made: exporting.Export) -> Table:
             said = f"{', '.join(made.floating)}: not quantized, or with scales of every picture"
             table.add_row("in floating point", said)
     if made.kernels:
-        table.add_row("results in 8 bits", f"{len(made.quantized_results)} layers'")
+        table.add_row("layers with results in 8 bits", str(len(made.quantized_results)))
         table.add_row("weights rounded again", f"{made.kernels_rounded} of {made.kernels} kernels")
     for check in made.checks:
         table.add_row(

@@ -150,11 +150,15 @@ def upscale(
 def _manifest(
     source: Path, target: Path, identity: dict[str, Any], anew: bool
 ) -> Iterator[Manifest | None]:
-    """Give the manifest of a folder's job; that of a video stands beside its parts."""
+    """Give the manifest of a folder's job; that of a video stands beside its parts.
+
+    It knows the folder: files of another one may have the same names.
+    """
     if not source.is_dir():
         yield None
         return
-    with Manifest(target, identity, anew=anew) as manifest:
+    job = {**identity, "folder": str(source.resolve())}
+    with Manifest(target, job, anew=anew) as manifest:
         yield manifest
 
 

@@ -68,6 +68,8 @@ class Ray:
         its item taken up anew. Warnings of workers are this process' warnings. Raises PtqsrError
         as the work does.
         """
+        if not items:
+            return
         import ray.data
 
         logging.getLogger("ray.data").setLevel(logging.ERROR)

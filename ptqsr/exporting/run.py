@@ -103,30 +103,8 @@ def export(
         ranges = result_ranges(network, shown) if results == "int8" else {}
         levels = onnx_graph.finish(model, ranges)
         progress("export", 3, STEPS)
-        with replacing(path) as temporary, telling("the ONNX file is not sound"):
-            onnx_graph.write(model, temporary, metadata)
-            session = onnxruntime_session(temporary, torch.get_num_threads())
-
-            def run(x: torch.Tensor) -> torch.Tensor:
-                return torch.from_numpy(session.run(None, {onnx_graph.PICTURE: x.numpy()})[0])
-
-            roundings = Roundings(ranges, levels, symmetric=True)
-            checks = check(network, run, roundings, tolerance)
-            integer, others = convolutions(temporary, dict(network.named_modules()))
-    rounded, kernels = rounded_again(network)
-    unfused = [name for name in others if is_static(network.get_submodule(name.partition("#")[0]))]
-    return Export(
-        path=str(path),
-        format=kind,
-        bytes=path.stat().st_size,
-        checks=tuple(checks),
-        integer=tuple(integer),
-        unfused=tuple(unfused),
-        floating=tuple(name for name in others if name not in unfused),
-        quantized_results=tuple(levels),
-        kernels=kernels,
-        kernels_rounded=rounded,
-    )
+        roundings = Roundings(ranges, levels, symmetric=True)
+        return _write_onnx(network, path, model, metadata, tolerance, roundings)
 
 
 def format_of(path: Path, name: str | None) -> str:
@@ -136,6 +114,40 @@ def format_of(path: Path, name: str | None) -> str:
         wanted = f"{path}: ends in neither .onnx nor .pt2" if name is None else f"format {name!r}"
         raise PtqsrError(f"{wanted}; choose the format: {' or '.join(FORMATS)}")
     return found
+
+
+def _write_onnx(
+    network: SRNetwork,
+    path: Path,
+    model: Any,
+    metadata: Mapping[str, str],
+    tolerance: float | None,
+    roundings: Roundings,
+) -> Export:
+    """Write a finished ONNX model, and see what ONNX Runtime makes of its convolutions."""
+    with replacing(path) as temporary, telling("the ONNX file is not sound"):
+        onnx_graph.write(model, temporary, metadata)
+        session = onnxruntime_session(temporary, torch.get_num_threads())
+
+        def run(x: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(session.run(None, {onnx_graph.PICTURE: x.numpy()})[0])
+
+        checks = check(network, run, roundings, tolerance)
+        integer, others = convolutions(temporary, dict(network.named_modules()))
+    rounded, kernels = rounded_again(network)
+    unfused = [name for name in others if is_static(network.get_submodule(name.partition("#")[0]))]
+    return Export(
+        path=str(path),
+        format="onnx",
+        bytes=path.stat().st_size,
+        checks=tuple(checks),
+        integer=tuple(integer),
+        unfused=tuple(unfused),
+        floating=tuple(name for name in others if name not in unfused),
+        quantized_results=tuple(roundings.levels),
+        kernels=kernels,
+        kernels_rounded=rounded,
+    )
 
 
 def _write_program(

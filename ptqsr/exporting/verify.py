@@ -102,7 +102,8 @@ def _compare(
     if not found >= tolerance:
         raise PtqsrError(
             f"{place} differs by {found:.1f} dB (up to {largest:.1f} grey levels) where "
-            f"{tolerance:.1f} dB are asked for; nothing is written (--tolerance takes less)"
+            f"{tolerance:.1f} dB are asked for, and the file's roundings alone make "
+            f"{rounding:.1f} dB; nothing is written (--tolerance takes less)"
         )
     return Check(batch, height, width, largest, found, rounding, tolerance)
 

@@ -59,23 +59,31 @@ def _of_folder(source: Path, target: Path) -> list[Job]:
             raise PtqsrError(f"{what}: videos need PyAV: {INSTALL}")
         log.warning("%s: left out, videos need PyAV: %s", what, INSTALL)
         files = files[: -len(videos)]
-    jobs = [
-        Job(path, (target / path.relative_to(source)).with_suffix(_suffix(path))) for path in files
-    ]
-    counts = Counter(job.target for job in jobs)
-    # a.jpg and a.png: both keep their ending in the name.
-    jobs = [
-        job
-        if counts[job.target] == 1
-        else Job(job.source, job.target.with_name(f"{job.source.name}{job.target.suffix}"))
-        for job in jobs
-    ]
+    jobs = _placed(files, source, target)
     sources = {job.source.resolve() for job in jobs}
     for job in jobs:
         if job.target.resolve() in sources:
             kind = _kind(job.target)
             raise PtqsrError(f"{job.target}: is a {kind} that is read; name another folder")
     return jobs
+
+
+def _placed(files: list[Path], source: Path, target: Path) -> list[Job]:
+    """Return the jobs of files in a folder: a.jpg becomes a.png.
+
+    Files that would share a place keep their ending in its name: a.jpg.png and a.png.png.
+    """
+    keep: set[Path] = set()
+    while True:
+        jobs = []
+        for path in files:
+            name = f"{path.name if path in keep else path.stem}{_suffix(path)}"
+            jobs.append(Job(path, target / path.relative_to(source).with_name(name)))
+        counts = Counter(job.target for job in jobs)
+        shared = {job.source for job in jobs if counts[job.target] > 1}
+        if not shared:
+            return jobs
+        keep |= shared  # their new places may be others', as that of a.png.bmp
 
 
 def _suffix(source: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ptqsr.errors import PtqsrError, one_line
+from ptqsr.errors import PtqsrError, is_out_of_memory, one_line
 from ptqsr.models.base import Colours
 from ptqsr.models.bounds import bounded
 from ptqsr.models.flow import HEIGHT, WIDTH
@@ -90,19 +90,27 @@ def load(state: Mapping[str, torch.Tensor], path: str | Path) -> SpandrelNetwork
         what = "square pictures" if sizes.square else f"pictures of {channels} channels"
         raise PtqsrError(f"{path}: {family} of spandrel takes {what}, which ptqsr does not")
     x = torch.rand((1, channels, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(0))
-    # Copies: some change the picture, or keep what they make in inference mode.
-    expected = copy.deepcopy(found)(x.clone())
-    network = SpandrelNetwork(
-        scale=found.scale,
-        colours="y" if channels == 1 else "rgb",
-        family=str(family),
-        **_written_down(found.model, str(family)),
-        minimum=sizes.minimum,
-        multiple_of=sizes.multiple_of,
-        module=found.model.eval(),
-    )
-    with torch.no_grad():
-        y = network.eval()(x).clamp(0, 1)
+    try:
+        # Copies: some change the picture, or keep what they make in inference mode.
+        expected = copy.deepcopy(found)(x.clone())
+        network = SpandrelNetwork(
+            scale=found.scale,
+            colours="y" if channels == 1 else "rgb",
+            family=str(family),
+            **_written_down(found.model, str(family)),
+            minimum=sizes.minimum,
+            multiple_of=sizes.multiple_of,
+            module=found.model.eval(),
+        )
+        with torch.no_grad():
+            y = network.eval()(x).clamp(0, 1)
+    except Exception as error:  # sizes of tensors that no training gives
+        if is_out_of_memory(error):
+            raise
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise PtqsrError(
+            f"{path}: {family} of spandrel does not run with these weights ({reason})"
+        ) from None
     if y.shape != expected.shape or not torch.allclose(y, expected, atol=1e-3, equal_nan=True):
         raise PtqsrError(
             f"{path}: spandrel gives {family} more than a picture; wrap the module yourself with "

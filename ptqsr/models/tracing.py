@@ -42,7 +42,11 @@ class Tracer(fx.Tracer):
         return graph
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, self.leaves) or super().is_leaf_module(m, module_qualified_name)
+        if isinstance(m, self.leaves):
+            return True
+        # PyTorch's own are leaves, too, but for those that hold some of ours.
+        holds = any(isinstance(inner, self.leaves) for inner in m.modules())
+        return not holds and super().is_leaf_module(m, module_qualified_name)
 
     def to_bool(self, obj: Any) -> bool:
         try:

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 import ptqsr.checkpoint
 from ptqsr import models
 
-from .conftest import start
+from .conftest import OPTIMAL, start
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -352,7 +352,7 @@ def test_some_pictures_smaller_than_a_patch(
     run: Callable[..., Any], job: list[object], pictures: Path, out: Path
 ) -> None:
     write_photograph(pictures / "small.png", 10, 10)
-    result = run(*job)
+    result = run(*job, *OPTIMAL)
     assert result.exit_code == 0
     assert "ptqsr: warning: " in result.stderr and "small.png" in result.stderr
     (out / "q.safetensors").unlink()
@@ -425,7 +425,7 @@ def file_size_limit(size: int) -> Iterator[None]:
 def test_writing_fails(refused: Refused, job: list[object], checkpoint: Path) -> None:
     before = checkpoint.read_bytes()
     with file_size_limit(5000):
-        line = refused(*job)
+        line = refused(*job, *OPTIMAL)
     assert f"{checkpoint}: cannot be written" in line
     assert checkpoint.read_bytes() == before
     checkpoint.unlink()
@@ -440,7 +440,7 @@ def test_no_space(
 
     before = checkpoint.read_bytes()
     monkeypatch.setattr("ptqsr.checkpoint.save_file", full)
-    assert f"{checkpoint}: cannot be written (No space left" in refused(*job)
+    assert f"{checkpoint}: cannot be written (No space left" in refused(*job, *OPTIMAL)
     assert checkpoint.read_bytes() == before
     checkpoint.unlink()
 
@@ -470,7 +470,7 @@ def test_interrupted_while_it_writes(
 
     before = checkpoint.read_bytes()
     monkeypatch.setattr("ptqsr.checkpoint.save_file", interrupted)
-    result = run(*job)
+    result = run(*job, *OPTIMAL)
     assert result.exit_code == 130 and result.stderr.startswith("ptqsr: interrupted")
     assert len(result.stderr.splitlines()) == 1
     assert checkpoint.read_bytes() == before

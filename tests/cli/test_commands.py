@@ -17,7 +17,7 @@ from ptqsr import checkpoint as checkpoints
 from ptqsr import models
 from ptqsr.images import downscale, read_rgb
 
-from .conftest import Run
+from .conftest import OPTIMAL, Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -89,7 +89,7 @@ def test_networks_and_folders_side_by_side(
 
 
 def test_low_resolution(run: Run, job: list[object], out: Path) -> None:
-    result = run(*job, "--low-resolution", "--json", "-")
+    result = run(*job, *OPTIMAL, "--low-resolution", "--json", "-")
     assert result.exit_code == 0 and "against the full-precision output" in result.stderr
     psnr = json.loads(result.stdout)["psnr"]
     assert psnr["full_precision"] is None and psnr["quantized"] > 20
@@ -101,7 +101,7 @@ def test_default_name_of_the_checkpoint(
     run: Run, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(*job[:-2], "--act-bits", 6).exit_code == 0
+    assert run(*job[:-2], *OPTIMAL, "--act-bits", 6).exit_code == 0
     assert (tmp_path / "edsr_x2_dfsq_w4a6.safetensors").is_file()
 
 
@@ -109,7 +109,7 @@ def test_edges(
     run: Run, job: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = run(*job[:-2], "--edges", 8, "--json", "-")
+    result = run(*job[:-2], *OPTIMAL, "--edges", 8, "--json", "-")
     assert result.exit_code == 0 and "W4A4, edges W8A8" in result.stderr
     figures = json.loads(result.stdout)
     assert figures["edges"] == 8 and figures["quantized_layers"] == figures["layers"] == 8
@@ -121,14 +121,14 @@ def test_names_with_brackets(run: Run, job: list[object], pictures: Path, out: P
     """Markup in a name would vanish from the table, or break it."""
     folder = pictures.rename(pictures.parent / "set [b] :smile:")
     target = out / "a[b].safetensors"
-    result = run(*job, "--images", folder, "-o", target)
+    result = run(*job, *OPTIMAL, "--images", folder, "-o", target)
     assert result.exit_code == 0 and f"Written: {target}  " in result.stderr
     result = run("evaluate", target, "--data", folder, "--per-image")
     assert "a[b].safetensors" in result.stdout and "set [b] :smile:/0" in result.stdout
 
 
 def test_include_and_exclude(run: Run, job: list[object], out: Path) -> None:
-    assert run(*job, "--include", "tail.*", "--exclude", "body.0.*").exit_code == 0
+    assert run(*job, *OPTIMAL, "--include", "tail.*", "--exclude", "body.0.*").exit_code == 0
     manifest, _ = checkpoints.read(out / "q.safetensors")
     layers = {"body.1.body.0", "body.1.body.2", "tail.0.0", "tail.1"}
     assert manifest["layers"].keys() == layers

@@ -41,6 +41,8 @@ def test_a_checkpoint(run: Run, checkpoint: Path, out: Path) -> None:
         ("q.onnx", ("--images", "nowhere"), "nowhere"),
         ("none/q.pt2", (), "there is no folder"),
         ("q.onnx", ("--results", "int4"), "results 'int4'"),
+        ("q.pt2", ("--images", "."), "--images: is for results in 8 bits"),
+        ("q.onnx", ("--images", ".", "--results", "float"), "--images: is for results in 8 bits"),
     ],
 )
 def test_what_is_refused(

@@ -102,6 +102,22 @@ def test_other_options_and_networks_are_refused(
     assert "with tile None, not 16" in refused(*job, "--tile", 16)
 
 
+def test_another_folder_is_refused(
+    refused: Refused, run: Run, folder: Path, weights: Path, out: Path, made: list[str]
+) -> None:
+    """Its pictures may have the same names; the same folder by another path goes on."""
+    run("upscale", folder, out / "large", "-c", weights)
+    other = write_photograph(folder.parent / "other" / "0.png", 9, 7).parent
+    before = (out / "large" / "0.png").read_bytes()
+    line = refused("upscale", other, out / "large", "-c", weights)
+    assert f"is of a job with folder {folder}, not {other}; give what it was" in line
+    assert (out / "large" / "0.png").read_bytes() == before
+    (folder.parent / "link").symlink_to(folder)
+    made.clear()
+    assert run("upscale", folder.parent / "link", out / "large", "-c", weights).exit_code == 0
+    assert made == []
+
+
 def test_what_is_not_the_jobs_own(
     run: Run, refused: Refused, folder: Path, weights: Path, out: Path
 ) -> None:

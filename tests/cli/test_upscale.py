@@ -19,6 +19,7 @@ import ptqsr
 from ptqsr import models
 from ptqsr.config import Config
 from ptqsr.images import read_picture, read_rgb
+from ptqsr.jobs import list_jobs
 from ptqsr.jobs.manifest import NAME
 from ptqsr.upscaling import Planner, upscale
 
@@ -486,6 +487,16 @@ def test_two_inputs_for_one_output(run: Run, pictures: Path, weights: Path, out:
     assert run("upscale", pictures, out, "-c", weights).exit_code == 0
     assert list(content(out)) == ["0.jpg.png", "0.png.png", "1.png"]
     assert read_rgb(out / "0.jpg.png").shape == (18, 14, 3)
+
+
+def test_longer_names_are_places_too(tmp_path: Path) -> None:
+    """That which 0.png gets because of 0.jpg is where 0.png.bmp would go."""
+    for name in ("0.png", "0.jpg", "0.png.bmp", "0.png.bmp.jpg", "1.png"):
+        (tmp_path / name).touch()
+    jobs = list_jobs(tmp_path, tmp_path.with_name("out"))
+    found = {job.source.name: job.target.name for job in jobs}
+    assert found.pop("1.png") == "1.png"
+    assert found == {name: f"{name}.png" for name in found} and len(found) == 4
 
 
 # --- options ---

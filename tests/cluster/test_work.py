@@ -98,6 +98,12 @@ def test_a_layer_that_runs_more_often_in_another_share_is_named() -> None:
         ptqsr.calibrate(net, pictures, gather=partial(cluster.gather, Pretended()))
 
 
+def test_nothing_to_do_starts_no_worker() -> None:
+    """As in a job that is finished; Ray takes no empty collections."""
+    engine = object.__new__(cluster.Ray)
+    assert list(engine.map(lambda: lambda item: item, [])) == []
+
+
 def build(network: models.SRNetwork) -> models.SRNetwork:
     return network
 

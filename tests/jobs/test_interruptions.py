@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_killed_three_times() -> None:
     """Pictures, and where PyAV is installed a clip of three segments."""
-    sizes = {"pictures": 40, "height": 16, "width": 24, "frames": 250, "kills": 3, "workers": 0}
+    sizes = {"pictures": 24, "height": 16, "width": 24, "frames": 250, "kills": 3, "workers": 0}
     sizes["clips"] = 1 if find_spec("av") else 0
     options = [f"--{name}={value}" for name, value in sizes.items()]
     command = [sys.executable, "-m", "benchmarks.interruptions", *options]

@@ -13,6 +13,7 @@ from torch import nn
 
 import ptqsr
 from ptqsr import Config, PtqsrError, models
+from ptqsr.modules import FakeQuantConv2d
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -259,14 +260,31 @@ class Narrow(nn.Module):
         return self.narrow(x.bfloat16()).float()
 
 
+class Decoder(nn.Module):
+    """PyTorch's own, whose linear layers run in integers, and its attention does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerDecoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = x.flatten(2).mT[:, :9]
+        return x + self.layer(tokens, tokens).mean(1)[..., None, None]
+
+
 @torch.no_grad()
-@pytest.mark.parametrize(("block", "traced"), [(Dual(), False), (Narrow(), True)])
+@pytest.mark.parametrize(
+    ("block", "traced"), [(Dual(), False), (Narrow(), True), (Decoder(), True)]
+)
 def test_deployed_it_computes_the_same(block: nn.Module, traced: bool) -> None:
     x = torch.rand(1, 3, 9, 9)
     quantized = ptqsr.calibrate(Plain(block), [x], Config(method="minmax", bits=8))
     deployed = ptqsr.deploy(quantized)
     assert (deployed.plan.reason is None) == traced
     assert traced or "give another picture" in str(deployed.plan.reason)
+    records = deployed.plan.convolutions if traced else deployed.plan.records
+    names = {record.layer for record in records}  # type: ignore[union-attr]
+    assert names >= {n for n, m in quantized.named_modules() if isinstance(m, FakeQuantConv2d)}
     assert torch.allclose(deployed(x), quantized(x), atol=1e-4)
 
 

@@ -240,6 +240,10 @@ def test_damaged_weights(files: dict[str, Path], tmp_path: Path) -> None:
                 "body.90000000.bias": torch.rand(12)}, path)  # fmt: skip
     with pytest.raises(PtqsrError, match="far larger than its tensors"):
         models.load(path)
+    narrow = dict(embed_dim=12, depth=[1], num_heads=[2], upscale=2, split_size=[2, 4])
+    torch.save(from_spandrel.build("DAT", "DAT", narrow).state_dict(), path)
+    with pytest.raises(PtqsrError, match=r"compact\.pth: DAT of spandrel does not run with these"):
+        models.load(path)
 
 
 @pytest.mark.parametrize(
