@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +29,8 @@ class Tape:
         self.network = copy.deepcopy(network)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.x = x.contiguous(memory_format=torch.channels_last)
-        self._kept: list[torch.Tensor] = []
+        # By call: what it gave, and the number of the next call after it.
+        self._kept: dict[int, tuple[torch.Tensor, int]] = {}
         self._first: dict[nn.Module, int] = {}
         self._calls = 0
         self._exchanged: tuple[nn.Module, nn.Module] | None = None
@@ -42,7 +44,7 @@ class Tape:
         last = max(
             (self._first[module] for module in exchanged if module in self._first), default=0
         )
-        del self._kept[last:]
+        self._kept = {call: kept for call, kept in self._kept.items() if kept[1] <= last}
 
     def with_layer(self, name: str, layer: nn.Module) -> torch.Tensor:
         """Return the output for x with the layer of that name exchanged."""
@@ -68,19 +70,22 @@ class Tape:
             self._exchanged = None
 
     def _call(
-        self,
-        module: nn.Module,
-        forward: Callable[[torch.Tensor], torch.Tensor],
-        input: torch.Tensor,  # by that name networks may give it
-    ) -> torch.Tensor:
+        self, module: nn.Module, forward: Callable[..., Any], *inputs: Any, **named: Any
+    ) -> Any:
         call, self._calls = self._calls, self._calls + 1
         if self._exchanged is None:
             self._first.setdefault(module, call)
-            y = forward(input)
-            self._kept.append(y.clone())  # what comes after may work in place
+            y = forward(*inputs, **named)
+            if isinstance(y, torch.Tensor):
+                # A copy: what comes after may work in place.
+                self._kept[call] = (y.clone(), self._calls)
             return y
         old, new = self._exchanged
-        if call < self._first[old]:
-            return self._kept[call].clone()
-        made: torch.Tensor = new(input) if module is old else forward(input)
-        return made
+        kept, after = self._kept.get(call, (None, 0))
+        # Not where the exchanged layer runs inside of this one.
+        if kept is not None and after <= self._first[old]:
+            self._calls = after
+            return kept.clone()
+        if module is old:
+            return new(inputs[0] if inputs else named["input"])
+        return forward(*inputs, **named)

@@ -84,6 +84,7 @@ def test_bad_input(
     ):
         assert message in refused(*shown, *arguments), arguments
     assert "is a checkpoint" not in refused("report", weights) and not (out / "r.html").exists()
+    checkpoints.save(ptqsr.load(checkpoint), checkpoint, provenance={"weights": str(weights)})
     moved = out / "moved.safetensors"
     shutil.move(weights, moved)
     message = refused(*shown)
