@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import write_photograph
+from helpers import photograph, write_photograph
 from typer.testing import CliRunner
 
 from ptqsr import models
@@ -29,7 +29,14 @@ PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 # Language, file to write, text.
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 # Commands of these take long, or a GPU: of these, options are looked at.
-TOLD = ("README.md", "deploy-t4.md", "releasing.md", "reports.md", "training-aware.md")
+TOLD = (
+    "README.md",
+    "deploy-t4.md",
+    "export.md",  # exporting/test_onnx
+    "releasing.md",
+    "reports.md",
+    "training-aware.md",
+)
 
 
 def blocks(page: Path) -> list[tuple[str, str, str]]:
@@ -78,6 +85,8 @@ def test_page(page: Path) -> None:
     """What a page says is done, from top to bottom."""
     if page.stem == "any-network" and not from_spandrel.installed():
         pytest.skip(f"needs {from_spandrel.INSTALL}")
+    if "film.mp4" in page.read_text(encoding="utf-8"):
+        write_film(Path("film.mp4"))
     names: dict[str, Any] = {}
     for language, file, text in blocks(page):
         if file:
@@ -90,9 +99,23 @@ def test_page(page: Path) -> None:
                 carry_out(line)
 
 
+def write_film(path: Path) -> None:
+    """Two frames of 16x12 pixels."""
+    av = pytest.importorskip("av", reason='needs pip install "ptqsr[video]"')
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 16, 12, "yuv420p"
+        for number in range(2):
+            frame = av.VideoFrame.from_ndarray(photograph(12, 16, number), "rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
 def carry_out(line: str) -> None:
-    """Run a line of a shell, but for `pip`."""
+    """Run a line of a shell, but for `pip` and on clusters, which take their time."""
     program, *arguments = shlex.split(line)
+    if "--engine" in arguments:
+        return
     if program == "ptqsr":
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, f"{line}\n{result.output}"

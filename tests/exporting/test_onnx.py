@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lowering.cases import wrapped
+from lowering.cases import psnr, wrapped
 from torch import nn
 
 import ptqsr
@@ -64,6 +66,25 @@ def test_openvino(variant: str) -> None:
     )
     # The first layer, too: OpenVINO's integer convolutions give floats.
     assert kinds["Convolution", "u8"] >= len(made.integer)
+
+
+def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docs/export.md does with the files that its commands write."""
+    pytest.importorskip("openvino", reason='needs pip install "ptqsr[peers]"')
+    network, made = exported("edsr_bn")
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(made.path, "edsr.onnx")
+    ptqsr.export(network, "edsr.pt2")
+    page = Path(__file__).resolve().parents[2] / "docs" / "export.md"
+    examples = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    outputs = []
+    for example in examples:
+        exec(example, names)
+        outputs.append(torch.as_tensor(names["large"]))
+    assert len(outputs) == 3 and outputs[0].shape == (1, 3, 60, 82)
+    assert all(psnr(large, outputs[0]) > 30 for large in outputs[1:])
+    assert json.loads(names["extra"]["ptqsr.json"])["scale"] == "2"
 
 
 def test_dfsq_in_standard_operations(tmp_path: Path) -> None:
