@@ -27,6 +27,13 @@ from .test_choosing import alike, choosing, patches, run
 HALF = 70
 
 EVERY = pytest.mark.parametrize("variant", VARIANTS)
+# IDN is that on luma but for its ends, and nibbles are bytes to a plan: the deepest go without.
+EMULATED = [
+    (variant, method)
+    for variant in VARIANTS
+    for method in ("dfsq4", "minmax8", "minmax4")
+    if variant != "idn" and not (method == "minmax4" and variant in ("carn", "carn_m", "idn_y"))
+]
 
 
 class OnEmulation(TorchDispatchMode):
@@ -64,8 +71,7 @@ def as_on_a_gpu(fake: SRNetwork) -> DeployedNetwork:
     return DeployedNetwork(ours, plans["forward"], store, programs).eval()
 
 
-@pytest.mark.parametrize("method", ["dfsq4", "minmax8", "minmax4"])
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "idn"])  # as idn_y
+@pytest.mark.parametrize(("variant", "method"), EMULATED)
 @torch.no_grad()
 def test_emulated_networks(variant: str, method: str, emulation: Any) -> None:
     """Float16 between layers costs little beside what quantizing costs, in every layer."""
