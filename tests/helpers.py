@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -24,6 +25,21 @@ def write_photograph(path: Path, height: int, width: int, seed: int = 0) -> Path
     """Save a photograph, and the folder it is in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(photograph(height, width, seed)).save(path)
+    return path
+
+
+def write_clip(path: Path, codec: str, frames: int, height: int, width: int) -> Path:
+    """Save photographs as a video, and the folder it is in; the test is skipped without PyAV."""
+    av = pytest.importorskip("av", reason='needs pip install "ptqsr[video]"')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for number in range(frames):
+            picture = photograph(height, width, number)
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     return path
 
 

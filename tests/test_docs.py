@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import photograph, write_photograph
+from helpers import write_clip, write_photograph
 from typer.testing import CliRunner
 
 from ptqsr import models
@@ -86,7 +86,7 @@ def test_page(page: Path) -> None:
     if page.stem == "any-network" and not from_spandrel.installed():
         pytest.skip(f"needs {from_spandrel.INSTALL}")
     if "film.mp4" in page.read_text(encoding="utf-8"):
-        write_film(Path("film.mp4"))
+        write_clip(Path("film.mp4"), "libx264", 2, 12, 16)
     names: dict[str, Any] = {}
     for language, file, text in blocks(page):
         if file:
@@ -97,18 +97,6 @@ def test_page(page: Path) -> None:
             assert language == "bash", f"{page.name}: what is to be done with {language}?"
             for line in text.replace("\\\n", " ").splitlines():
                 carry_out(line)
-
-
-def write_film(path: Path) -> None:
-    """Two frames of 16x12 pixels."""
-    av = pytest.importorskip("av", reason='needs pip install "ptqsr[video]"')
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 16, 12, "yuv420p"
-        for number in range(2):
-            frame = av.VideoFrame.from_ndarray(photograph(12, 16, number), "rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 def carry_out(line: str) -> None:

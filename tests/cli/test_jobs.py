@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import photograph, write_photograph
+from helpers import write_clip, write_photograph
 
 import ptqsr.jobs.run
 from ptqsr.images import read_rgb
@@ -177,17 +177,7 @@ def test_memory_runs_out(
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """A folder with a clip of three frames, 18x26."""
-    av = pytest.importorskip("av", reason='needs pip install "ptqsr[video]"')
-    path = tmp_path / "clips" / "a.avi"
-    path.parent.mkdir()
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 26, 18, "yuv420p"
-        for number in range(3):
-            frame = av.VideoFrame.from_ndarray(photograph(18, 26, number), "rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+    return write_clip(tmp_path / "clips" / "a.avi", "ffv1", 3, 18, 26)
 
 
 def test_a_video(run: Run, refused: Refused, clip: Path, weights: Path, out: Path) -> None:
