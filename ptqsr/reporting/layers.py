@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ptqsr.reporting.markup import Markup, element, join
+from ptqsr.reporting.markup import Markup, element, join, table
 from ptqsr.reporting.measure import Measured
 from ptqsr.reporting.words import bare, per_cent
 
@@ -63,12 +63,7 @@ def layer_table(network: Measured, number: int) -> Markup:
         link = element("a", name, href=f"#layer-{number}-{place}", data_layer=place)
         head_cell = element("th", link, scope="row", data_value=place)
         rows.append(element("tr", head_cell, *cells))
-    table = element(
-        "table",
-        element("thead", element("tr", *head)),
-        element("tbody", *rows),
-        class_="layers",
-    )
+    layers = table(head, rows, "layers")
     return element(
         "section",
         element("h2", "Layers"),
@@ -79,7 +74,7 @@ def layer_table(network: Measured, number: int) -> Markup:
             class_="note",
         ),
         element(
-            "div", table, class_="scroll", tabindex=0, role="region", aria_label="Table: layers"
+            "div", layers, class_="scroll", tabindex=0, role="region", aria_label="Table: layers"
         ),
     )
 

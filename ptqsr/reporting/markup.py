@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 
 VOID = ("img", "input", "meta")
@@ -32,6 +33,16 @@ def element(tag: str, *children: str, **attributes: object) -> Markup:
     inside = join(*children)
     opened = f"<{' '.join(parts)}>"
     return Markup(opened if tag in VOID else f"{opened}{inside}</{tag}>")
+
+
+def table(head: Iterable[str], rows: Iterable[str], class_: str) -> Markup:
+    """Return a table of the cells of its head, and of rows."""
+    return element(
+        "table",
+        element("thead", element("tr", *head)),
+        element("tbody", *rows),
+        class_=class_,
+    )
 
 
 def join(*children: str) -> Markup:

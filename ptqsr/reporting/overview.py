@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ptqsr.evaluation import OUTPUT_SIZE, Cost
 from ptqsr.evaluation.units import bitops, parameters
 from ptqsr.reporting.latency import DEPLOYED, FLOAT, SIDE, SIMULATED
-from ptqsr.reporting.markup import Markup, element, join
+from ptqsr.reporting.markup import Markup, element, join, table
 from ptqsr.reporting.measure import Measured
 from ptqsr.reporting.report import Report
 from ptqsr.reporting.words import bare, count, db, lost, per_cent
@@ -121,17 +121,18 @@ def comparison(report: Report) -> Markup:
         )
         for title, cell in _rows(report)
     ]
-    table = element(
-        "table",
-        element("thead", element("tr", element("th", "network", scope="col"), *head)),
-        element("tbody", *rows),
-        class_="comparison",
-    )
+    networks = element("th", "network", scope="col")
+    comparison = table([networks, *head], rows, "comparison")
     return element(
         "section",
         element("h2", "Summary"),
         element(
-            "div", table, class_="scroll", tabindex=0, role="region", aria_label="Table: summary"
+            "div",
+            comparison,
+            class_="scroll",
+            tabindex=0,
+            role="region",
+            aria_label="Table: summary",
         ),
         element("p", *_notes(report), class_="note"),
     )
