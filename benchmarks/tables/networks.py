@@ -1,7 +1,6 @@
 """The networks that tables are about: where their weights are, and what calibrates them.
 
-The authors' are calibrated on 16 crops of 48x48 of the training pictures, those of the package as
-`ptqsr calibrate` does by default, on 32 crops of the photographs that come with scikit-learn.
+All are calibrated on 16 crops of 48x48 of the training pictures, by methods that learn on 64.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 
 from ptqsr import models
 from ptqsr.evaluation import find_pairs, read_pairs
-from ptqsr.images import cut, cut_held_out, downscale, list_images, sample_photographs
+from ptqsr.images import cut, cut_held_out, downscale, list_images
 
 PATCH = 48
 
@@ -50,21 +49,25 @@ class Network:
             return models.build(self.source, scale=self.scale)
         return models.load(weights / self.source, scale=self.scale)
 
-    def crops(self, data: Path) -> list[np.ndarray]:
-        """Return the network inputs that calibrate it, the same ones always."""
-        count = 32 if self.bundled else 16
+    def crops(self, data: Path, *, learns: bool = False) -> list[np.ndarray]:
+        """Return the network inputs that calibrate it, the same ones always.
+
+        `learns`: more of them, for methods that learn.
+        """
+        count = 64 if learns else 16
         size = PATCH * self.scale
-        pictures, _ = cut(self._pictures(data), size=size, count=count, held_out=16, seed=0)
+        pictures, _ = cut(_pictures(data), size=size, count=count, held_out=16, seed=0)
         return [downscale(picture, self.scale)[0] for picture in pictures]
 
     def held_out(self, data: Path) -> list[np.ndarray]:
         """Return the network inputs by which methods that learn stop, as `ptqsr calibrate` does."""
         size = PATCH * self.scale
-        pictures = cut_held_out(self._pictures(data), size=size, count=8, seed=0)
+        pictures = cut_held_out(_pictures(data), size=size, count=8, seed=0)
         return [downscale(picture, self.scale)[0] for picture in pictures]
 
-    def _pictures(self, data: Path) -> list[Path]:
-        return sample_photographs() if self.bundled else list_images(data / "train")
+
+def _pictures(data: Path) -> list[Path]:
+    return list_images(data / "train")
 
 
 NETWORKS = (

@@ -79,11 +79,14 @@ def calibrated(
     made = path.with_suffix(".json")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        model, crops = network.build(options.weights), network.crops(options.data)
+        model = network.build(options.weights)
+        learning = config.reconstruct or config.method in ("brecq", "qdrop")
+        crops = network.crops(options.data, learns=learning)
         held_out = network.held_out(options.data) if learns(config) else None
         start = time.perf_counter()
         quantized = ptqsr.calibrate(model, crops, config, held_out=held_out)
-        made.write_text(json.dumps(making(quantized, config, time.perf_counter() - start)))
+        how = {"crops": len(crops), **making(quantized, config, time.perf_counter() - start)}
+        made.write_text(json.dumps(how))
         ptqsr.save(quantized, path)  # last: where it is, all is
     return ptqsr.load(path), json.loads(made.read_text())
 
