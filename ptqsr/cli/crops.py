@@ -26,6 +26,7 @@ LEARN = 64  # of which methods learn: from fewer, weights fit themselves to thes
 HELD_OUT = 16  # crops to measure on
 FEW = 6  # of these, to measure layer by layer on: the network runs for each layer and bit-width
 TO_STOP = 8  # more of them, by which methods that learn stop
+SCENES = 8  # pictures; from crops of fewer, learned weights may lose on others
 
 log = logging.getLogger("ptqsr")
 
@@ -92,6 +93,12 @@ def make_crops(
     factor = 1 if low_resolution else scale
     size = patch_size * factor
     crops, held_out = cut(paths, size=size, count=num_images, held_out=HELD_OUT, seed=seed)
+    if learns and len(paths) < SCENES:
+        log.warning(
+            "learning from %d picture(s): weights fit themselves to so few; give --images a folder "
+            "of more",
+            len(paths),
+        )
     apart = _to_stop(paths, size, seed) if learns else []
     inputs, learning = (
         some if low_resolution else [downscale(crop, scale)[0] for crop in some]

@@ -55,6 +55,19 @@ def test_pictures_too_small_to_hold_crops_out(run: Run, job: list[object], tmp_p
     assert "blocks stop by one in four of the calibration crops" in " ".join(result.stderr.split())
 
 
+@pytest.mark.parametrize(("pictures", "warned"), [(2, True), (8, False)])
+def test_learning_from_few_pictures_is_said(
+    run: Run, job: list[object], tmp_path: Path, pictures: int, warned: bool
+) -> None:
+    for number in range(pictures):
+        write_photograph(tmp_path / "some" / f"{number}.png", 64, 80, number)
+    options = ("--method", "brecq", "--iterations", 2, "--num-images", 2)
+    result = run(*job, *options, "--images", tmp_path / "some")
+    assert result.exit_code == 0
+    said = "learning from 2 picture(s): weights fit themselves to so few; give --images a folder"
+    assert (said in " ".join(result.stderr.split())) == warned
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
