@@ -12,7 +12,7 @@ from ptqsr.cli.crops import Crops
 from ptqsr.cli.output import progress_bar
 from ptqsr.config import EDGE_BITS, Config, check_bits
 from ptqsr.errors import PtqsrError, one_line
-from ptqsr.models import SRNetwork
+from ptqsr.models import SRNetwork, digest_of
 from ptqsr.plan import PlannedLayer, rules
 from ptqsr.sensitivity import CANDIDATES, Choice, Sensitivity, choose, sensitivity
 
@@ -83,6 +83,8 @@ def read_sensitivity(path: Path, network: SRNetwork, config: Config) -> Sensitiv
             f"{path}: is of {one_line(measured.network)} by {one_line(measured.method)}, not of "
             f"{title} by {config.method}; measure again"
         )
+    if measured.weights != digest_of(network.state_dict()):
+        raise PtqsrError(f"{path}: is of other weights of {title}; measure again with these")
     theirs = {row.name: row.body for row in measured.layers}
     ours = {name: not rule.whole_range for name, rule in wanted.items()}
     for name in {**ours, **theirs}:

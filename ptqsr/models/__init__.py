@@ -28,7 +28,7 @@ from ptqsr.models.observing import observing
 from ptqsr.models.official import SOURCES as OFFICIAL
 from ptqsr.models.patchwise import PatchWise
 from ptqsr.models.registry import ARCHITECTURES, check, create, detect
-from ptqsr.models.weights import fill, read_state_dict, transfer
+from ptqsr.models.weights import digest_of, fill, read_state_dict, transfer
 from ptqsr.models.wrapped import WrappedNetwork
 
 DEFAULT_SCALE = 4
@@ -45,6 +45,7 @@ __all__ = [
     "bundled",
     "check_network",
     "device_of",
+    "digest_of",
     "evaluating",
     "load",
     "matches",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import warnings
 import zipfile
@@ -183,3 +184,11 @@ def transfer(network: SRNetwork, path: str | Path) -> list[str]:
 
 def _describe(hyperparameters: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in hyperparameters.items())
+
+
+def digest_of(state: Mapping[str, torch.Tensor]) -> str:
+    """Return a digest of a network's tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

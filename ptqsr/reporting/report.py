@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from ptqsr.errors import PtqsrError
-from ptqsr.models import SRNetwork
+from ptqsr.models import SRNetwork, digest_of
 from ptqsr.quantizers import choosers
 from ptqsr.reporting.measure import Measured, Progress, measure
 from ptqsr.reporting.pictures import Pictures, crops_of
 from ptqsr.reporting.subject import Subject
 from ptqsr.reporting.views import BICUBIC, PICTURE, View, views
-from ptqsr.training.state import digest_of
 
 FLOAT = "float"
 

@@ -16,12 +16,11 @@ from ptqsr import checkpoint, models
 from ptqsr.config import MAX_BITS
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.methods import METHODS, learns
-from ptqsr.models import PatchWise, SRNetwork
+from ptqsr.models import PatchWise, SRNetwork, digest_of
 from ptqsr.models.flow import LAYERS
 from ptqsr.modules import FakeQuantConv2d, as_convolutions, owner
 from ptqsr.quantizers import SelectedQuantizer, choosers
 from ptqsr.training.methods.base import CHECKPOINT
-from ptqsr.training.state import digest_of
 
 
 @dataclass(frozen=True, eq=False)

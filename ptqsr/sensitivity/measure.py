@@ -12,7 +12,7 @@ from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import cost
 from ptqsr.methods import Observed, Progress, method_of
-from ptqsr.models import SRNetwork
+from ptqsr.models import SRNetwork, digest_of
 from ptqsr.plan import rules
 from ptqsr.sensitivity.judge import Judge, as_inputs
 from ptqsr.sensitivity.records import CANDIDATES, LayerSensitivity, Loss, Sensitivity
@@ -77,4 +77,5 @@ def sensitivity(
         LayerSensitivity(name, spent[name], not wanted[name].whole_range, losses[name])
         for name in wanted
     )
-    return Sensitivity(f"{model.title} x{model.scale}", config.method, rows)
+    weights = digest_of(model.state_dict())
+    return Sensitivity(f"{model.title} x{model.scale}", weights, config.method, rows)

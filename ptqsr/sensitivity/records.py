@@ -43,9 +43,10 @@ class LayerSensitivity:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Of a network by a method, layer by layer."""
+    """Of a network by a method, layer by layer. `weights`: the network's `digest_of`."""
 
     network: str
+    weights: str
     method: str
     layers: tuple[LayerSensitivity, ...]
 
@@ -65,7 +66,8 @@ class Sensitivity:
             layers = tuple(map(_layer, record["layers"]))
             if len({row.name for row in layers}) < len(layers):
                 raise PtqsrError("a layer stands there twice")
-            return cls(str(record["network"]), str(record["method"]), layers)
+            network, weights, method = (str(record[n]) for n in ("network", "weights", "method"))
+            return cls(network, weights, method, layers)
         except (AttributeError, KeyError, PtqsrError, TypeError, ValueError) as error:
             said = isinstance(error, PtqsrError)
             reason = one_line(error if said else f"{type(error).__name__}: {error}")

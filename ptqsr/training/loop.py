@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 from ptqsr.errors import PtqsrError, one_line
 from ptqsr.evaluation import evaluate
 from ptqsr.images import unit_luma
-from ptqsr.models import SRNetwork
+from ptqsr.models import SRNetwork, digest_of
 from ptqsr.training import log, precision, processes
 from ptqsr.training.config import TrainConfig
 from ptqsr.training.data import TrainingPictures
@@ -26,7 +26,6 @@ from ptqsr.training.state import (
     STATE,
     STATE_VERSION,
     check_same,
-    digest_of,
     read_state,
     write_state,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,11 +50,3 @@ def check_same(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -
                 f"{path}: was made with {name} = {theirs.get(name)}, not {ours[name]}; "
                 "use the same options, or train into another folder"
             )
-
-
-def digest_of(state: Mapping[str, torch.Tensor]) -> str:
-    """Return a digest of a network's tensors."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -53,7 +53,7 @@ def sensitivities() -> dict[str, Any]:
     losses = {4: Loss(2.0, 0.5), 8: Loss(0.1, 0.01)}
     rows = [LayerSensitivity(name, 9, True, losses) for name in "ab"]
     edge = LayerSensitivity("c", 9, False, {8: Loss(0.0, 0.0)})
-    return Sensitivity("a x2", "dfsq", (*rows, edge)).to_json()
+    return Sensitivity("a x2", "0", "dfsq", (*rows, edge)).to_json()
 
 
 @pytest.mark.parametrize("what", ["plan", "sensitivity"])

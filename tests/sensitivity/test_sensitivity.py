@@ -33,7 +33,7 @@ def random_losses(layers: int, seed: int = 0, in_db: bool = True, cliff: float =
         drops[BITS[0]] *= cliff
         losses = {b: Loss(drop * 50, drop if in_db else None) for b, drop in drops.items()}
         rows.append(LayerSensitivity(f"layer{i}", int(rng.integers(1, 99)) * 1000, True, losses))
-    return Sensitivity("random x2", "minmax", tuple(rows))
+    return Sensitivity("random x2", "0", "minmax", tuple(rows))
 
 
 def all_choices(measured: Sensitivity) -> list[tuple[float, float]]:
@@ -69,7 +69,7 @@ def test_no_other_choice_is_better(seed: int, cliff: float) -> None:
 def test_what_the_edges_lose_counts() -> None:
     measured = random_losses(4)
     edge = LayerSensitivity("edge", 10**9, False, {8: Loss(1.0, 0.05)})
-    with_edge = Sensitivity("random x2", "minmax", (*measured.layers, edge))
+    with_edge = Sensitivity("random x2", "0", "minmax", (*measured.layers, edge))
     assert choose(with_edge, max_drop=0.25).bits == choose(measured, max_drop=0.2).bits
     assert "edge" not in choose(with_edge, target_bits=4).bits
 
@@ -184,7 +184,9 @@ def test_files(tmp_path: Path) -> None:
 
 def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save(lively().state_dict(), "w.pt")
+    state = lively().state_dict()
+    torch.save(state, "w.pt")
+    torch.save({**state, "body.0.body.0.bias": state["body.0.body.0.bias"] + 1}, "other.pt")
     write_photograph(tmp_path / "pictures" / "a.png", 90, 160)
     network = ["--weights", "w.pt", "--method", "minmax"]
     few = ["--images", "pictures", "--num-images", "2", "--patch-size", "16"]
@@ -222,6 +224,7 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ([*chosen, "--exclude", "body.0.*"], "was measured, but is not quantized"),
         ([*chosen, "--include", "tail.1"], "layer tail.1 was not measured"),
         ([*chosen, "--method", "dfsq"], "is of EDSR".lower()),
+        ([*chosen, "--weights", "other.pt"], "s.json: is of other weights"),
     ):
         assert words in run("calibrate", *network, *few, *arguments, code=2), arguments
     assert "--bits would" in run("plan", *network, *chosen, "--bits", "4", code=2)

@@ -12,7 +12,7 @@ from torch import nn
 
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import cost
-from ptqsr.models import SRNetwork, matches
+from ptqsr.models import SRNetwork, digest_of, matches
 from ptqsr.modules import sense
 from ptqsr.training.hooks import Batches, Figures, Show, silent
 from ptqsr.training.losses import structured_transfer
@@ -21,7 +21,6 @@ from ptqsr.training.methods.distillation import bit_loss, feature_transfer, maps
 from ptqsr.training.methods.options import Options
 from ptqsr.training.methods.selection import Selection
 from ptqsr.training.methods.teacher import read_teacher, rebuild
-from ptqsr.training.state import digest_of
 from ptqsr.training.trainable import (
     MaxScaleQuantizer,
     MaxWeights,

@@ -11,10 +11,10 @@ import torch
 
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError, one_line
-from ptqsr.models import SRNetwork
+from ptqsr.models import SRNetwork, digest_of
 from ptqsr.training.methods.options import Options
 from ptqsr.training.methods.pams import PAMS
-from ptqsr.training.state import STATE, digest_of, read_state
+from ptqsr.training.state import STATE, read_state
 
 log = logging.getLogger("ptqsr")
 TEACHER_BITS = 8

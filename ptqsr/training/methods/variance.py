@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from ptqsr.errors import PtqsrError
 from ptqsr.files import replacing
 from ptqsr.images import unit_luma
-from ptqsr.models import SRNetwork, observing
+from ptqsr.models import SRNetwork, digest_of, observing
 from ptqsr.modules import quantizable
 from ptqsr.training import processes
 from ptqsr.training.config import TrainConfig
@@ -27,7 +27,7 @@ from ptqsr.training.log import last_record, plain
 from ptqsr.training.loop import LOG, Diverged, Trainer
 from ptqsr.training.methods.odm import ODM
 from ptqsr.training.methods.options import Options
-from ptqsr.training.state import MAY_CHANGE, STATE, digest_of
+from ptqsr.training.state import MAY_CHANGE, STATE
 
 log = logging.getLogger("ptqsr")
 # How large lambda_V * sum of std(X_i) is at the start, in units of the L1 loss.
