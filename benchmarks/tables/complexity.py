@@ -121,8 +121,10 @@ def results(path: Path) -> Results:
 
 
 def fill(table: Results) -> None:
-    for figure in FIGURES:
-        if table.get(*(asdict(figure)[key] for key in KEYS)) is None:
+    keys = {figure: tuple(asdict(figure)[key] for key in KEYS) for figure in FIGURES}
+    table.begin_again(keys.values(), (), fresh=True)
+    for figure, key in keys.items():
+        if table.get(*key) is None:
             found = ours(figure)
             difference = None if found is None else round(found / figure.value - 1, 6)
             table.put({**asdict(figure), "ours": found, "difference": difference, **origin()})

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.tables import check, goals, networks, trained_papers
-from benchmarks.tables.quality import SETS, WORK
-from benchmarks.tables.results import FOLDER, Key, Results, Row, markdown_table, origin, read
+from benchmarks.tables.quality import WORK
+from benchmarks.tables.results import FOLDER, SETS, Key, Results, Row, markdown_table, origin, read
 from benchmarks.tables.runs import PROBES, RUNS, network_of, with_needs
 from benchmarks.tables.tuning import Scale, Workshop
 from benchmarks.tables.tuning_cells import BY_PATCHES, measure, parts_of

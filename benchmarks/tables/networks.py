@@ -1,6 +1,6 @@
 """The networks that tables are about: where their weights are, and what calibrates them.
 
-All are calibrated on 16 crops of 48x48 of the training pictures, by methods that learn on 64.
+All are calibrated on crops of 48x48 of the training pictures: by how many, recipes say.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from ptqsr import models
-from ptqsr.cli.crops import LEARN
+from ptqsr.cli.crops import HELD_OUT, TO_STOP
 from ptqsr.evaluation import find_pairs, read_pairs
 from ptqsr.images import cut, cut_held_out, downscale, list_images
 
 PATCH = 48
+CROPS = 16  # that calibrate a network
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,16 @@ class Network:
             return models.build(self.source, scale=self.scale)
         return models.load(weights / self.source, scale=self.scale)
 
-    def crops(self, data: Path, *, learns: bool = False) -> list[np.ndarray]:
-        """Return the network inputs that calibrate it, the same ones always.
-
-        `learns`: more of them, for methods that learn.
-        """
-        count = LEARN if learns else 16
+    def crops(self, data: Path, count: int = CROPS) -> list[np.ndarray]:
+        """Return the network inputs that calibrate it, the same ones always."""
         size = PATCH * self.scale
-        pictures, _ = cut(_pictures(data), size=size, count=count, held_out=16, seed=0)
+        pictures, _ = cut(_pictures(data), size=size, count=count, held_out=HELD_OUT, seed=0)
         return [downscale(picture, self.scale)[0] for picture in pictures]
 
     def held_out(self, data: Path) -> list[np.ndarray]:
         """Return the network inputs by which methods that learn stop, as `ptqsr calibrate` does."""
         size = PATCH * self.scale
-        pictures = cut_held_out(_pictures(data), size=size, count=8, seed=0)
+        pictures = cut_held_out(_pictures(data), size=size, count=TO_STOP, seed=0)
         return [downscale(picture, self.scale)[0] for picture in pictures]
 
 
@@ -89,8 +86,12 @@ def available(
     weights: Path, *, scales: Sequence[int] = (2, 4), only: Sequence[str] = ()
 ) -> Iterator[Network]:
     """Yield the networks whose name begins as one of `only`; say which are left out, and why."""
-    for network in NETWORKS:
-        if network.scale in scales and (not only or network.name.startswith(tuple(only))):
+    known = [network for network in NETWORKS if network.scale in scales]
+    for name in only:
+        if not any(network.name.startswith(name) for network in known):
+            raise SystemExit(f"--only {name}: there are {', '.join(n.name for n in known)}")
+    for network in known:
+        if not only or network.name.startswith(tuple(only)):
             if (reason := network.missing(weights)) is None:
                 yield network
             else:

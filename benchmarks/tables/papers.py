@@ -10,10 +10,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from benchmarks.tables.results import Row, markdown_table
+from benchmarks.tables.results import SETS, Row, markdown_table
 
 PRINTED = Path(__file__).with_name("dfsq_printed.csv")
-SETS = ("Set5", "Set14", "BSD100")
 # Of ours, the paper's name of it.
 METHODS = {
     "MinMax": "MinMax",

@@ -4,8 +4,8 @@
     python -m benchmarks.tables.quality --check
 
 `--quick`: Set5 and Set14 only. Resumable: what the result file holds is not computed again, and
-calibrated networks are kept in the folder `--work` (by the product's commit: they are made anew
-when it changes). Set5 of everything comes first, then Set14, then BSD100. A row is of one network
+calibrated networks are kept in the folder `--work` (they are made anew when code, weights or
+pictures change). Set5 of everything comes first, then Set14, then BSD100. A row is of one network
 by one code on one processor: rows that lack a set and are of others are begun again, with `--fresh`
 all that are. Several processes may run side by side, each with `--only`, `--methods` or
 `--bits` and a `--json` of its own; `--merge` adds their rows.
@@ -19,27 +19,28 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import ptqsr
 from benchmarks.tables import check, networks, recipes
 from benchmarks.tables.networks import Network
+from benchmarks.tables.recipes import Recipe
 from benchmarks.tables.results import (
     FOLDER,
+    SETS,
     Key,
     Results,
     Row,
+    cell,
     markdown_table,
     origin,
     read,
     same_origin,
 )
 from ptqsr.methods import learns
-from ptqsr.models import SRNetwork
+from ptqsr.models import SRNetwork, digest_of
 
-SETS = ("Set5", "Set14", "BSD100")
 KEYS = ("network", "method", "bits")
 FLOAT = ("float", 32)
 WORK = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ptqsr" / "tables"
@@ -72,21 +73,21 @@ def in_float(network: Network, options: Options) -> tuple[SRNetwork, Row]:
 
 
 def calibrated(
-    network: Network, key: Key, config: ptqsr.Config, options: Options
+    network: Network, recipe: Recipe, bits: int, options: Options
 ) -> tuple[SRNetwork, Row]:
     """Return the calibrated network and how it was made, from the work folder where it is there."""
-    name = hashlib.sha256(repr((key, config)).encode()).hexdigest()[:16]
-    path = options.work / origin()["code"] / f"{name}.safetensors"
+    config = recipe.config(bits)
+    model, crops = network.build(options.weights), network.crops(options.data, recipe.crops)
+    held_out = network.held_out(options.data) if learns(config) else []
+    made_from = hashlib.sha256(repr((origin(), config, digest_of(model.state_dict()))).encode())
+    for picture in (*crops, *held_out):
+        made_from.update(picture.tobytes())
+    path = options.work / f"{made_from.hexdigest()[:16]}.safetensors"
     made = path.with_suffix(".json")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        model = network.build(options.weights)
-        # Without iterations, too: what learning starts from.
-        learning = learns(replace(config, iterations=config.iterations or 1))
-        crops = network.crops(options.data, learns=learning)
-        held_out = network.held_out(options.data) if learns(config) else None
         start = time.perf_counter()
-        quantized = ptqsr.calibrate(model, crops, config, held_out=held_out)
+        quantized = ptqsr.calibrate(model, crops, config, held_out=held_out or None)
         how = {"crops": len(crops), **making(quantized, config, time.perf_counter() - start)}
         made.write_text(json.dumps(how))
         ptqsr.save(quantized, path)  # last: where it is, all is
@@ -126,7 +127,7 @@ def jobs(options: Options) -> list[Job]:
             for method, recipe in methods:
                 if recipe.covers(network.name, bits):
                     key = (network.name, method, bits)
-                    make = partial(calibrated, network, key, recipe.config(bits), options)
+                    make = partial(calibrated, network, recipe, bits, options)
                     found.append((key, make, network))
     return found
 
@@ -144,11 +145,10 @@ def fill(table: Results, work: Sequence[Job], sets: Sequence[str], options: Opti
             if network.scale not in pictures:
                 pictures[network.scale] = networks.pairs(options.data, name, network.scale)
             model, how = make()
-            found = ptqsr.evaluate(model, pictures[network.scale])
-            cell = {"psnr": round(found.psnr, 4), "ssim": round(found.ssim, 5)}
-            table.put({**row, **how, name: cell})
+            found = cell(model, pictures[network.scale])
+            table.put({**row, **how, name: found})
             seconds = time.perf_counter() - start
-            print(f"{name} | {' | '.join(map(str, key))} | {cell} | {seconds:.1f} s", flush=True)
+            print(f"{name} | {' | '.join(map(str, key))} | {found} | {seconds:.1f} s", flush=True)
 
 
 def merged(held: Row | None, row: Row) -> Row:
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="Set5 and Set14 only")
     parser.add_argument("--only", nargs="*", default=(), help="networks whose names begin so")
     parser.add_argument("--methods", nargs="*", default=(), choices=list(recipes.RECIPES))
-    parser.add_argument("--bits", type=int, nargs="+", default=recipes.BITS)
+    parser.add_argument("--bits", type=int, nargs="+", default=recipes.BITS, choices=recipes.BITS)
     parser.add_argument(
         "--fresh", action="store_true", help="begin rows of other code or processors again"
     )

@@ -4,8 +4,9 @@
 
 From DFSQ on ingredient by ingredient, then dfsq+ without each, then dfsq+ with what else might
 help: channel maxima that are clipped where that loses less, samples that count by their scale when
-points are chosen, other universal sets, fewer crops. Weights of channels or of outputs have no say
-in the choice of points: every channel has as many of its own as every other.
+points are chosen, other universal sets (at 8 bits, where dfsq+ has another than DFSQ, those alone),
+fewer crops. Weights of channels or of outputs have no say in the choice of points: every channel
+has as many of its own as every other.
 `--quick`: Set5 and Set14 only. Resumable: a row that the result file holds is not computed again.
 """
 
@@ -29,23 +30,27 @@ from ptqsr.models import SRNetwork
 from ptqsr.modules import FakeQuantConv2d
 
 ALL = Ingredients()
+DFSQ_PLUS, PAPER_SET_KEPT = "and target: dfsq+", "dfsq+, dfsq-107"
 NOTHING = Ingredients(target=False, ranges=False, compensation=False, bias=False)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """`crops`: of those that the network is calibrated on, the first so many."""
+    """`universal_set`: None is dfsq+'s own at these bits. `crops`: of those that the network is
+    calibrated on, the first so many.
+    """
 
     ingredients: Ingredients = ALL
     selector: str = "optimal"
-    universal_set: str = "dfsq-107"
+    universal_set: str | None = None
     clipped: bool = False
     weighted: bool = False
     crops: int | None = None
 
     def __call__(self, model: SRNetwork, crops: Sequence[np.ndarray], bits: int) -> SRNetwork:
         used = list(islice(crops, self.crops))
-        variant = Variant(words=self.universal_set, clipped=self.clipped, weighted=self.weighted)
+        words = self.universal_set or Config(method="dfsq+", bits=bits).body.universal_set
+        variant = Variant(words=words, clipped=self.clipped, weighted=self.weighted)
         with variant.registered(Path()) as options:
             config = Config(bits=bits, selector=self.selector, **options)
             network = ptqsr.calibrate(model, used, config)
@@ -59,12 +64,12 @@ class Recipe:
 
 
 RECIPES: dict[str, Make] = {
-    "DFSQ, k-means": Recipe(NOTHING, selector="kmeans"),
-    "exact points": Recipe(NOTHING),
+    "DFSQ, k-means": Recipe(NOTHING, selector="kmeans", universal_set="dfsq-107"),
+    "exact points": Recipe(NOTHING, universal_set="dfsq-107"),
     "and ranges that lose least": Recipe(Ingredients(target=False, compensation=False, bias=False)),
     "and bias": Recipe(Ingredients(target=False, compensation=False)),
     "and compensation": Recipe(Ingredients(target=False)),
-    "and target: dfsq+": Recipe(),
+    DFSQ_PLUS: Recipe(),
     "dfsq+ with k-means points": Recipe(selector="kmeans"),
     "dfsq+ with [min, max] ranges": Recipe(Ingredients(ranges=False)),
     "dfsq+ without compensation": Recipe(Ingredients(compensation=False)),
@@ -72,6 +77,7 @@ RECIPES: dict[str, Make] = {
     "bias alone": Recipe(Ingredients(target=False, ranges=False, compensation=False)),
     "dfsq+ with clipped maxima": Recipe(clipped=True),
     "dfsq+ with samples weighted by scale": Recipe(weighted=True),
+    PAPER_SET_KEPT: Recipe(universal_set="dfsq-107"),
     "dfsq+, sq-2word": Recipe(universal_set="sq-2word"),
     "dfsq+, int8": Recipe(universal_set="int8"),
     "dfsq+, dfsq-code": Recipe(universal_set="dfsq-code"),
@@ -88,8 +94,14 @@ SWEEP = Sweep(
         "CARN-M x4 (authors')",
         "EDSR x4 (bundled)",
     ),
-    bits=(4, 3),
+    bits=(8, 4, 3),
     variants=RECIPES,
+    # Up to 6 bits the universal set is dfsq-107 anyway.
+    some={
+        8: ("exact points", DFSQ_PLUS, PAPER_SET_KEPT),
+        4: (below := [name for name in RECIPES if name != PAPER_SET_KEPT]),
+        3: below,
+    },
 )
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from benchmarks.tables.networks import CROPS
 from ptqsr import Config
+from ptqsr.cli.crops import LEARN
 from ptqsr.methods import METHODS
 
 BITS = (8, 6, 4, 3)
@@ -16,11 +18,14 @@ LEARNED = ("EDSR x4 (bundled)", "IMDN x4 (authors')"), (4, 3)
 
 @dataclass(frozen=True)
 class Recipe:
-    """A method's options; `networks`: those it is measured on (none: all)."""
+    """A method's options; `networks`: those it is measured on (none: all); `crops`: how many
+    calibrate them.
+    """
 
     options: Mapping[str, Any]
     networks: tuple[str, ...] = ()
     bits: tuple[int, ...] = BITS
+    crops: int = CROPS
 
     def config(self, bits: int) -> Config:
         return Config(**self.options, bits=bits)
@@ -37,16 +42,17 @@ class Recipe:
 
 
 RECIPES = {
-    # "nearest": what BRECQ and QDrop start from.
+    # "nearest": what BRECQ and QDrop start from; "dfsq+, 64 crops": what reconstruction does.
     "MinMax": Recipe({"method": "minmax"}),
     "percentile": Recipe({"method": "percentile"}),
-    "nearest": Recipe({"method": "brecq", "iterations": 0}, *LEARNED),
-    "BRECQ": Recipe({"method": "brecq"}, *LEARNED),
-    "QDrop": Recipe({"method": "qdrop"}, *LEARNED),
+    "nearest": Recipe({"method": "brecq", "iterations": 0}, *LEARNED, LEARN),
+    "BRECQ": Recipe({"method": "brecq"}, *LEARNED, LEARN),
+    "QDrop": Recipe({"method": "qdrop"}, *LEARNED, LEARN),
     "DFSQ, k-means": Recipe({"method": "dfsq", "selector": "kmeans"}),
     "DFSQ, optimal": Recipe({"method": "dfsq", "selector": "optimal"}),
     "dfsq+": Recipe({"method": "dfsq+"}),
-    "dfsq+, reconstructed": Recipe({"method": "dfsq+", "reconstruct": True}, *LEARNED),
+    f"dfsq+, {LEARN} crops": Recipe({"method": "dfsq+"}, *LEARNED, LEARN),
+    "dfsq+, reconstructed": Recipe({"method": "dfsq+", "reconstruct": True}, *LEARNED, LEARN),
 }
 
 

@@ -1,7 +1,7 @@
 """Rows that survive an interruption, as JSON, CSV and Markdown beside each other.
 
 The JSON is the truth: machine, commit and command of the last write, then the rows (`figures`); a
-row names the code and the processor that made it. CSV has all cells of the rows, Markdown a table's
+row names what made it (`origin`). CSV has all cells of the rows, Markdown a table's
 own form.
 """
 
@@ -12,14 +12,18 @@ import hashlib
 import io
 import json
 import subprocess
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import ptqsr
 from benchmarks.timer import write
 from ptqsr.benchmarking.timer import machine
 from ptqsr.files import replacing
+from ptqsr.models import SRNetwork
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks" / "results" / "tables"
@@ -27,13 +31,18 @@ FOLDER = ROOT / "benchmarks" / "results" / "tables"
 # What a figure depends on; the rest may change without making rows anew.
 PARTS = (
     "calibration",
+    "checkpoint.py",
+    "cli/crops.py",
     "config.py",
     "evaluation",
     "images",
     "methods",
     "models",
     "modules",
+    "native.py",
     "ops",
+    "packing.py",
+    "plan.py",
     "points",
     "quantizers",
 )
@@ -44,14 +53,16 @@ CODE = [
     *(f"benchmarks/tables/{part}" for part in TABLES),
 ]
 
+SETS = ("Set5", "Set14", "BSD100")
+
 Row = dict[str, Any]
 Key = tuple[Any, ...]
 
 
 @cache
-def origin(*more: str) -> dict[str, str]:
+def origin(*more: str) -> Row:
     """Return what a row's figures depend on: the last commit of what computes them (`code`), and
-    the machine's processor (`cpu`), whose order of summation moves low-bit networks.
+    processor (`cpu`), `threads` and PyTorch, whose order of summation moves low-bit networks.
 
     `more`: parts of the product that count, besides PARTS.
     """
@@ -61,11 +72,16 @@ def origin(*more: str) -> dict[str, str]:
     if any(changes):
         # Of one change, too, rows and calibrated networks are not of another.
         commit += f"-dirty-{hashlib.sha256(''.join(changes).encode()).hexdigest()[:7]}"
-    return {"code": commit, "cpu": machine()["cpu"]}
+    return {
+        "code": commit,
+        "cpu": machine()["cpu"],
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
 
 
 def same_origin(row: Row, other: Row) -> bool:
-    return all(row.get(name) == other.get(name) for name in ("code", "cpu"))
+    return all(row.get(name) == other.get(name) for name in ("code", "cpu", "threads", "torch"))
 
 
 def _git(*arguments: str) -> str:
@@ -75,7 +91,17 @@ def _git(*arguments: str) -> str:
 
 
 def read(path: Path) -> list[Row]:
-    return json.loads(path.read_text(encoding="utf-8"))["figures"] if path.exists() else []
+    """Return the rows of a JSON file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["figures"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SystemExit(f"{path}: no table's JSON ({error})") from None
+
+
+def cell(network: SRNetwork, pairs: Sequence[Any]) -> Row:
+    """Return what a row says of a set."""
+    found = ptqsr.evaluate(network, pairs)
+    return {"psnr": round(found.psnr, 4), "ssim": round(found.ssim, 5)}
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -116,7 +142,7 @@ class Results:
         order: Callable[[Key], Any] | None = None,
     ) -> None:
         self.path, self.keys, self.markdown, self.order = path, keys, markdown, order
-        self._rows = {self.key(row): row for row in read(path)}
+        self._rows = {self.key(row): row for row in (read(path) if path.exists() else [])}
 
     def key(self, row: Row) -> Key:
         return tuple(row[key] for key in self.keys)
@@ -134,15 +160,16 @@ class Results:
         self._rows |= {self.key(row): row for row in rows}
         self.write()
 
-    def begin_again(self, keys: Collection[Key], wanted: Sequence[str], *, fresh: bool) -> None:
-        """Forget the rows of these keys that other code, or another processor, made.
+    def begin_again(self, keys: Iterable[Key], wanted: Sequence[str], *, fresh: bool) -> None:
+        """Forget the rows of these keys that are of another origin.
 
         Those alone that lack what is wanted, or with `fresh` all: a row is of one origin. The files
         follow with the next `put`.
         """
+        asked = set(keys)
         self.drop(
             lambda row: (
-                self.key(row) in keys
+                self.key(row) in asked
                 and not same_origin(row, origin())
                 and (fresh or not all(name in row for name in wanted))
             )

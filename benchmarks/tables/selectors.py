@@ -158,11 +158,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     networks.add_arguments(parser)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--fresh", action="store_true", help="begin rows of other code again")
     parser.add_argument("--json", type=Path, default=FOLDER / "selectors.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
     threadpool_limits(1)
     table = results(options.json)
+    table.begin_again(map(table.key, table.rows), (), fresh=options.fresh)
     found = {network.name: network for network in networks.available(options.weights, scales=(4,))}
     for number, (name, layer, channel) in enumerate(TENSORS):
         if name in found:

@@ -5,17 +5,25 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-import ptqsr
 from benchmarks.tables import networks
-from benchmarks.tables.results import FOLDER, Key, Results, Row, markdown_table, origin
+from benchmarks.tables.results import (
+    FOLDER,
+    SETS,
+    Key,
+    Results,
+    Row,
+    cell,
+    markdown_table,
+    origin,
+    same_origin,
+)
 from ptqsr.models import SRNetwork
 
-SETS = ("Set5", "Set14", "BSD100")
 KEYS = ("network", "bits", "variant")
 
 # From a float network, its calibration crops and a bit-width to the quantized network.
@@ -31,12 +39,15 @@ class Options(argparse.Namespace):
 
 @dataclass(frozen=True)
 class Sweep:
-    """`name`: of the result files; `variants`: by their names in the table."""
+    """`name`: of the result files; `variants`: by their names in the table; `some`: the variants
+    of bit-widths that do not have them all.
+    """
 
     name: str
     networks: Sequence[str]
     bits: Sequence[int]
     variants: Mapping[str, Make]
+    some: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
     def order(self, key: Key) -> tuple[int, ...]:
         network, bits, variant = key
@@ -48,11 +59,11 @@ class Sweep:
         columns = list(dict.fromkeys((row["network"], row["bits"]) for row in rows))
         heads = [f"{network.split(' (')[0]}, {bits} bits" for network, bits in columns]
 
-        def cell(row: Row) -> str:
+        def psnr(row: Row) -> str:
             return " / ".join(f"{row[name]['psnr']:.3f}" for name in SETS if name in row)
 
         lines = (
-            [variant, *(cell(found.get((*column, variant), {})) for column in columns)]
+            [variant, *(psnr(found.get((*column, variant), {})) for column in columns)]
             for variant in self.variants
         )
         return markdown_table(["variant", *heads], lines)
@@ -64,23 +75,31 @@ class Sweep:
         self, table: Results, network: networks.Network, sets: Sequence[str], options: Options
     ) -> None:
         """Compute a network's rows that lack a set."""
-        keys = [(network.name, bits, name) for bits in options.bits for name in self.variants]
-        table.begin_again(keys, sets, fresh=options.fresh)
         model, crops = network.build(options.weights), network.crops(options.data)
         pictures = {name: networks.pairs(options.data, name, network.scale) for name in sets}
         for bits in options.bits:
-            for variant, make in self.variants.items():
-                key = (network.name, bits, variant)
-                if all(part in (table.get(*key) or ()) for part in sets):
-                    continue
+            for key in self.lacking(table, network.name, bits, sets, fresh=options.fresh):
                 start = time.perf_counter()
-                quantized = make(model, crops, bits)
-                row: Row = {**dict(zip(KEYS, key, strict=True)), **origin()}
-                for part in sets:
-                    found = ptqsr.evaluate(quantized, pictures[part])
-                    row[part] = {"psnr": round(found.psnr, 4), "ssim": round(found.ssim, 5)}
-                table.put(row)
-                print(f"{row} {time.perf_counter() - start:.1f} s", flush=True)
+                quantized = self.variants[key[-1]](model, crops, bits)
+                row = {**dict(zip(KEYS, key, strict=True)), **origin()}
+                table.put(row | {part: cell(quantized, pictures[part]) for part in sets})
+                seconds = time.perf_counter() - start
+                print(f"{table.get(*key)} {seconds:.1f} s", flush=True)
+
+    def lacking(
+        self, table: Results, network: str, bits: int, sets: Sequence[str], *, fresh: bool
+    ) -> list[Key]:
+        """Return the rows of a column that lack a set, all of them where those that are there are
+        of another origin: rows of a column compare.
+        """
+        some = self.some.get(bits, self.variants)
+        keys = [(network, bits, variant) for variant in self.variants if variant in some]
+        there = [row for key in keys if (row := table.get(*key))]
+        whole = [row for row in there if all(name in row for name in sets)]
+        if fresh or len(whole) < len(keys):
+            table.begin_again(keys, (), fresh=True)
+            whole = [row for row in whole if same_origin(row, origin())]
+        return [key for key in keys if key not in map(table.key, whole)]
 
     def main(self, description: str | None = None) -> None:
         parser = argparse.ArgumentParser(description=description)
@@ -89,7 +108,7 @@ class Sweep:
         parser.add_argument(
             "--only", nargs="*", default=self.networks, help="networks whose names begin so"
         )
-        parser.add_argument("--bits", type=int, nargs="+", default=self.bits)
+        parser.add_argument("--bits", type=int, nargs="+", default=self.bits, choices=self.bits)
         parser.add_argument("--fresh", action="store_true", help="begin rows of other code again")
         parser.add_argument("--json", type=Path, default=FOLDER / f"{self.name}.json")
         options = parser.parse_args(namespace=Options())

@@ -32,7 +32,9 @@ class FakeQuantConv2d(nn.Conv2d):
     ) -> None:
         # On "meta", the float weights that are thrown away at once cost nothing.
         super().__init__(**geometry(conv), device="meta")
-        self.bias = conv.bias
+        # A copy: biases that layers share in the float network are corrected for each alone.
+        if conv.bias is not None:
+            self.bias = nn.Parameter(conv.bias.detach().clone(), conv.bias.requires_grad)
         del self.weight
         self.weight_bits = weight.bits
         self.register_buffer("weight_codes", weight.codes)

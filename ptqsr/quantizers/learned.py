@@ -15,7 +15,8 @@ from ptqsr.quantizers.uniform import UniformQuantizer
 class StraightThrough(nn.Module):
     """A quantizer as it is; to gradients it is the identity.
 
-    DFSQ's scale is each channel's own largest magnitude: nothing is ever clipped.
+    To gradients that is as if nothing were clipped: DFSQ's scale is each channel's own largest
+    magnitude, though its outermost point may lie below that.
     """
 
     def __init__(self, quantizer: ActivationQuantizer) -> None:
@@ -28,6 +29,8 @@ class StraightThrough(nn.Module):
 
 class LearnedStep(nn.Module):
     """A uniform quantizer whose step is learned (LSQ: Esser et al., ICLR 2020, Eqs. 3 and 5).
+
+    Unlike there, what lies within half a step beyond the outermost level counts as inside.
 
     `log_gain`: the logarithm of what the step has become in units of what it was, so that one
     learning rate fits layers of all ranges. The lowest level stays.

@@ -256,6 +256,23 @@ def test_without_a_bias_the_mean_counts(monkeypatch: pytest.MonkeyPatch) -> None
     assert apart[0] < apart[1]
 
 
+def test_biases_that_layers_share_are_corrected_apart() -> None:
+    def network(tied: bool) -> models.SRNetwork:
+        torch.manual_seed(0)
+        net = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(4)))
+        net[2].bias.data.copy_(net[1].bias.data)
+        if tied:
+            net[2].bias = net[1].bias
+        return models.wrap(net, scale=1)
+
+    pictures = [torch.rand(1, 3, 15, 16, generator=torch.Generator().manual_seed(1))]
+    found = [ptqsr.calibrate(network(t), pictures, Config(method="dfsq+")) for t in (True, False)]
+    with torch.no_grad():
+        assert torch.equal(*(quantized(pictures[0]) for quantized in found))
+    biases = [m.bias for m in found[0].modules() if isinstance(m, FakeQuantConv2d)]
+    assert len(biases) == 2 and not torch.equal(*biases)
+
+
 def test_other_paddings() -> None:
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),

@@ -88,11 +88,12 @@ def test_what_is_learned_stays_where_gradients_move_it() -> None:
 def test_the_step_that_is_learned() -> None:
     quantizer = UniformQuantizer(torch.tensor(0.5), torch.tensor(-2, dtype=torch.int32), bits=3)
     learned = LearnedStep(quantizer)
-    x = torch.tensor([[[[-3.0, -0.9, 0.1, 0.7, 2.4, 9.0]]]], requires_grad=True)
+    # 2.7 is 5.4 steps: beyond the outermost level, but nearer to it than to where another would be.
+    x = torch.tensor([[[[-3.0, -0.9, 0.1, 0.7, 2.4, 2.7, 9.0]]]], requires_grad=True)
     y = learned(x)
     assert torch.equal(y, ops.uniform_fake_quant(x, quantizer.step, quantizer.lowest, 3))
     y.sum().backward()
-    assert x.grad.flatten().tolist() == [0, 1, 1, 1, 1, 0]
+    assert x.grad.flatten().tolist() == [0, 1, 1, 1, 1, 1, 0]
     # LSQ: the level where clipped, else how far rounding moved, in steps.
-    by_step = -2 + (-2 + 1.8) + (0 - 0.2) + (1 - 1.4) + (5 - 4.8) + 5
+    by_step = -2 + (-2 + 1.8) + (0 - 0.2) + (1 - 1.4) + (5 - 4.8) + (5 - 5.4) + 5
     assert float(learned.log_gain.grad) == pytest.approx(0.5 * by_step, rel=1e-5)

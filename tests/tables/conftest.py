@@ -37,8 +37,8 @@ def toy(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> str:
         def build(self, weights: Path) -> SRNetwork:
             return toy_edsr()
 
-        def crops(self, data: Path, *, learns: bool = False) -> list[np.ndarray]:
-            return [photograph(16, 16, seed) for seed in range(3 if learns else 2)]
+        def crops(self, data: Path, count: int = networks.CROPS) -> list[np.ndarray]:
+            return [photograph(16, 16, seed) for seed in range(count // 8)]
 
         def held_out(self, data: Path) -> list[np.ndarray]:
             return [photograph(16, 16, 2)]

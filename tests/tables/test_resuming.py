@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import ptqsr
 
@@ -157,6 +158,22 @@ def test_quality_side_by_side(toy: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert run(quality, tmp_path / "all.json", monkeypatch, "--merge", *files) == whole
 
 
+def test_names_that_are_not_there(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks.tables import quality
+
+    for options, words in (
+        (("--only", "none"), "--only none: there are toy"),
+        (("--merge", str(tmp_path / "none.json")), "none.json: no table's JSON"),
+    ):
+        with pytest.raises(SystemExit, match=words):
+            run(quality, tmp_path / "a.json", monkeypatch, *options)
+    with pytest.raises(SystemExit, match="2"):
+        run(quality, tmp_path / "a.json", monkeypatch, "--bits", "5")
+    assert not (tmp_path / "a.json").exists()
+
+
 def test_merged_rows_are_of_one_code() -> None:
     from benchmarks.tables.quality import merged
 
@@ -187,7 +204,41 @@ def test_every_ingredient_and_clipping_run(toy: str) -> None:
     for name, make in recipe.RECIPES.items():
         psnr = ptqsr.evaluate(make(model, crops, 3), networks.pairs(Path(), "Set5", 2)).psnr
         found[name] = psnr
-    assert len(set(found.values())) >= len(found) - 2  # crops: there are but two
+    # Crops: there are but two; dfsq-107 is dfsq+'s own here.
+    assert len(set(found.values())) >= len(found) - 3
+
+
+@pytest.mark.parametrize("bits", [8, 4, 3])
+def test_all_ingredients_are_dfsq_plus(toy: str, bits: int) -> None:
+    from benchmarks.tables import networks, recipe
+
+    (network,) = networks.NETWORKS
+    model, crops = network.build(Path()), network.crops(Path())
+    ours = ptqsr.calibrate(model, crops, ptqsr.Config(method="dfsq+", bits=bits))
+    made = recipe.RECIPES[recipe.DFSQ_PLUS](model, crops, bits)
+    x = torch.rand(1, 3, 20, 24)
+    with torch.no_grad():
+        assert torch.equal(made(x), ours(x))
+
+
+def test_a_sweeps_column_is_of_one_origin(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks.tables.recipe import SWEEP
+
+    first, second = list(SWEEP.variants.items())[:2]
+    path, options = tmp_path / "a.json", ("--quick", "--bits", "4", "3")
+    one = replace(SWEEP, networks=(toy,), variants=dict([first]))
+    rows = [{**row, "code": "older"} for row in run(one, path, monkeypatch, *options)]
+    path.write_text(json.dumps({"figures": rows}))
+    assert all(row["code"] == "older" for row in run(one, path, monkeypatch, *options))
+    two = replace(one, variants=dict([first, second]))
+    rows = run(two, path, monkeypatch, "--quick", "--bits", "3")
+    assert [(row["bits"], row["code"] == "older") for row in rows] == [
+        (4, True),
+        (3, False),
+        (3, False),
+    ]
 
 
 def test_complexity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
