@@ -19,9 +19,18 @@ from pathlib import Path
 
 from benchmarks.tables import check, goals, networks, trained_papers
 from benchmarks.tables.quality import WORK
-from benchmarks.tables.results import FOLDER, SETS, Key, Results, Row, markdown_table, origin, read
+from benchmarks.tables.results import (
+    FOLDER,
+    SETS,
+    Key,
+    Results,
+    Row,
+    markdown_table,
+    read,
+    same_origin,
+)
 from benchmarks.tables.runs import PROBES, RUNS, network_of, with_needs
-from benchmarks.tables.tuning import Scale, Workshop
+from benchmarks.tables.tuning import Scale, Workshop, origin_of_runs
 from benchmarks.tables.tuning_cells import BY_PATCHES, measure, parts_of
 from ptqsr import PtqsrError
 
@@ -70,10 +79,12 @@ def fill(table: Results, names: Sequence[str], sets: Sequence[str], shop: Worksh
         held = table.get(name)
         if held and all(part in held for part in parts_of(name, sets)):
             continue
+        if held and not same_origin(held, origin_of_runs()):
+            raise SystemExit(f"{name}: its row is of other code; --fresh makes that again")
         if reason := network_of(RUNS[name]).missing(shop.weights):
             print(f"left out: {name}: {reason}", flush=True)
             continue
-        row = held or {"row": name, **shop.record(name), **origin("training")}
+        row = held or {"row": name, **shop.record(name), **origin_of_runs()}
         measure(table, row, shop.network(name), parts_of(name, sets), shop.data)
 
 
@@ -95,7 +106,7 @@ def check_scale(table: Results, shop: Workshop, fresh: bool) -> None:
         return any(row.get(name) != value for name, value in settings.items())
 
     if fresh:
-        table.drop(lambda row: other(row) or row["code"] != origin("training")["code"])
+        table.drop(lambda row: other(row) or not same_origin(row, origin_of_runs()))
     strange = [row["row"] for row in table.rows if other(row)]
     if strange:
         raise SystemExit(

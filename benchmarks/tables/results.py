@@ -64,9 +64,9 @@ def origin(*more: str) -> Row:
     """Return what a row's figures depend on: the last commit of what computes them (`code`), and
     processor (`cpu`), `threads` and PyTorch, whose order of summation moves low-bit networks.
 
-    `more`: parts of the product that count, besides PARTS.
+    `more`: files that count, besides CODE.
     """
-    code = [*CODE, *(f"ptqsr/{part}" for part in more)]
+    code = [*CODE, *more]
     commit = _git("log", "-1", "--format=%h", "--", *code)
     changes = [_git(*command, "--", *code) for command in (("status", "-s"), ("diff",))]
     if any(changes):

@@ -34,6 +34,12 @@ MOST = 128.0
 PRECISION: Precision = "fp32"
 
 
+def origin_of_runs() -> Row:
+    """Return what a row of a training run depends on."""
+    here = Path(__file__).parent
+    return origin("ptqsr/training", str(here / "runs.py"), str(here / "tuning.py"))
+
+
 @dataclass(frozen=True)
 class Scale:
     """What all rows have in common. `bit_weight`: CADyQ's w_reg at the start."""
@@ -96,7 +102,7 @@ class Workshop:
     def folder(self, name: str) -> Path:
         run = RUNS[name]
         made_by = self.code_of(name)
-        code = made_by or origin("training")["code"]
+        code = made_by or origin_of_runs()["code"]
         digest = hashlib.sha256(repr((run, self.scale.of(run))).encode()).hexdigest()[:8]
         short = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
         folder = self.work / code / f"{short}-{digest}"

@@ -61,7 +61,7 @@ def carry_out(trainer: Trainer, title: str, figures: dict[str, Any], json_file: 
     stderr.print(
         f"{len(trainer.sampler.pairs)} pictures to train on"
         + (f" ({small} smaller than a patch left out)" if small else "")
-        + f", {len(trainer.validation)} to validate on; arithmetic: {trainer.precision}",
+        + f", {len(trainer.validation)} to validate on; arithmetic: {trainer.arithmetic.text}",
         soft_wrap=True,
     )
     figures = {**figures, "pictures": len(trainer.sampler.pairs), "step": trainer.step}

@@ -12,7 +12,7 @@ import typer
 from ptqsr import models
 from ptqsr.cli.networks import Settings, hyperparameters
 from ptqsr.cli.output import JsonFile, check_json, stderr
-from ptqsr.cli.running import carry_out, check_run, joined, set_aside
+from ptqsr.cli.running import carry_out, check_run, joined, resumed, set_aside
 from ptqsr.errors import PtqsrError
 from ptqsr.images import list_images
 from ptqsr.training import TrainConfig, Trainer
@@ -84,6 +84,6 @@ def train(
         config = replace(config, device=place, validation_images=aside)
         trainer = Trainer(network, paths, config, output)
         if resume:
-            trainer.resume()
+            resumed(trainer)
         figures = {"weights": str(output / "weights.safetensors")}
         carry_out(trainer, f"{model} x{scale}", figures, json_file)

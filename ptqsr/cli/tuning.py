@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import typer
@@ -72,6 +73,8 @@ def options_of(
     bits = 4 if bits is None else bits
     skt_weight, init_batches = asked["skt_weight"], asked["init_batches"]
     rate = asked["range_learning_rate"]
+    if rate is not None and not 0 <= rate < math.inf:
+        raise PtqsrError(f"--range-learning-rate {rate}: must be a finite number, at least 0")
     quantization = Config(
         method=method.name,
         bits=bits,

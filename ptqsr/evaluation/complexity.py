@@ -51,10 +51,11 @@ class Cost:
     """Of a whole network for one output picture.
 
     `storage` is in units of float32 parameters, weighted by bits / 32, as ODM's Table 4 has it,
-    with its offsets; `storage_bytes` counts all that a deployed network must keep: also steps, zero
-    points, points and flags. `fqr` is the mean bit-width of the inputs of the body's quantized
-    convolutions (32 where none is). The papers, which keep the edges in floating point, leave them
-    out of it, and so does this: at a constant 8 bits they would only blur the comparison.
+    with its offsets, and with CADyQ's selectors; `storage_bytes` counts all that a deployed network
+    must keep: also steps, zero points, points and flags. `fqr` is the mean bit-width of the inputs
+    of the body's quantized convolutions (32 where none is). The papers, which keep the edges in
+    floating point, leave them out of it, and so does this: at a constant 8 bits they would only
+    blur the comparison.
     """
 
     layers: tuple[LayerCost, ...]
@@ -145,6 +146,8 @@ def _parameters(network: nn.Module) -> Iterator[float]:
     for quantizer in _quantizers(network):
         if isinstance(quantizer, OffsetQuantizer):
             yield quantizer.offset_bits / FLOAT_BITS
+        elif isinstance(quantizer, SelectedQuantizer):
+            yield quantizer.weight.numel() + quantizer.bias.numel()
 
 
 def _bits(network: nn.Module) -> Iterator[int]:

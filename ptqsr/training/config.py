@@ -42,7 +42,8 @@ class TrainConfig:
         for name, least in limits.items():
             if getattr(self, name) < least:
                 raise PtqsrError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if not (self.learning_rate > 0 and self.clip > 0 and 0 <= self.ema < 1):
+        finite = 0 < self.learning_rate < math.inf and self.final_learning_rate < math.inf
+        if not (finite and self.clip > 0 and 0 <= self.ema < 1):
             raise PtqsrError("learning_rate and clip must be positive, ema in [0, 1)")
 
     def learning_rate_at(self, step: int) -> float:

@@ -66,12 +66,8 @@ class Trainer:
         self.config, self.run, self.hook = config, run, hook or TrainingHook()
         check(network, config, self.hook)
         self.device = _device(config.device)
-        self.bf16, self.precision = precision.choose(
-            config.precision, self.device, self.hook.autocasts
-        )
-        if self.device.type == "cuda":
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-            torch.backends.cudnn.deterministic = True
+        self.arithmetic = precision.choose(config.precision, self.device, self.hook.autocasts)
+        self.arithmetic.use(self.device)
         if not isinstance(pictures, TrainingPictures):
             pictures = TrainingPictures(pictures, config, network.scale)
         self.pictures = pictures.identity
@@ -134,6 +130,8 @@ class Trainer:
         # Steps of a run that was stopped before its first state are run, and logged, anew.
         mode = "a" if self.step else "w"
         with open(self.run / LOG, mode, encoding="utf-8") if first else nullcontext() as file:
+            if self.step >= self.config.steps and first:
+                self._deliver()  # somebody may have taken the result away
             while self.step < self.config.steps:
                 rate = self.config.learning_rate_at(self.step)
                 means.add(self._one_step(rate))
@@ -160,7 +158,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         lr, hr = (self._floats(processes.share(crop)) for crop in self.sampler.batch(self.step))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.arithmetic.bf16):
             loss, figures = self.parallel(lr, hr, self.step)
         self.optimiser.zero_grad(set_to_none=True)
         self.hook.backward(self.network, loss)
@@ -196,8 +194,7 @@ class Trainer:
                 ours.copy_(new)  # counters
 
     def _save(self) -> None:
-        made = {"step": self.step, **log.plain(self.identity())}
-        self.hook.deliver(self.average, self.run, made)
+        self._deliver()
         state = {
             "identity": self.identity(),
             "step": self.step,
@@ -208,6 +205,10 @@ class Trainer:
             "hook": self.hook.state_dict(),
         }
         write_state(self.run, state)
+
+    def _deliver(self) -> None:
+        made = {"step": self.step, **log.plain(self.identity())}
+        self.hook.deliver(self.average, self.run, made)
 
     def identity(self) -> dict[str, Any]:
         """Return all that a state must agree in with the run that goes on from it."""

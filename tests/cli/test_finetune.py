@@ -107,7 +107,7 @@ def test_the_papers_placement_is_not_deployed(
         (["--skt", "max"], "skt 'max' is unknown"),
         (["--steps", 0], "steps is 0"),
         (["--learning-rate", 0], "learning_rate and clip must be positive"),
-        (["--range-learning-rate", -1], "range_factor is -10000.0"),
+        (["--range-learning-rate", -1], "--range-learning-rate -1.0: must be a finite number"),
         (["--init-batches", 0], "init_batches is 0"),
         (["--variance-weight", 1], "--variance-weight: is for --method odm, not pams"),
         (["--no-cooperative"], "--no-cooperative: is for --method odm, not pams"),

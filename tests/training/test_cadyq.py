@@ -29,6 +29,7 @@ from ptqsr.training.methods.distillation import bit_loss, feature_transfer
 from ptqsr.training.trainable import (
     SelectingQuantizer,
     Selector,
+    layers_of,
     quantizers_of,
     select,
 )
@@ -202,7 +203,8 @@ def test_gradients_are_those_of_the_relaxed_function() -> None:
         selector.weight[2, :2] += 0.04
         selector.bias.copy_(torch.tensor([2.0, 1.0, -0.5]))
     made = SelectingQuantizer((2, 3, 4), selector).train()
-    made.observe(x)
+    for quantizer in made.quantizers:
+        quantizer.observe(x)
     target = torch.randn_like(x)
     result = made(x)
     ((chosen, expected),) = made.choices
@@ -357,6 +359,21 @@ def test_every_network(
     rows = [row for row in describe(deployed.plan) if row["how"] == "int8 uniform"]
     assert {row["layer"] for row in rows} == set(choosers(frozen))
     assert "every sample chooses 4 or 6 or 8 bits" in rows[0]["remark"]
+
+
+@pytest.mark.parametrize("wanted", [{"include": ("tail.*",), "exclude": ("body.*",)}, {}])
+def test_layers_that_enlarge(pictures: list[Path], tmp_path: Path, wanted: dict[str, Any]) -> None:
+    """Convolutions after the features, and transposed ones, which are trained as convolutions."""
+    name = "edsr" if wanted else "idn_y"
+    wanted = wanted or {"include": ("upsample*",)}
+    pams = PAMS(Options(Config(method="pams", bits=8, **wanted), init_batches=2))
+    config = replace(CONFIG, steps=2)
+    Trainer(network(name), pictures, config, tmp_path / "teacher", pams).train()
+    made = hook(tmp_path / "teacher")
+    made = CADyQ(replace(made.options, quantization=Config(method="cadyq", bits=8, **wanted)))
+    trainer = trained(pictures, tmp_path / "run", made, name, steps=2)
+    assert set(made.work) == set(layers_of(trainer.network))
+    assert choosers(ptqsr.load(tmp_path / "run" / CHECKPOINT))
 
 
 @pytest.mark.parametrize(
@@ -518,6 +535,12 @@ def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
         Selection(Path(), **options)
 
 
+def test_few_weights_do_not_follow() -> None:
+    chosen = Selection(Path(), weights_follow_bits=True)
+    with pytest.raises(PtqsrError, match="weights of 4 bits are as few as they get"):
+        Options(Config(method="cadyq", weight_bits=4), selection=chosen)
+
+
 @pytest.mark.parametrize("damage", ["weight", "steps", "candidates", "by"])
 def test_a_quantizer_that_does_not_fit(damage: str) -> None:
     quantizer = SelectingQuantizer((4, 8), Selector(2, 5, "both")).frozen()
@@ -568,6 +591,10 @@ def test_cost_by_what_was_chosen(pictures: list[Path], tmp_path: Path, teacher: 
     first = next(iter(chosen))
     chosen[first] = [8, 8, 8, 8]
     spent = cost(made, chosen=chosen)
+    pams = ptqsr.load(teacher / CHECKPOINT)
+    selectors = [q for q in made.modules() if isinstance(q, SelectedQuantizer)]
+    more = sum(q.weight.numel() + q.bias.numel() for q in selectors)
+    assert selectors and spent.storage == cost(pams).storage + more
     assert spent.fqr == pytest.approx((8 + 3 * 5.5) / 4)
     saved = 2 * most.layers[1].macs * 8 * (8 - 5.5) * 3
     assert spent.bitops == pytest.approx(most.bitops - saved)

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from ptqsr.deployment import describe
 from ptqsr.evaluation import cost
 from ptqsr.models import SRNetwork, observing
 from ptqsr.modules import FakeQuantConv2d, placed
-from ptqsr.training import TrainConfig, Trainer
+from ptqsr.training import TrainConfig, Trainer, precision
+from ptqsr.training.config import Precision
 from ptqsr.training.data import TrainingPictures
 from ptqsr.training.methods import CHECKPOINT, METHODS, ODM, Options, QuantizationAware
 from ptqsr.training.methods.options import PLACEMENTS
@@ -504,7 +506,63 @@ def test_ranges_start_from_the_half_that_has_the_layers(
 def test_bfloat16_is_not_chosen_unasked(pictures: list[Path], tmp_path: Path) -> None:
     config = replace(CONFIG, precision="auto")
     trainer = Trainer(network("small"), pictures, config, tmp_path, hook("pams"))
-    assert not trainer.bf16 and "move quantized values" in trainer.precision
+    assert not trainer.arithmetic.bf16
+    assert "move quantized values" in trainer.arithmetic.text
+
+
+@pytest.mark.parametrize(
+    ("asked", "capability", "autocasts", "expected"),
+    [
+        ("auto", (8, 0), False, (False, False)),  # as `evaluate` computes
+        ("auto", (8, 0), True, (True, True)),
+        ("auto", (7, 5), True, (False, True)),
+        ("fp32", (8, 0), True, (False, False)),
+        ("bf16", (8, 0), False, (True, False)),
+    ],
+)
+def test_arithmetic_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+    asked: Precision,
+    capability: tuple[int, int],
+    autocasts: bool,
+    expected: tuple[bool, bool],
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    switches = SimpleNamespace(allow_tf32=None, deterministic=None)
+    monkeypatch.setattr(torch.backends, "cudnn", switches)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", products := SimpleNamespace())
+    device = torch.device("cuda")
+    made = precision.choose(asked, device, autocasts)
+    assert (made.bf16, made.tf32) == expected
+    assert ("TF32" in made.text) == made.tf32
+    made.use(device)
+    assert switches.allow_tf32 == products.allow_tf32 == made.tf32
+    assert switches.deterministic is True
+
+
+def test_a_result_that_was_taken_away_is_written_again(
+    pictures: list[Path], tmp_path: Path
+) -> None:
+    Trainer(network("small"), pictures, CONFIG, tmp_path, hook("pams")).train()
+    made = load_file(tmp_path / CHECKPOINT)
+    (tmp_path / CHECKPOINT).unlink()
+    trainer = Trainer(network("small"), pictures, CONFIG, tmp_path, hook("pams"))
+    trainer.resume()
+    trainer.train()
+    again = load_file(tmp_path / CHECKPOINT)
+    assert again.keys() == made.keys() and all(
+        torch.equal(again[name], made[name]) for name in made
+    )
+
+
+def test_a_weight_that_was_given_is_asked_for_again(pictures: list[Path], tmp_path: Path) -> None:
+    made = hook("odm", variance_weight=0.1)
+    Trainer(network("small"), pictures, CONFIG, tmp_path, made).train()
+    data = TrainingPictures(pictures, CONFIG, 2)
+    options = replace(made.options, variance_weight=None)
+    with pytest.raises(PtqsrError, match=r"was trained with --variance-weight 0\.1; give that"):
+        choose_variance_weight(small, data, CONFIG, options, tmp_path)
+    assert not (tmp_path / "variance_weight.json").exists()
 
 
 # --- what is refused ---

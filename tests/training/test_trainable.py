@@ -174,6 +174,18 @@ def test_percentiles_are_averaged() -> None:
     assert (float(quantizer.first_low), float(quantizer.first_high)) == (-99 + 5, 98 + 5)
 
 
+def test_ranges_of_tensors_that_are_mostly_0() -> None:
+    sparse = torch.zeros(1, 1, 50, 50)
+    sparse[0, 0, 7, 3] = 17.0
+    quantizer = clipped(0.0, 0.0)
+    quantizer.observe(sparse)
+    assert (float(quantizer.first_low), float(quantizer.first_high)) == (0, 17)
+    dead = clipped(0.0, 0.0, bits=8)
+    dead.observe(torch.zeros(1, 1, 5, 5))
+    assert not dead(torch.zeros(1, 1, 5, 5)).any()
+    assert descend(dead, values(1, 3, 6, 6), 400) < 0.3  # it comes to life
+
+
 def test_offsets_by_hand() -> None:
     """Eqs. 7-8: shift before gain, both with 4 bits, 2^3 - 1 levels on either side."""
     quantizer = clipped(-70.0, 80.0, bits=4, shifts=True, scales=True)  # step 10

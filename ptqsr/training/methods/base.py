@@ -122,9 +122,9 @@ class QuantizationAware(TrainingHook):
         found = readings(self.teacher, self.observed, lr[:1], per_channel=False)
         self.parts = dict(enumerate(found.parts))
         whole = _calls(self.teacher, self.observed, lr[:1])
-        inside = _calls(self.teacher.features, self.observed, lr[:1]) == whole
-        # What of the float network runs all the layers.
-        self.running = self.teacher.features if inside else self.teacher
+        # Whether all the layers run before features are enlarged.
+        self.inside = _calls(self.teacher.features, self.observed, lr[:1]) == whole
+        self.running = self.teacher.features if self.inside else self.teacher
         # A tensor is one part as it is read.
         self.read_by = {name: numbers[0] for name, numbers in found.layers.items()}
         self.look(lr)

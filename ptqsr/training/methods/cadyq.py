@@ -13,7 +13,7 @@ from torch import nn
 from ptqsr.errors import PtqsrError
 from ptqsr.evaluation import cost
 from ptqsr.models import SRNetwork, digest_of, matches
-from ptqsr.modules import sense
+from ptqsr.modules import owner, sense
 from ptqsr.training.hooks import Batches, Figures, Show, silent
 from ptqsr.training.losses import structured_transfer
 from ptqsr.training.methods.base import QuantizationAware
@@ -81,9 +81,11 @@ class CADyQ(QuantizationAware):
         macs = {layer.name: layer.macs for layer in cost(network).layers}
         trained = super().begin(network, lr)
         layers = layers_of(trained)
-        mean = fmean(macs[name] for name in layers)
-        self.work = {name: macs[name] / mean for name in layers}
-        self.counted = [name for name in layers if not matches(name, trained.outside_fqr)]
+        # As the float network calls them: what trains is a convolution in their place.
+        owners = {name: owner(trained, name) for name in layers}
+        mean = fmean(macs[each] for each in owners.values())
+        self.work = {name: macs[each] / mean for name, each in owners.items()}
+        self.counted = [n for n, each in owners.items() if not matches(each, trained.outside_fqr)]
         sense(trained)
         _start(trained, self.taught)
         return trained
@@ -135,10 +137,13 @@ class CADyQ(QuantizationAware):
             _chooser(layer).choices.clear()
         with maps(layers) as ours:
             features = network.features(lr)
-        loss = F.l1_loss(network.reconstruct(lr, features).float(), hr) * 255
+            output = network.reconstruct(lr, features)
+        loss = F.l1_loss(output.float(), hr) * 255
         figures: Figures = {"l1": loss.detach()}
         with torch.no_grad(), maps(layers_of(self.taught)) as theirs:
             taught = self.taught.features(lr)
+            if not self.inside:
+                self.taught.reconstruct(lr, taught)  # which runs quantized layers, too
         choices = _take_choices(layers)
         parts = {
             "bit_loss": (self.selection.bit_weight_at(step), self._bit_loss(choices)),

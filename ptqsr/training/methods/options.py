@@ -8,6 +8,7 @@ from typing import Any
 
 from ptqsr.config import Config
 from ptqsr.errors import PtqsrError
+from ptqsr.quantizers import FEW_BITS
 from ptqsr.training.methods.selection import Selection
 
 PLACEMENTS = ("deployable", "paper")
@@ -51,6 +52,12 @@ class Options:
                 raise PtqsrError(f"{name} is {value}; it must be a finite number, at least 0")
         if not 0 <= self.offset_ratio <= 1:
             raise PtqsrError(f"offset_ratio is {self.offset_ratio}; it must be from 0 to 1")
+        follow = self.selection is not None and self.selection.weights_follow_bits
+        if follow and self.quantization.weight_bits <= FEW_BITS:
+            raise PtqsrError(
+                f"weights_follow_bits: weights of {self.quantization.weight_bits} bits are as few "
+                f"as they get for patches of {FEW_BITS} bits; leave it out, or give them more"
+            )
         if self.quantization.edges is not None or self.quantization.layers:
             raise PtqsrError("edges, layers: training quantizes the body alone; leave them out")
 

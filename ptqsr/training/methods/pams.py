@@ -71,7 +71,11 @@ class DoReFa(PAMS):
 
 
 class PACT(DoReFa):
-    """Choi et al. 2018: a learnable end of the range, which values above it move, and a penalty."""
+    """Choi et al. 2018: a learnable end of the range, which values above it move, and a penalty.
+
+    Of alpha in units of its start: in a network's own it would depend on whether that computes in
+    [0, 1] or in grey levels.
+    """
 
     name = "pact"
 
@@ -83,7 +87,7 @@ class PACT(DoReFa):
     ) -> tuple[torch.Tensor, Figures]:
         loss, figures = super().loss(network, lr, hr, step)
         scales: list[torch.Tensor] = [
-            q.alpha for q in quantizers_of(network) if isinstance(q, MaxScaleQuantizer)
+            q.theta for q in quantizers_of(network) if isinstance(q, MaxScaleQuantizer)
         ]
         penalty = torch.stack(scales).square().sum()
         return loss + ALPHA_DECAY * penalty, {**figures, "alpha_squared": penalty.detach()}

@@ -27,7 +27,7 @@ from ptqsr.training.log import last_record, plain
 from ptqsr.training.loop import LOG, Diverged, Trainer
 from ptqsr.training.methods.odm import ODM
 from ptqsr.training.methods.options import Options
-from ptqsr.training.state import MAY_CHANGE, STATE
+from ptqsr.training.state import MAY_CHANGE, STATE, read_state
 
 log = logging.getLogger("ptqsr")
 # How large lambda_V * sum of std(X_i) is at the start, in units of the L1 loss.
@@ -64,6 +64,9 @@ def choose_variance_weight(
     known = processes.of_first(math.nan if known is None else known, device)
     if not math.isnan(known):
         return known
+    if (run / STATE).exists():
+        given = read_state(run)["identity"].get("variance_weight")
+        raise PtqsrError(f"{run}: was trained with --variance-weight {given}; give that")
     if not pictures.validation:
         raise PtqsrError(
             "no pictures are held out to choose ODM's variance weight on; set some aside with "

@@ -15,9 +15,10 @@ class ClippedQuantizer(TrainableQuantizer):
     """ODM: asymmetric, both ends learnable (Eq. 1), channels shifted or scaled first (Eqs. 7-8).
 
     `first_low`, `first_high`: float32 scalars, percentiles (`tail` per cent of either side)
-    averaged over batches. `low_by`, `high_by`: float32 scalars, learnable, from 0: how far the ends
-    have moved, in units of the larger of the first two magnitudes, so that one learning rate fits
-    all tensors. The range includes 0, which is a level, as in all uniform quantizers here.
+    averaged over batches; of a batch where both are 0, its minimum and maximum. `low_by`,
+    `high_by`: float32 scalars, learnable, from 0: how far the ends have moved, in units of the
+    larger of the first two magnitudes, so that one learning rate fits all tensors. The range
+    includes 0, which is a level, as in all uniform quantizers here.
     `shift`: float32 [C], from 0, in widths of the first range; `gain`: float32 [C], from 1; both
     quantized to 4 bits on the way; or None.
     `keep`: whether what is quantized is kept in `seen`, for the variance regularisation.
@@ -44,13 +45,16 @@ class ClippedQuantizer(TrainableQuantizer):
     @torch.no_grad()
     def observe(self, x: torch.Tensor) -> None:
         self.observed += 1
-        first = (self.first_low, self.first_high)
-        for end, value in zip(first, percentiles(x, self.tail), strict=True):
+        first, found = (self.first_low, self.first_high), percentiles(x, self.tail)
+        if not any(found):  # of a tensor that hardly ever differs from 0
+            found = x.aminmax()
+        for end, value in zip(first, found, strict=True):
             end += (value - end) / self.observed
 
     def ends(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the ends of the range, differentiable."""
         unit = torch.maximum(self.first_low.abs(), self.first_high.abs())
+        unit = torch.where(unit > 0, unit, 1.0)  # of nothing but 0: the ends can move all the same
         return self.first_low + unit * self.low_by, self.first_high + unit * self.high_by
 
     def shifts(self) -> torch.Tensor | None:

@@ -64,10 +64,6 @@ class SelectingQuantizer(TrainableQuantizer):
     def quantizers(self) -> list[MaxScaleQuantizer]:
         return [q for q in self.candidates if isinstance(q, MaxScaleQuantizer)]
 
-    def observe(self, x: torch.Tensor) -> None:
-        for quantizer in self.quantizers:
-            quantizer.observe(x)
-
     def begin_as(self, taught: MaxScaleQuantizer) -> None:
         """Take the scale of a trained quantizer for every candidate."""
         for quantizer in self.quantizers:
