@@ -23,7 +23,7 @@ from torch import nn
 import ptqsr
 from ptqsr.config import Config
 from ptqsr.deployment import DeployedNetwork
-from ptqsr.errors import PtqsrError, one_line
+from ptqsr.errors import PtqsrError, no_file, one_line
 from ptqsr.files import replacing
 from ptqsr.models import PatchWise, SRNetwork, check_network, rebuild
 from ptqsr.models.bounds import bounded
@@ -130,7 +130,7 @@ def is_checkpoint(path: str | Path) -> bool:
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Return a checkpoint's (manifest, tensors), checked against its digest."""
     if not Path(path).is_file():
-        raise PtqsrError(f"{path}: no such file")
+        raise no_file(Path(path))
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

@@ -1,5 +1,9 @@
 """The one exception that users see, and what others say."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 
 class PtqsrError(Exception):
     """A mistake in the input: one line that names the file, layer or option, and the mend.
@@ -26,3 +30,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 def on_gpu(error: BaseException) -> bool:
     """Return whether it is a GPU's memory that an error is about."""
     return isinstance(error, RuntimeError) and "CUDA" in str(error)
+
+
+def no_file(path: Path) -> PtqsrError:
+    """Return the error for a path that is not a file."""
+    what = "is a folder; name a file in it" if path.is_dir() else "no such file"
+    return PtqsrError(f"{path}: {what}")
+
+
+def no_folder(path: Path) -> PtqsrError:
+    """Return the error for a path that is not a folder."""
+    what = "is a file; name its folder" if path.exists() else "no such folder"
+    return PtqsrError(f"{path}: {what}")

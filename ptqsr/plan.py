@@ -104,6 +104,14 @@ def is_plan(path: str | Path) -> bool:
         return False
 
 
+def _wrong(row: object) -> str:
+    """Return what is wrong with a layer's row that is none."""
+    unknown = sorted(map(str, row.keys() - KEYS)) if isinstance(row, Mapping) else []
+    if unknown:
+        return f"{one_line(unknown[0])} is unknown; remove it, or mend its spelling"
+    return "give quantized, weight_bits and act_bits"
+
+
 def read(path: str | Path, network: SRNetwork) -> tuple[tuple[str, int, int], ...]:
     """Return a plan for this network, as `Config.layers` takes it.
 
@@ -119,7 +127,7 @@ def read(path: str | Path, network: SRNetwork) -> tuple[tuple[str, int, int], ..
         if name not in places:
             raise PtqsrError(f"{path}: layer {one_line(name)} is not in the network; remove it")
         if not isinstance(row, Mapping) or not row.keys() <= KEYS or "quantized" not in row:
-            raise PtqsrError(f"{path}: layer {name}: give quantized, weight_bits and act_bits")
+            raise PtqsrError(f"{path}: layer {name}: {_wrong(row)}")
         if row["quantized"] is False:
             continue
         try:

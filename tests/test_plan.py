@@ -84,7 +84,7 @@ def edited(key: str, value: Any) -> Callable[[dict[str, Any]], Any]:
         (edited("quantized", "yes"), "layer body.0.body.0: quantized is 'yes'"),
         (edited("act_bits", 9), "layer body.0.body.0: act_bits is 9"),
         (edited("weight_bits", None), "layer body.0.body.0: weight_bits is None"),
-        (edited("colour", "red"), "layer body.0.body.0: give quantized"),
+        (edited("colour", "red"), "layer body.0.body.0: colour is unknown; remove it"),
         (lambda w: w.update(version=2), "version 2; this is 1"),
         (lambda w: w.update(format="a plan"), "is not of `ptqsr plan`"),
         (lambda w: w.update(layers=[]), "has no layers"),

@@ -19,5 +19,8 @@ def main() -> None:
         message = getattr(error, "format_message", None)
         if message is None:
             raise
-        print(f"ptqsr: {' '.join(message().split())} (see ptqsr --help)", file=sys.stderr)
+        context = getattr(error, "ctx", None)
+        command = f"{context.info_name} " if context is not None and context.parent else ""
+        text = " ".join(message().split())
+        print(f"ptqsr: {text} (see ptqsr {command}--help)", file=sys.stderr)
         raise SystemExit(2) from None

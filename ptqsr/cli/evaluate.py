@@ -133,13 +133,16 @@ def _table(records: list[dict[str, Any]], per_image: bool) -> Table:
         caption=f"PSNR in dB, border of `scale` pixels cut; BitOPs for {OUTPUT_SIZE}; storage in "
         "float32 parameters, and with steps and points; FQR: mean bits of quantized features"
     )
-    table.add_column("network")
+    table.add_column("network", overflow="fold")
     folders = list(records[0]["data"])
     for folder in folders:
         table.add_column(f"{Path(folder).resolve().name}\nPSNR / SSIM", justify="right")
     for title in ("BitOPs", "storage", "storage, all", "FQR"):
         table.add_column(title, justify="right")
-    for record in records:
+    shown = [Path(record["network"]).name for record in records]
+    if len(set(shown)) < len(shown):  # as of several runs of `finetune`
+        shown = [record["network"] for record in records]
+    for record, name in zip(records, shown, strict=True):
         cells = [_cell(record["data"][folder]) for folder in folders]
         costs = (
             bitops(record["bitops"]),
@@ -150,7 +153,7 @@ def _table(records: list[dict[str, Any]], per_image: bool) -> Table:
         how = "\n(deployed)" if record["deployed"] else ""
         if "patches" in record:
             how += "\n(patches of {size}, overlap {overlap})".format(**record["patches"])
-        table.add_row(Path(record["network"]).name + how, *cells, *costs)
+        table.add_row(name + how, *cells, *costs)
         if per_image:
             for i, folder in enumerate(folders):
                 for image in record["data"][folder]["images"]:

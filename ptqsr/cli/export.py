@@ -91,7 +91,7 @@ def _table(made: exporting.Export) -> Table:
         count = len(made.integer) + len(made.unfused) + len(made.floating)
         table.add_row("integer convolutions", f"{len(made.integer)} of {count} in ONNX Runtime")
         if made.unfused:
-            said = f"{', '.join(made.unfused)}: their results are not quantized"
+            said = f"{', '.join(made.unfused)}: no integer form there for what is read or given"
             table.add_row("quantized, but in floating point", said)
         if made.floating:
             said = f"{', '.join(made.floating)}: not quantized, or with scales of every picture"

@@ -113,9 +113,16 @@ def measure_sensitivity(
         )
 
 
-def plan_table(rows: Sequence[PlannedLayer], title: str) -> Table:
+def plan_table(rows: Sequence[PlannedLayer], title: str, choice: Choice | None = None) -> Table:
+    """Return the layers with their bits; `choice`: what was chosen, and what that is to cost."""
     quantized = sum(row.quantized for row in rows)
     table = Table(title=f"{title}: {quantized} of {len(rows)} layers quantized")
+    if choice is not None:
+        unit = "dB of PSNR" if choice.in_db else "squared grey levels"
+        table.caption = (
+            f"mean bits, weighted by MACs: {choice.mean_bits:.3f}; predicted loss: "
+            f"{choice.loss:.3g} {unit}"
+        )
     for name in ("layer", "kind", "weights", "activations", "why"):
         table.add_column(name, overflow="fold")
     for row in rows:

@@ -64,15 +64,15 @@ def plan(
         exclude=tuple(exclude or ()),
         edges=edges,
     )
-    network = float_network(model, scale, weights, settings)
+    network, choice = float_network(model, scale, weights, settings), None
     if sensitivity is not None:
         measured = read_sensitivity(sensitivity, network, config)
-        config, _ = limit.choose(network, config, measured)
+        config, choice = limit.choose(network, config, measured)
     rows = plans.plan(network, config)
     if output is not None:
         plans.write(rows, output, network)
     title = f"{network.title} x{network.scale}"
-    report(plan_table(rows, title), [asdict(row) for row in rows], json_file)
+    report(plan_table(rows, title, choice), [asdict(row) for row in rows], json_file)
     if output is not None:
         given = [
             ("--model", model),

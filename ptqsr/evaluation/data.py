@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ptqsr.errors import PtqsrError
+from ptqsr.errors import PtqsrError, no_folder
 from ptqsr.images import downscale, list_images, read_rgb
 
 
@@ -47,7 +47,7 @@ def find_pairs(folder: str | Path, scale: int) -> list[Pair]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise PtqsrError(f"{folder}: no such folder")
+        raise no_folder(folder)
     if (folder / f"x{scale}" / "HR").is_dir():
         folder = folder / f"x{scale}"
     elif other := sorted(p.parent.name for p in folder.glob("x*/HR")):

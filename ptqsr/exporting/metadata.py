@@ -15,8 +15,8 @@ def metadata_of(network: SRNetwork, provenance: Mapping[str, Any]) -> dict[str, 
     """Return texts by name; all but names and numbers are JSON.
 
     Of every network `ptqsr` (the version), `architecture`, `scale`, `colours`, `hyperparameters`
-    and `provenance`; of calibrated ones also `method`, `weight_bits`, `act_bits`, `config` and
-    `layers`, with bits and kind of quantizer of each.
+    and `provenance`; of calibrated ones also `method`, `weight_bits`, `act_bits` ("mixed" where a
+    plan has each layer's), `config` and `layers`, with bits and kind of quantizer of each.
     """
     found = {
         "ptqsr": ptqsr.__version__,
@@ -37,10 +37,11 @@ def metadata_of(network: SRNetwork, provenance: Mapping[str, Any]) -> dict[str, 
         for name, module in network.named_modules()
         if isinstance(module, FakeQuantConv2d)
     }
+    mixed = bool(network.calibration.layers)
     return found | {
         "method": network.calibration.method,
-        "weight_bits": str(network.calibration.weight_bits),
-        "act_bits": str(network.calibration.act_bits),
+        "weight_bits": "mixed" if mixed else str(network.calibration.weight_bits),
+        "act_bits": "mixed" if mixed else str(network.calibration.act_bits),
         "config": network.calibration.to_json(),
         "layers": json.dumps(layers),
     }

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from ptqsr.errors import PtqsrError, one_line
+from ptqsr.errors import PtqsrError, no_folder, one_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 # No others: Pillow would start Ghostscript for a PostScript file, whatever its suffix.
@@ -129,7 +129,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
     except Exception as error:
         # A damaged file makes Pillow raise nearly anything: struct.error, zlib.error, KeyError.
         reason = one_line(getattr(error, "strerror", None) or error)
-        raise PtqsrError(f"{path}: cannot be read ({reason})") from None
+        raise PtqsrError(f"{path}: cannot be read ({reason}); replace or remove it") from None
 
 
 def list_images(
@@ -142,7 +142,7 @@ def list_images(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise PtqsrError(f"{folder}: no such folder")
+        raise no_folder(folder)
 
     def refuse(error: OSError) -> None:
         raise PtqsrError(f"{error.filename}: cannot be read ({error.strerror})") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -142,9 +143,16 @@ class Manifest:
         for key in {**old, **job}:
             if old.get(key) != job.get(key):
                 raise PtqsrError(
-                    f"{self.path}: is of a job with {key} {old.get(key)}, not {job.get(key)}; give "
-                    "what it was begun with, name another folder, or --overwrite"
+                    f"{self.path}: is of a job with {key} {_short(old.get(key))}, not "
+                    f"{_short(job.get(key))}; give what it was begun with, name another folder, or "
+                    "--overwrite"
                 )
+
+
+def _short(value: Any) -> str:
+    """Return a value for a message, of a digest its first digits."""
+    text = str(value)
+    return f"of digest {text[:12]}" if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
 def stamp(path: Path) -> dict[str, int]:

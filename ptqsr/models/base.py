@@ -119,7 +119,7 @@ def check_network(model: object) -> None:
     if not isinstance(model, SRNetwork):
         raise PtqsrError(
             f"{type(model).__name__} is no network of ptqsr; wrap it: "
-            "ptqsr.models.wrap(module, scale=...)"
+            "ptqsr.models.wrap(module, scale=...), or take what ptqsr.calibrate made of it"
         )
 
 

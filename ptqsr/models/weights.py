@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from ptqsr.errors import PtqsrError, one_line
+from ptqsr.errors import PtqsrError, no_file, one_line
 from ptqsr.models.base import SRNetwork, matches
 
 # Where training scripts put the network inside a larger dictionary.
@@ -32,7 +32,7 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise PtqsrError(f"{path}: no such file")
+        raise no_file(path)
     read = READERS.get(path.suffix.lower())
     if read is None:
         raise PtqsrError(f"{path}: weights are read from {', '.join(READERS)}")
@@ -44,7 +44,10 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         raise PtqsrError(f"{path}: cannot be read ({error.strerror or one_line(error)})") from None
     except Exception as error:
         # A damaged file makes the four readers raise nearly anything: zlib.error, TypeError, ...
-        raise PtqsrError(f"{path}: truncated or no weight file ({one_line(error)})") from None
+        reason = one_line(error).partition(". ")[0]
+        raise PtqsrError(
+            f"{path}: truncated or no weight file ({reason}); copy or download it again"
+        ) from None
 
 
 def _check_size(path: Path, size: int) -> None:
@@ -72,7 +75,9 @@ def _read_pt(path: Path) -> object:
                 f"{path}: refused, since it is a pickle that asks to run code; "
                 "save the tensors alone: torch.save(model.state_dict(), FILE)"
             ) from None
-        raise PtqsrError(f"{path}: truncated or no weight file") from None
+        raise PtqsrError(
+            f"{path}: truncated or no weight file; copy or download it again"
+        ) from None
 
 
 def _read_safetensors(path: Path) -> object:

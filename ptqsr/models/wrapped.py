@@ -141,7 +141,8 @@ class WrappedNetwork(SRNetwork):
         if self.flow is None:
             raise PtqsrError(
                 f"wrap: the scale cannot be found on a picture of {WIDTH}x{HEIGHT} pixels "
-                f"({self.unknown}); mend that, or give it: scale=..."
+                f"({self.unknown}); mend that, or wrap it with scale=..., a network of one channel "
+                "with colours='y'"
             )
         picture = self._picture()
         given = picture if self.fit is None else self.fit(picture)

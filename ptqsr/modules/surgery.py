@@ -57,7 +57,8 @@ def quantizable(
             if p.part == "never"
         ]
         raise PtqsrError(
-            f"no layer is left to quantize; name some with --include{''.join(never[:1])}"
+            "no layer is left to quantize; name some (--include, Config(include=...))"
+            + "".join(never[:1])
         )
     layers = {name: network.get_submodule(name) for name in places if name in chosen}
     for name, layer in layers.items():

@@ -43,7 +43,7 @@ def read_state(run: Path) -> dict[str, Any]:
 def check_same(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     """Raise PtqsrError where a state's run is another one than ours."""
     defaults = TrainConfig().to_json()  # of options that the state's ptqsr did not have
-    theirs = {**defaults, **theirs, **{name: ours[name] for name in MAY_CHANGE}}
+    theirs = {**defaults, **theirs, **{name: ours[name] for name in MAY_CHANGE if name in ours}}
     for name in ours:
         if ours[name] != theirs.get(name):
             raise PtqsrError(

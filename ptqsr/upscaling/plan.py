@@ -30,6 +30,7 @@ TILES = (512, 384, 256, 192, 128, 96, 64, 48, 32)
 TAIL_TILE = 128
 MIN_TILE = 8
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+SMALLEST = 1 << 20  # that a limit without a unit is taken for: below, it was forgotten
 # What the estimate leaves out, such as what allocators keep: benchmarks/memory.py measures it.
 SLACK = 1.15
 # What bicubic interpolation looks at: alpha's, and that of the colours of a network on luma.
@@ -143,7 +144,7 @@ class Planner:
                 cure = ", or take statistics of tiles (--stats tile), which changes the picture"
         raise PtqsrError(
             f"{width}x{height} pixels take about {ceil(least / 1e7) / 100:.2f} GB, more than the "
-            f"limit of {(self.memory or 0) / 1e9:.2f} GB (--memory); raise it{cure}"
+            f"limit of {_gigabytes(self.memory or 0)} (--memory); raise it{cure}"
         )
 
     def smaller(self, plan: Plan, height: int, width: int) -> Plan | None:
@@ -231,6 +232,10 @@ class Planner:
             return features, probe(network.reconstruct, x, made)[0]
 
 
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e9:.1g} GB"
+
+
 def size(text: int | str) -> int:
     """Return a size in bytes, as 2GB, 800MB or 1.5GiB; raises PtqsrError for another text."""
     match = re.fullmatch(
@@ -238,6 +243,8 @@ def size(text: int | str) -> int:
     )
     if match is None:
         raise PtqsrError(f"--memory {text}: give a size as 2GB, 800MB or 1.5GiB")
+    if str(text).strip().isdigit() and 0 < int(text) < SMALLEST:
+        raise PtqsrError(f"--memory {text}: are so many bytes; give a unit, as 2GB or 800MB")
     return int(float(match[1]) * UNITS[match[2]])
 
 

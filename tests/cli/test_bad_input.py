@@ -56,6 +56,10 @@ def test_missing_files(refused: Refused, job: list[object], tmp_path: Path) -> N
     assert f"{gone}: no such file" in refused(*job, "--weights", gone)
     assert "no such folder" in refused(*job, "--images", tmp_path / "gone")
     assert str(gone) in refused("evaluate", gone, "--data", tmp_path)
+    assert f"{tmp_path}: is a folder; name a file" in refused(*job, "--weights", tmp_path)
+    write_photograph(tmp_path / "a.png", 20, 20, 0)
+    line = refused(*job, "--images", tmp_path / "a.png")
+    assert f"{tmp_path / 'a.png'}: is a file; name its folder" in line
 
 
 def test_missing_data_is_seen_before_the_work(
@@ -504,6 +508,13 @@ def test_exit_code_of_a_process(tmp_path: Path) -> None:
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 2 and stdout == ""
     assert stderr == f"ptqsr: {tmp_path / 'gone.pt'}: no such file\n"
+
+
+def test_the_help_that_is_named_has_the_option() -> None:
+    process = start("calibrate", "--modle", "edsr")
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "--modle" in stderr and stderr.endswith("(see ptqsr calibrate --help)\n")
 
 
 def test_reader_that_leaves(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,18 @@ def test_evaluate_agrees_with_the_library(
     expected = ptqsr.evaluate(ptqsr.load(checkpoint), pictures)
     assert figures[0]["data"][str(pictures)] == expected.to_json()
     assert sorted(path.name for path in out.iterdir()) == ["figures.json", "q.safetensors"]
+
+
+def test_networks_of_one_name_are_told_apart(
+    run: Run, checkpoint: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [f"{folder}/q.safetensors" for folder in "ab"]
+    for name in names:
+        Path(name).parent.mkdir()
+        shutil.copy(checkpoint, name)
+    result = run("evaluate", *names, "--data", pictures)
+    assert result.exit_code == 0 and all(name in result.stdout for name in names)
 
 
 def test_networks_and_folders_side_by_side(

@@ -511,13 +511,14 @@ def test_longer_names_are_places_too(tmp_path: Path) -> None:
         (("--tile", 64, "--memory", "2GB"), "either a tile or a memory limit"),
         (("--scale", 4), "scale 2, not 4"),
         (("--memory", "1KB"), "pixels take about 0."),
-        (("--memory", "0"), "more than the limit of 0.00 GB (--memory); raise it"),
+        (("--memory", "0"), "more than the limit of 0 GB (--memory); raise it"),
         (("--memory", ".000_1GB"), "--memory .000_1GB: give a size as 2GB, 800MB or 1.5GiB"),
         *(
             (("--memory", text), f"--memory {text}: give a size as")
             for text in ("nonsense", "GB", "2TB", "-2GB", "2 G B", "5I", "5iB", "1e3", "inf", "nan")
         ),
         (("--memory", ""), "--memory : give a size"),
+        (("--memory", "2"), "--memory 2: are so many bytes; give a unit, as 2GB"),
         (("--memory", "9" * 400), "give a size as"),
     ],
     ids=lambda value: " ".join(map(str, value))[:30] if isinstance(value, tuple) else "",

@@ -205,7 +205,10 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert 3 <= figures["chosen"]["mean_bits"] <= 4.5
     assert abs(figures["chosen"]["predicted_drop"] - figures["chosen"]["measured_drop"]) < 0.5
     assert {row["act_bits"] for row in figures["plan"]} == {3, 8, 32}
-    run("plan", *network, *chosen, "-o", "plan.json")
+    output = run("plan", *network, *chosen, "-o", "plan.json")
+    mean, drop = figures["chosen"]["mean_bits"], figures["chosen"]["predicted_drop"]
+    said = f"mean bits, weighted by MACs: {mean:.3f}; predicted loss: {drop:.3g} dB of PSNR"
+    assert said in " ".join(output.split())
     layers = json.loads(Path("plan.json").read_text())["layers"]
     assert {n: row["act_bits"] for n, row in layers.items()} == {
         row["name"]: row["act_bits"] for row in figures["plan"]

@@ -563,6 +563,9 @@ def test_a_weight_that_was_given_is_asked_for_again(pictures: list[Path], tmp_pa
     with pytest.raises(PtqsrError, match=r"was trained with --variance-weight 0\.1; give that"):
         choose_variance_weight(small, data, CONFIG, options, tmp_path)
     assert not (tmp_path / "variance_weight.json").exists()
+    other = replace(options, quantization=Config(method="odm", bits=3))
+    with pytest.raises(PtqsrError, match=r"state\.pt: was made with bits = 4, not 3; use the same"):
+        choose_variance_weight(small, data, CONFIG, other, tmp_path)
 
 
 # --- what is refused ---

@@ -153,7 +153,7 @@ def test_too_little_memory() -> None:
     with pytest.raises(PtqsrError) as refusal:
         Planner(network, memory=10**6).plan(*SIZE)
     found = re.fullmatch(
-        r"800x600 pixels take about (0\.\d\d) GB, more than the limit of 0\.00 GB \(--memory\); "
+        r"800x600 pixels take about (0\.\d\d) GB, more than the limit of 0\.001 GB \(--memory\); "
         r"raise it",
         str(refusal.value),
     )

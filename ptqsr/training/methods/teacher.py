@@ -47,7 +47,10 @@ def read_teacher(run: Path, network: SRNetwork, wanted: Config) -> dict[str, Any
     for name, value in needed.items():
         theirs = state["identity"].get(name)
         if _plain(theirs) != _plain(value):
-            raise PtqsrError(f"{path}: the teacher was made with {name} = {theirs}, not {value}")
+            raise PtqsrError(
+                f"{path}: the teacher was made with {name} = {theirs}, not {value}; give the same "
+                "network and options as for it, or name another teacher"
+            )
     return state
 
 

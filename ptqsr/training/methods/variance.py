@@ -27,7 +27,7 @@ from ptqsr.training.log import last_record, plain
 from ptqsr.training.loop import LOG, Diverged, Trainer
 from ptqsr.training.methods.odm import ODM
 from ptqsr.training.methods.options import Options
-from ptqsr.training.state import MAY_CHANGE, STATE, read_state
+from ptqsr.training.state import MAY_CHANGE, STATE, check_same, read_state
 
 log = logging.getLogger("ptqsr")
 # How large lambda_V * sum of std(X_i) is at the start, in units of the L1 loss.
@@ -60,12 +60,15 @@ def choose_variance_weight(
     """
     network, device = build(), torch.device(config.device)
     made_for = _made_for(network, pictures, config, options)
+    if (run / STATE).exists():
+        theirs = json.loads(json.dumps(plain(read_state(run)["identity"])))
+        check_same(run / STATE, theirs, made_for)
     known = _read(run / CHOICE, made_for) if processes.rank() == 0 else None
     known = processes.of_first(math.nan if known is None else known, device)
     if not math.isnan(known):
         return known
     if (run / STATE).exists():
-        given = read_state(run)["identity"].get("variance_weight")
+        given = theirs.get("variance_weight")
         raise PtqsrError(f"{run}: was trained with --variance-weight {given}; give that")
     if not pictures.validation:
         raise PtqsrError(
