@@ -243,7 +243,7 @@ def size(text: int | str) -> int:
     )
     if match is None:
         raise PtqsrError(f"--memory {text}: give a size as 2GB, 800MB or 1.5GiB")
-    if str(text).strip().isdigit() and 0 < int(text) < SMALLEST:
+    if isinstance(text, str) and text.strip().isdigit() and 0 < int(text) < SMALLEST:
         raise PtqsrError(f"--memory {text}: are so many bytes; give a unit, as 2GB or 800MB")
     return int(float(match[1]) * UNITS[match[2]])
 
