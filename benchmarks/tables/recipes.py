@@ -50,6 +50,10 @@ RECIPES = {
     "QDrop": Recipe({"method": "qdrop"}, *LEARNED, LEARN),
     "DFSQ, k-means": Recipe({"method": "dfsq", "selector": "kmeans"}),
     "DFSQ, optimal": Recipe({"method": "dfsq", "selector": "optimal"}),
+    # The set of the authors' code, since that of the paper has fewer values than 8 bits.
+    "DFSQ, 377 values": Recipe(
+        {"method": "dfsq", "selector": "optimal", "universal_set": "dfsq-code"}, bits=(8,)
+    ),
     "dfsq+": Recipe({"method": "dfsq+"}),
     f"dfsq+, {LEARN} crops": Recipe({"method": "dfsq+"}, *LEARNED, LEARN),
     "dfsq+, reconstructed": Recipe({"method": "dfsq+", "reconstruct": True}, *LEARNED, LEARN),
