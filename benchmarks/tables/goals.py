@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from benchmarks.tables.check import Verdict
 from benchmarks.tables.results import Row
 from benchmarks.tables.runs import GOALS
+from benchmarks.tables.tuning_cells import BY_PATCHES, DEPLOYED, IN_INTEGERS
 
 STEPS = 3000
-SET, PATCHES = "Set5", "Set5 by patches"
+SET, PATCHES = "Set5", "Set5" + BY_PATCHES
 # Better, at least so many dB above the other (below 0: at most so far below it).
 ABOVE = (
     ("PAMS 8", "float", -0.05),
@@ -19,6 +20,8 @@ ABOVE = (
     ("ODM 3", "ODM 2", 0.0),
 )
 FQR, LOSS = 6.5, 0.1
+# dB that deployed networks may differ by, of 8-bit weights and of others.
+APART = {True: 0.05, False: 0.02}
 
 Rows = Mapping[str, Row]
 
@@ -29,6 +32,8 @@ def verdicts(rows: list[Row]) -> Iterator[Verdict]:
         yield above(found, SET, better, other, margin)
     yield above(found, PATCHES, "CADyQ", "PAMS 8", -LOSS)
     yield few_bits(found)
+    for name, part in IN_INTEGERS.items():
+        yield deploys(found, name, part)
     yield few_steps(found)
 
 
@@ -48,6 +53,17 @@ def few_bits(rows: Rows) -> Verdict:
     if cell is None:
         return Verdict(None, text)
     return Verdict(cell["fqr"] < FQR, f"{text}: {cell['fqr']:.2f}")
+
+
+def deploys(rows: Rows, name: str, part: str) -> Verdict:
+    most = APART[name in ("PAMS 8", "CADyQ")]
+    text = f"{part}: {name} deployed within {most} dB"
+    cells = [rows.get(name, {}).get(each) for each in (part, part + DEPLOYED)]
+    if any(cell is None for cell in cells):
+        return Verdict(None, text)
+    simulated, deployed = (cell["psnr"] for cell in cells if cell)
+    apart = round(deployed - simulated, 4)
+    return Verdict(abs(apart) <= most, f"{text}: {apart:+.4f}")
 
 
 def few_steps(rows: Rows) -> Verdict:

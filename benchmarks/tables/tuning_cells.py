@@ -1,4 +1,4 @@
-"""What is measured of a row's network: a cell for each set, whole and by patches."""
+"""What is measured of a row's network: a cell for each set, whole, by patches and deployed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,20 @@ from ptqsr.models import PatchWise, SRNetwork
 # Of CADyQ's Table 5, whose BitOPs are those of the body in units of 32 x 32 bits.
 OUTPUT = (720, 1280)
 BY_PATCHES = " by patches"
+DEPLOYED = " deployed"
+# Where the design's contract 4 is held to: what is deployed beside what is simulated.
+IN_INTEGERS = {
+    **dict.fromkeys(("PAMS 8", "PAMS 4", "ODM 4"), "Set5"),
+    "CADyQ": "Set5" + BY_PATCHES,
+}
 
 
 def parts_of(name: str, sets: Sequence[str]) -> list[str]:
-    """Return the cells of a row: sets, by patches too where CADyQ is compared so."""
+    """Return the cells of a row: sets, by patches too where CADyQ is compared so, deployed."""
     teachers = {run.taught_by for run in RUNS.values()}
     compared = RUNS[name].method in ("float", "cadyq") or name in teachers
-    return [*sets, *(part + BY_PATCHES for part in sets if compared)]
+    parts = [*sets, *(part + BY_PATCHES for part in sets if compared)]
+    return [*parts, IN_INTEGERS[name] + DEPLOYED] if name in IN_INTEGERS else parts
 
 
 def measure(table: Results, row: Row, network: SRNetwork, parts: Sequence[str], data: Path) -> None:
@@ -29,8 +36,11 @@ def measure(table: Results, row: Row, network: SRNetwork, parts: Sequence[str], 
     for part in parts:
         if part in row:
             continue
-        name = part.removesuffix(BY_PATCHES)
-        running = network if part == name else PatchWise(network)
+        simulated = part.removesuffix(DEPLOYED)
+        name = simulated.removesuffix(BY_PATCHES)
+        running = network if part == simulated else ptqsr.deploy(network)
+        if simulated != name:
+            running = PatchWise(running)
         with recording_bits(running) as chosen:
             found = ptqsr.evaluate(running, networks.pairs(data, name, network.scale))
         if "bitops" not in row:

@@ -40,7 +40,7 @@ def test_rows(options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     asked = ("--rows", "float", "MinMax 4", "ODM 2, variance alone", "CADyQ")
     where = (ptqsr, "evaluate")
-    rows = interrupted(finetuning, where, 18, tmp_path, monkeypatch, *options, *asked)
+    rows = interrupted(finetuning, where, 20, tmp_path, monkeypatch, *options, *asked)
     found = {row["row"]: row for row in rows}
     assert list(found) == [
         "float", "PAMS 8", "MinMax 4", "ODM 2", "CADyQ", "ODM 2, variance alone",
@@ -51,6 +51,8 @@ def test_rows(options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert pams["bitops"] < found["float"]["bitops"] and pams["Set5"]["fqr"] == 8
     assert 0 <= odm["conflict"] <= 1 and odm["mismatch"]["mean after"] > 0
     assert odm["variance_weight"] == found["ODM 2, variance alone"]["variance_weight"] > 0
+    assert "Set5 deployed" in pams and "Set5 deployed" not in odm
+    assert cadyq["Set5 by patches deployed"]["fqr"] == cadyq["Set5 by patches"]["fqr"]
     assert 4 <= cadyq["Set5 by patches"]["fqr"] <= 8 and list(cadyq["fqr curve"]) == ["1", "2"]
     text = trained_papers.page(rows)
     assert text.count("**") >= 2 and "CADyQ, Table 5" in text and "DAQ, 2 bits" in text
@@ -148,9 +150,11 @@ def test_the_papers_figures() -> None:
     assert len(set(places)) == len(places)
 
 
-def row(name: str, psnr: float, fqr: float = 8.0, steps: int = 3000) -> dict:
+def row(name: str, psnr: float, fqr: float = 8.0, steps: int = 3000, apart: float = 0.02) -> dict:
     cell = {"psnr": psnr, "ssim": 0.9, "fqr": fqr, "body_bitops": 1e9}
-    return {"row": name, "method": "", "steps": steps, "Set5": cell, "Set5 by patches": cell}
+    found = {"row": name, "method": "", "steps": steps, "Set5": cell, "Set5 by patches": cell}
+    deployed = {**cell, "psnr": psnr - apart}
+    return {**found, "Set5 deployed": deployed, "Set5 by patches deployed": deployed}
 
 
 def test_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +181,9 @@ def test_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (row("CADyQ", 31.49, 6.0), "CADyQ at least PAMS 8"),
         (row("CADyQ", 31.5, 6.5), "CADyQ's FQR below 6.5"),
         (row("PAMS 2", 30.9, steps=3001), "the same number of steps"),
+        (row("PAMS 8", 31.6, apart=0.06), "PAMS 8 deployed within 0.05 dB: -0.06"),
+        (row("ODM 4", 31.4, apart=-0.03), "ODM 4 deployed within 0.02 dB: +0.03"),
+        (row("CADyQ", 31.5, 6.4, apart=0.06), "CADyQ deployed within 0.05 dB"),
     ):
         assert len(found := broken(other)) == 1 and what in found[0]
     del rows["ODM 3"]
