@@ -30,6 +30,11 @@ CHANGES = 8
 ROWS = [("DFSQ, optimal", bits) for bits in (8, 6, 4, 3)] + [("MinMax", 8), ("MinMax", 4)]
 
 
+def bound_of(bits: int) -> float:
+    """Return how far a deployed network may be from the simulated one, in dB, by weights' bits."""
+    return 0.05 if bits == 8 else 0.02
+
+
 def compare(
     fake: SRNetwork, deployed: SRNetwork, pairs: Pairs, near: float
 ) -> tuple[float, float, float]:
@@ -62,7 +67,7 @@ def main() -> None:
         for method, bits in ROWS:
             config = replace(RECIPES[method].config(bits), edges=arguments.edges)
             fake = ptqsr.calibrate(network, pictures, config)
-            bound = 0.05 if bits == 8 else 0.02
+            bound = bound_of(bits)
             simulated, deployed, error = compare(fake, ptqsr.deploy(fake), pairs, bound / 2)
             broken |= abs(deployed - simulated) > bound + error
             rows.append(

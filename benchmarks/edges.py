@@ -12,7 +12,7 @@ import argparse
 
 import ptqsr
 from benchmarks.tables import networks
-from benchmarks.tables.results import Row, markdown_table
+from benchmarks.tables.results import Row, cell, markdown_table
 from benchmarks.timer import write
 from ptqsr import Config
 from ptqsr.evaluation import cost
@@ -32,13 +32,12 @@ def main() -> None:
         for edges in (None, 8):
             config = Config(bits=BITS, selector="optimal", edges=edges)
             quantized = ptqsr.calibrate(model, pictures, config)
-            result, spent = ptqsr.evaluate(quantized, pairs), cost(quantized)
+            spent = cost(quantized)
             row = {
                 "network": network.name,
                 "bits": BITS,
                 "edges": edges,
-                "psnr": round(result.psnr, 4),
-                "ssim": round(result.ssim, 5),
+                **cell(quantized, pairs),
                 "quantized_layers": sum(layer.quantized for layer in spent.layers),
                 "layers": len(spent.layers),
                 "bitops": spent.bitops,

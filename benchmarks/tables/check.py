@@ -106,7 +106,8 @@ def verdicts(rows: list[Row]) -> Iterator[Verdict]:
         yield reaches(quality, network, "float", 32, goal)
     for network in dict.fromkeys((*trained, *(row["network"] for row in rows))):
         for bits in recipes.BITS:
-            paper, slack = WIDE if bits == 8 else PAPER, ABOVE if bits <= 4 else SLACK
+            paper = WIDE if bits == 8 else PAPER
+            slack = ABOVE if bits <= 4 else SLACK
             yield from not_below(quality, network, bits, paper, "MinMax", slack)
             for other in (PAPER, EXACT):
                 yield from not_below(quality, network, bits, OURS, other, SLACK)

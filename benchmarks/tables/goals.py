@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from benchmarks.deployed import bound_of
 from benchmarks.tables.check import Verdict
 from benchmarks.tables.results import Row
 from benchmarks.tables.runs import GOALS
@@ -20,8 +21,6 @@ ABOVE = (
     ("ODM 3", "ODM 2", 0.0),
 )
 FQR, LOSS = 6.5, 0.1
-# dB that deployed networks may differ by, of 8-bit weights and of others.
-APART = {True: 0.05, False: 0.02}
 
 Rows = Mapping[str, Row]
 
@@ -56,7 +55,7 @@ def few_bits(rows: Rows) -> Verdict:
 
 
 def deploys(rows: Rows, name: str, part: str) -> Verdict:
-    most = APART[name in ("PAMS 8", "CADyQ")]
+    most = bound_of(GOALS[name].bits)
     text = f"{part}: {name} deployed within {most} dB"
     cells = [rows.get(name, {}).get(each) for each in (part, part + DEPLOYED)]
     if any(cell is None for cell in cells):

@@ -20,7 +20,6 @@ from benchmarks.tables.results import (
     cell,
     markdown_table,
     origin,
-    same_origin,
 )
 from ptqsr.models import SRNetwork
 
@@ -94,12 +93,13 @@ class Sweep:
         """
         some = self.some.get(bits, self.variants)
         keys = [(network, bits, variant) for variant in self.variants if variant in some]
-        there = [row for key in keys if (row := table.get(*key))]
-        whole = [row for row in there if all(name in row for name in sets)]
-        if fresh or len(whole) < len(keys):
+
+        def lacks(key: Key) -> bool:
+            return not all(name in (table.get(*key) or ()) for name in sets)
+
+        if fresh or any(map(lacks, keys)):
             table.begin_again(keys, (), fresh=True)
-            whole = [row for row in whole if same_origin(row, origin())]
-        return [key for key in keys if key not in map(table.key, whole)]
+        return [key for key in keys if lacks(key)]
 
     def main(self, description: str | None = None) -> None:
         parser = argparse.ArgumentParser(description=description)

@@ -36,8 +36,8 @@ PRECISION: Precision = "fp32"
 
 def origin_of_runs() -> Row:
     """Return what a row of a training run depends on."""
-    here = Path(__file__).parent
-    return origin("ptqsr/training", str(here / "runs.py"), str(here / "tuning.py"))
+    tables = "benchmarks/tables"
+    return origin("ptqsr/training", f"{tables}/runs.py", f"{tables}/tuning.py")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import ptqsr
 from benchmarks.tables import networks
-from benchmarks.tables.results import Results, Row
+from benchmarks.tables.results import Results, Row, cell
 from benchmarks.tables.runs import RUNS
 from ptqsr.evaluation import Cost, cost, recording_bits
 from ptqsr.models import PatchWise, SRNetwork
@@ -42,14 +42,13 @@ def measure(table: Results, row: Row, network: SRNetwork, parts: Sequence[str], 
         if simulated != name:
             running = PatchWise(running)
         with recording_bits(running) as chosen:
-            found = ptqsr.evaluate(running, networks.pairs(data, name, network.scale))
+            found = cell(running, networks.pairs(data, name, network.scale))
         if "bitops" not in row:
             # Of what CADyQ chose for the first set.
             row |= costs(cost(network, chosen=chosen))
         body = cost(network, height=OUTPUT[0], width=OUTPUT[1], chosen=chosen)
         row[part] = {
-            "psnr": round(found.psnr, 4),
-            "ssim": round(found.ssim, 5),
+            **found,
             "fqr": round(body.fqr, 3),
             "body_bitops": body.listed_bitops * overlaps(running),
         }

@@ -90,7 +90,7 @@ class PACT(DoReFa):
             q.theta for q in quantizers_of(network) if isinstance(q, MaxScaleQuantizer)
         ]
         penalty = torch.stack(scales).square().sum()
-        return loss + ALPHA_DECAY * penalty, {**figures, "alpha_squared": penalty.detach()}
+        return loss + ALPHA_DECAY * penalty, {**figures, "theta_squared": penalty.detach()}
 
 
 class TFLite(QuantizationAware):

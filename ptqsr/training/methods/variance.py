@@ -60,15 +60,15 @@ def choose_variance_weight(
     """
     network, device = build(), torch.device(config.device)
     made_for = _made_for(network, pictures, config, options)
-    if (run / STATE).exists():
-        theirs = json.loads(json.dumps(plain(read_state(run)["identity"])))
-        check_same(run / STATE, theirs, made_for)
+    begun = read_state(run)["identity"] if (run / STATE).exists() else None
+    if begun is not None:
+        check_same(run / STATE, _as_json(begun), made_for)
     known = _read(run / CHOICE, made_for) if processes.rank() == 0 else None
     known = processes.of_first(math.nan if known is None else known, device)
     if not math.isnan(known):
         return known
-    if (run / STATE).exists():
-        given = theirs.get("variance_weight")
+    if begun is not None:
+        given = begun.get("variance_weight")
         raise PtqsrError(f"{run}: was trained with --variance-weight {given}; give that")
     if not pictures.validation:
         raise PtqsrError(
@@ -144,6 +144,11 @@ def _made_for(
     }
     for name in (*MAY_CHANGE, "variance_weight", "init_batches"):
         del found[name]
+    return _as_json(found)
+
+
+def _as_json(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what a file of JSON would give back."""
     made: dict[str, Any] = json.loads(json.dumps(plain(found)))
     return made
 
