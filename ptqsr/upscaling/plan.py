@@ -243,7 +243,8 @@ def size(text: int | str) -> int:
     )
     if match is None:
         raise PtqsrError(f"--memory {text}: give a size as 2GB, 800MB or 1.5GiB")
-    if isinstance(text, str) and text.strip().isdigit() and 0 < int(text) < SMALLEST:
+    without_unit = isinstance(text, str) and text.strip()[-1].isdigit()
+    if without_unit and 0 < float(match[1]) < SMALLEST:
         raise PtqsrError(f"--memory {text}: are so many bytes; give a unit, as 2GB or 800MB")
     return int(float(match[1]) * UNITS[match[2]])
 

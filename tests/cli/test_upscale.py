@@ -519,6 +519,7 @@ def test_longer_names_are_places_too(tmp_path: Path) -> None:
         ),
         (("--memory", ""), "--memory : give a size"),
         (("--memory", "2"), "--memory 2: are so many bytes; give a unit, as 2GB"),
+        (("--memory", "2.5"), "--memory 2.5: are so many bytes; give a unit, as 2GB"),
         (("--memory", "9" * 400), "give a size as"),
     ],
     ids=lambda value: " ".join(map(str, value))[:30] if isinstance(value, tuple) else "",
