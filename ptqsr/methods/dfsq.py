@@ -80,7 +80,7 @@ class DFSQ(Method):
             return None
         return (
             f"{self.rule.act_bits} bits of {self.universal_set.name} mean {size} levels, "
-            f"not {asked}: the set has no more"
+            f"not {asked}: the set has no more, int8 and dfsq-code (universal_set) have"
         )
 
 
