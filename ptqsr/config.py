@@ -62,7 +62,7 @@ class Config:
     weight_bits: int = cast(int, None)  # not given: as `bits`
     act_bits: int = cast(int, None)
     universal_set: str | None = None  # a preset's name or a JSON file of words
-    selector: str = "kmeans"
+    selector: str = cast(str, None)  # not given: kmeans, the paper's; of dfsq+ optimal, always
     percentile: float = 1.0
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -80,9 +80,17 @@ class Config:
             check_bits(name, getattr(self, name))
         if self.edges is not None and (type(self.edges), self.edges) != (int, EDGE_BITS):
             raise PtqsrError(f"edges is {self.edges!r}; it must be {EDGE_BITS}, or be left out")
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 1 << 32:
+        usual = "optimal" if self.method == "dfsq+" else "kmeans"
+        if self.selector is None:
+            object.__setattr__(self, "selector", usual)
+        if self.method == "dfsq+" and self.selector != usual:
+            raise PtqsrError(
+                f"selector is {self.selector!r}; dfsq+ chooses points exactly: leave it out"
+            )
+        if type(self.seed) is not int or not 0 <= self.seed < 1 << 32:
             raise PtqsrError(f"seed is {self.seed}; it must be a whole number from 0 to 2^32 - 1")
-        if not isinstance(self.percentile, (int, float)) or not 0 <= self.percentile < 50:
+        number = isinstance(self.percentile, (int, float)) and self.percentile is not True
+        if not number or not 0 <= self.percentile < 50:
             raise PtqsrError(f"percentile is {self.percentile}; it must be from 0 to below 50")
         if not isinstance(self.reconstruct, bool) or (self.reconstruct and self.method != "dfsq+"):
             raise PtqsrError(
@@ -98,8 +106,11 @@ class Config:
             )
         for name in ("include", "exclude"):
             patterns = getattr(self, name)
-            patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-            object.__setattr__(self, name, patterns)
+            patterns = (patterns,) if isinstance(patterns, str) else patterns
+            listed = isinstance(patterns, (list, tuple))
+            if not listed or not all(isinstance(pattern, str) for pattern in patterns):
+                raise PtqsrError(f"{name} is {patterns!r}; give patterns of layers' names")
+            object.__setattr__(self, name, tuple(patterns))
         try:
             layers = tuple((str(name), weight, act) for name, weight, act in self.layers)
         except (TypeError, ValueError):

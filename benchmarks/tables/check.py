@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -15,9 +15,14 @@ WIDE = "DFSQ, 377 values"  # at 8 bits, for which the paper's 107 are too few
 NEAREST, LEARNED = "nearest", ("BRECQ", "QDrop")
 RECONSTRUCTED, AS_MANY = "dfsq+, reconstructed", f"dfsq+, {LEARN} crops"
 SLACK = 0.01  # dB
+# dB that DFSQ may be below MinMax where its 107 values are too few: the one goal that is missed.
+TOO_FEW = {("IDN x2 (authors', luma)", 8): 0.03}
+OTHER = "code, processors, threads or PyTorch"
 ABOVE = -1e-4  # the least that the tables show
+IMDN, CARN = "IMDN x4 (authors')", "CARN-M x4 (authors')"
 # Of the methods that learn: seconds of a calibration, a block's iterations; dB that reconstruction
-# may cost, and that it has to give IMDN x4 at 3 bits.
+# may cost, and that it has to give IMDN x4 at 3 bits: on all sets, and beside dfsq+ on as many
+# crops, whose gain is none of its own, on Set5.
 TIME, ITERATIONS, LEARNED_SLACK, LEARNED_GAIN = 40 * 60, 1000, 0.02, 0.05
 # dB on Set5, of float networks trained on a CPU, and of dfsq+ on IMDN x4 by bits; and of DFSQ's gap
 # to float on CARN-M x4.
@@ -46,25 +51,31 @@ def _psnr(quality: Quality, network: str, method: str, bits: int, name: str) -> 
 
 
 def _of_one_origin(quality: Quality, network: str, bits: int, *methods: str) -> bool:
-    """Return whether rows are there and compare: of one code, by one processor."""
+    """Return whether rows are there and compare: of one code, one processor, as many threads."""
     first, *others = (quality.get((network, method, bits), {}) for method in methods)
     return bool(first) and all(same_origin(first, other) for other in others)
 
 
 def not_below(
-    quality: Quality, network: str, bits: int, better: str, other: str, slack: float
+    quality: Quality,
+    network: str,
+    bits: int,
+    better: str,
+    other: str,
+    slack: float,
+    sets: Sequence[str] = SETS,
 ) -> Iterator[Verdict]:
-    """`better` against `other` on every set, at most `slack` dB lower; below 0: so much above."""
-    for name in SETS:
+    """`better` against `other` on sets, at most `slack` dB lower; below 0: so much above."""
+    for name in sets:
         ours, theirs = (_psnr(quality, network, m, bits, name) for m in (better, other))
         text = f"{network}, {bits} bits, {name}: {better} against {other}"
         if ours is None or theirs is None:
             yield Verdict(None, text)
         elif not _of_one_origin(quality, network, bits, better, other):
-            yield Verdict(None, f"{text}: of different code or processors")
+            yield Verdict(None, f"{text}: of different {OTHER}")
         else:
             gain = round(ours - theirs, 4)
-            yield Verdict(gain >= -slack, f"{text} {gain:+.4f} dB")
+            yield Verdict(gain >= -slack, f"{text} {gain:+.4f} dB (at least {-slack:+g})")
 
 
 def reaches(quality: Quality, network: str, method: str, bits: int, goal: float) -> Verdict:
@@ -93,7 +104,7 @@ def closes(quality: Quality, network: str, bits: int, goal: float) -> Verdict:
     if any(cell is None for column in cells for cell in column):
         return Verdict(None, text)
     if not _of_one_origin(quality, network, bits, PAPER, OURS):
-        return Verdict(None, f"{text}: of different code or processors")
+        return Verdict(None, f"{text}: of different {OTHER}")
     full, paper, ours = (sum(cell for cell in column if cell is not None) for column in cells)
     share = (ours - paper) / (full - paper)
     return Verdict(share >= goal, f"{text}: {share:.2f}")
@@ -106,24 +117,27 @@ def verdicts(rows: list[Row]) -> Iterator[Verdict]:
         yield reaches(quality, network, "float", 32, goal)
     for network in dict.fromkeys((*trained, *(row["network"] for row in rows))):
         for bits in recipes.BITS:
-            paper = WIDE if bits == 8 else PAPER
-            slack = ABOVE if bits <= 4 else SLACK
-            yield from not_below(quality, network, bits, paper, "MinMax", slack)
+            slack = ABOVE if bits <= 4 else TOO_FEW.get((network, bits), SLACK)
+            yield from not_below(quality, network, bits, PAPER, "MinMax", slack)
             for other in (PAPER, EXACT):
                 yield from not_below(quality, network, bits, OURS, other, SLACK)
+        yield from not_below(quality, network, 8, WIDE, "MinMax", SLACK)
+        yield from not_below(quality, network, 8, OURS, WIDE, SLACK)
     for network, bits in product(*recipes.LEARNED):
         for method in (*LEARNED, RECONSTRUCTED):
             yield from learns(quality, network, bits, method)
             if bits == 3 and method != RECONSTRUCTED:
                 yield from not_below(quality, network, bits, method, NEAREST, ABOVE)
-        gain = (network, bits) == ("IMDN x4 (authors')", 3)
+        gain = (network, bits) == (IMDN, 3)
         slack = -LEARNED_GAIN if gain else LEARNED_SLACK
         yield from not_below(quality, network, bits, RECONSTRUCTED, OURS, slack)
-        yield from not_below(quality, network, bits, RECONSTRUCTED, AS_MANY, LEARNED_SLACK)
+        for name in SETS:
+            least = slack if name == "Set5" else LEARNED_SLACK
+            yield from not_below(quality, network, bits, RECONSTRUCTED, AS_MANY, least, (name,))
     for bits, goal in IMDN_GOALS.items():
-        yield reaches(quality, "IMDN x4 (authors')", OURS, bits, goal)
+        yield reaches(quality, IMDN, OURS, bits, goal)
     for bits, goal in CARN_GOALS.items():
-        yield closes(quality, "CARN-M x4 (authors')", bits, goal)
+        yield closes(quality, CARN, bits, goal)
 
 
 def report(verdicts: Iterable[Verdict]) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from benchmarks.tables.recipes import BITS
 from benchmarks.tables.results import SETS, Row, markdown_table
 
 PRINTED = Path(__file__).with_name("dfsq_printed.csv")
@@ -51,7 +52,7 @@ def dfsq(rows: list[Row]) -> str:
     present = dict.fromkeys(network for network, *_ in ours)
     lines = []
     for network in dict.fromkeys(network for network, *_ in paper):
-        for bits in (8, 6, 4, 3) if network in present else ():
+        for bits in BITS if network in present else ():
             for method, name in METHODS.items():
                 cells = [_drops(paper, network, bits, name), _drops(ours, network, bits, method)]
                 if any(cells):

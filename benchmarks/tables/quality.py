@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import ptqsr
 from benchmarks.tables import check, networks, recipes
@@ -88,21 +89,22 @@ def calibrated(
         path.parent.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
         quantized = ptqsr.calibrate(model, crops, config, held_out=held_out or None)
-        how = {"crops": len(crops), **making(quantized, config, time.perf_counter() - start)}
+        how = {"crops": len(crops), **making(quantized, time.perf_counter() - start)}
         made.write_text(json.dumps(how))
         ptqsr.save(quantized, path)  # last: where it is, all is
     return ptqsr.load(path), json.loads(made.read_text())
 
 
-def making(network: SRNetwork, config: ptqsr.Config, seconds: float) -> Row:
+def making(network: SRNetwork, seconds: float) -> Row:
     """Return how long calibration took; of blocks that learned their iterations, and the worst.
 
     That is the one whose error on held-out pictures is largest in units of rounding to nearest's.
     """
     how: Row = {"seconds": round(seconds, 1)}
-    blocks = [b["end"]["held_out"] / b["nearest"]["held_out"] for b in network.reconstruction]
-    if blocks:
-        how |= {"iterations": config.iterations, "worst block": round(max(blocks), 4)}
+    if blocks := network.reconstruction:
+        worst = max(block["end"]["held_out"] / block["nearest"]["held_out"] for block in blocks)
+        ran = min(block["iterations"] for block in blocks)
+        how |= {"iterations": ran, "worst block": round(worst, 4)}
     return how
 
 
@@ -113,42 +115,58 @@ class Options(argparse.Namespace):
     fresh: bool
 
 
-Job = tuple[Key, Callable[[], tuple[SRNetwork, Row]], Network]
+class Job(NamedTuple):
+    """A row: its key, what it says of how the network is made, and what makes that of which."""
+
+    key: Key
+    said: Row
+    make: Callable[[], tuple[SRNetwork, Row]]
+    network: Network
 
 
 def jobs(options: Options) -> list[Job]:
-    """Return the rows that can be made here: key, how to get the network, and which it is."""
+    """Return the rows that can be made here."""
     found: list[Job] = []
     methods = list(recipes.available(options.methods))
     for network in networks.available(options.weights, only=options.only):
         key: Key = (network.name, *FLOAT)
-        found.append((key, partial(in_float, network, options), network))
+        found.append(Job(key, {}, partial(in_float, network, options), network))
         for bits in options.bits:
             for method, recipe in methods:
                 if recipe.covers(network.name, bits):
                     key = (network.name, method, bits)
                     make = partial(calibrated, network, recipe, bits, options)
-                    found.append((key, make, network))
+                    found.append(Job(key, recipe.said, make, network))
     return found
 
 
 def fill(table: Results, work: Sequence[Job], sets: Sequence[str], options: Options) -> None:
     """Measure what the table lacks, set by set."""
-    table.begin_again({key for key, _, _ in work}, sets, fresh=options.fresh)
+    said = {job.key: job.said for job in work}
+
+    def differs(row: Row) -> bool:
+        """Whether a row was asked for by other options than now."""
+        asked = said.get(table.key(row), {})
+        return any(row.get(name, value) != value for name, value in asked.items())
+
+    table.drop(differs)
+    table.begin_again(said, sets, fresh=options.fresh)
     for name in sets:
         pictures: dict[int, list] = {}
-        for key, make, network in work:
-            row = table.get(*key) or {**dict(zip(KEYS, key, strict=True)), **origin()}
+        for job in work:
+            new = {**dict(zip(KEYS, job.key, strict=True)), **job.said, **origin()}
+            row = table.get(*job.key) or new
             if name in row:
                 continue
-            start = time.perf_counter()
-            if network.scale not in pictures:
-                pictures[network.scale] = networks.pairs(options.data, name, network.scale)
-            model, how = make()
-            found = cell(model, pictures[network.scale])
+            start, scale = time.perf_counter(), job.network.scale
+            if scale not in pictures:
+                pictures[scale] = networks.pairs(options.data, name, scale)
+            model, how = job.make()
+            found = cell(model, pictures[scale])
             table.put({**row, **how, name: found})
             seconds = time.perf_counter() - start
-            print(f"{name} | {' | '.join(map(str, key))} | {found} | {seconds:.1f} s", flush=True)
+            cells = (name, *job.key, found, f"{seconds:.1f} s")
+            print(" | ".join(map(str, cells)), flush=True)
 
 
 def merged(held: Row | None, row: Row) -> Row:

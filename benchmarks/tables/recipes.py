@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -26,6 +27,11 @@ class Recipe:
     networks: tuple[str, ...] = ()
     bits: tuple[int, ...] = BITS
     crops: int = CROPS
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What a row says of how it was asked for."""
+        return {"options": json.dumps({**self.options, "crops": self.crops})}
 
     def config(self, bits: int) -> Config:
         return Config(**self.options, bits=bits)

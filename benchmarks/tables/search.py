@@ -17,6 +17,7 @@ from ptqsr.points.loss import subset_cost
 
 # Of exhaustive search: combinations that are looked at, at most, and at once.
 LIMIT, BLOCK = 10_000_000, 1 << 16
+PICTURE = 1 << 16  # samples that are counted at once
 
 
 def activation(
@@ -46,13 +47,18 @@ def normalised(seen: Sequence[torch.Tensor]) -> np.ndarray:
 
 
 def histogram(z: np.ndarray, denominator: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (weights, positions) of values that are normalised already, as calibration counts."""
+    """Return (weights, positions) of values that are normalised already, as calibration counts:
+    so many at once as a picture has.
+    """
     counted = NormalisedHistogram(torch.ones(1, dtype=torch.bool), denominator)
-    # Of largest magnitude 1, so that the mean kept at 0 and the scale 1 change nothing.
-    ends = np.array([-1.0, 1.0])
-    x = np.concatenate((z, ends[: 0 if np.abs(z).max() == 1 else 2])).astype(np.float32)
-    counted.update(torch.from_numpy(x).view(1, 1, 1, -1))
-    return counted.counts[0].double().numpy(), counted.centres.numpy()
+    parts = np.array_split(z, -(-len(z) // PICTURE))
+    for part in parts:
+        # Of largest magnitude 1, so that the mean kept at 0 and the scale 1 change nothing.
+        x = np.concatenate((part, (-1.0, 1.0))).astype(np.float32)
+        counted.update(torch.from_numpy(x).view(1, 1, 1, -1))
+    weights = counted.counts[0].double().numpy()
+    weights[[0, -1]] -= len(parts)
+    return weights, counted.centres.numpy()
 
 
 def combinations(universal_set: UniversalSet, bits: int) -> int:

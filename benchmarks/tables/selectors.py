@@ -1,6 +1,7 @@
 """Choosing points by k-means, exactly, and by exhaustive search: loss and seconds.
 
     python -m benchmarks.tables.selectors --data ../shared/data --weights ../shared/weights
+    python -m benchmarks.tables.selectors --check
 
 DFSQ's claim (3.2.3), exponential to linear, as curves, on one thread, of real activations of single
 channels. "size": over the universal set and the bits, on one histogram of all samples; exhaustive
@@ -24,9 +25,9 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from benchmarks.tables import networks, search
+from benchmarks.tables import check, networks, search
 from benchmarks.tables.results import FOLDER, Results, Row, origin
-from benchmarks.tables.selector_pages import markdown
+from benchmarks.tables.selector_pages import SELECTORS, WAYS, markdown, verdicts
 from benchmarks.tables.variants import words
 from benchmarks.timer import Timing
 from ptqsr.benchmarking import timer
@@ -122,6 +123,13 @@ def fill(
     rounds: int,
 ) -> None:
     """Measure what the table lacks."""
+    counts = {name: len(z) for name, z in tensors}
+
+    def of_other_samples(row: Row) -> bool:
+        count = counts.get(row["tensor"], row["samples"])
+        return row["curve"] == "size" and row["samples"] != count
+
+    table.drop(of_other_samples)
     held = {table.key(row)[:5] for row in table.rows}
     for name, z in tensors:
         jobs = [("size", name, v, b, len(z)) for v in sizes for b in BITS if 1 << b < v]
@@ -138,15 +146,7 @@ def fill(
 
 def results(path: Path) -> Results:
     curves, names = ("size", "samples"), [f"{n}, {layer}, {c}" for n, layer, c in TENSORS]
-    ways = (
-        "optimal",
-        "k-means",
-        "exhaustive",
-        "making the histogram",
-        "optimal, histogram",
-        "k-means, histogram",
-        "k-means, samples",
-    )
+    ways = (*SELECTORS, "exhaustive", *WAYS)
 
     def order(key: tuple) -> tuple:
         return curves.index(key[0]), names.index(key[1]), *key[2:5], ways.index(key[5])
@@ -160,7 +160,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--fresh", action="store_true", help="begin rows of other code again")
     parser.add_argument("--json", type=Path, default=FOLDER / "selectors.json")
+    parser.add_argument("--check", action="store_true", help="only give a verdict on the rows")
     options = parser.parse_args()
+    if options.check:
+        raise SystemExit(check.report(verdicts(results(options.json).rows)))
     torch.set_num_threads(1)
     threadpool_limits(1)
     table = results(options.json)

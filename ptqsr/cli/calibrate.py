@@ -64,7 +64,7 @@ def calibrate(
     method: options.Method = "dfsq",
     percentile: options.Percentile = 1.0,
     universal_set: options.UniversalSet = None,
-    selector: options.Selector = "kmeans",
+    selector: options.Selector = None,
     include: options.Include = None,
     exclude: options.Exclude = None,
     edges: options.Edges = None,
@@ -108,7 +108,7 @@ def calibrate(
         weight_bits=weight_bits,  # type: ignore[arg-type]
         act_bits=act_bits,  # type: ignore[arg-type]
         universal_set=universal_set,
-        selector=selector,
+        selector=selector,  # type: ignore[arg-type]
         percentile=percentile,
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),

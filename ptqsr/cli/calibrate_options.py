@@ -17,17 +17,15 @@ ITERATIONS = 1000
 
 def check_method(
     method: str,
-    selector: str,
+    selector: str | None,
     universal_set: str | None,
     percentile: float,
     reconstruct: bool = False,
     iterations: int = ITERATIONS,
-    *,
-    usual_selector: str = "kmeans",
 ) -> None:
     """Raise PtqsrError where an option is given that the method does not have."""
     for option, value, default, needs in (
-        ("--selector", selector, usual_selector, ("dfsq",)),
+        ("--selector", selector, None, ("dfsq",)),
         ("--universal-set", universal_set, None, ("dfsq", "dfsq+")),
         ("--percentile", percentile, 1.0, ("percentile",)),
         ("--reconstruct", reconstruct, False, ("dfsq+",)),

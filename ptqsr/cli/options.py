@@ -38,7 +38,13 @@ UniversalSet = Annotated[
         show_default="dfsq-107; dfsq+ with 7 or 8 bits: int8",
     ),
 ]
-Selector = Annotated[str, typer.Option(help="kmeans (the paper's) or optimal (exact, and faster).")]
+Selector = Annotated[
+    str | None,
+    typer.Option(
+        help="kmeans (the paper's) or optimal (exact, and faster).",
+        show_default="kmeans; dfsq+ and ptqsr sensitivity: optimal",
+    ),
+]
 Include = Annotated[
     list[str] | None, typer.Option(help="Quantize these layers too (name pattern).")
 ]

@@ -25,7 +25,7 @@ def sensitivity(
     candidates: options.Candidates = None,
     percentile: options.Percentile = 1.0,
     universal_set: options.UniversalSet = None,
-    selector: options.Selector = "optimal",
+    selector: options.Selector = None,
     include: options.Include = None,
     exclude: options.Exclude = None,
     edges: options.Edges = None,
@@ -39,13 +39,13 @@ def sensitivity(
 ) -> None:
     """Measure what the network loses with one layer quantized alone, for each layer and bits."""
     check_json(json_file)
-    check_method(method, selector, universal_set, percentile, usual_selector="optimal")
+    check_method(method, selector, universal_set, percentile)
     widths = candidates_of(candidates)
     config = Config(
         method=method,
         percentile=percentile,
         universal_set=universal_set,
-        selector=selector,
+        selector=selector or "optimal",
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
         seed=seed,

@@ -31,10 +31,6 @@ class DFSQ(Method):
         self.universal_set = UniversalSet.read(rule.universal_set)
 
     @property
-    def selector(self) -> str:
-        return self.config.selector
-
-    @property
     def takes_all(self) -> bool:
         """Whether the bits are enough for the whole set: then there is nothing to choose."""
         return 1 << self.rule.act_bits >= len(self.universal_set.integers)
@@ -62,7 +58,7 @@ class DFSQ(Method):
                 statistics.centres.numpy(),
                 self.universal_set,
                 bits,
-                method=self.selector,
+                method=self.config.selector,
                 seed=self.config.seed,
                 threads=torch.get_num_threads(),
             )
@@ -80,7 +76,8 @@ class DFSQ(Method):
             return None
         return (
             f"{self.rule.act_bits} bits of {self.universal_set.name} mean {size} levels, "
-            f"not {asked}: the set has no more, int8 and dfsq-code (universal_set) have"
+            f"not {asked}: the set has no more (universal_set int8 has; dfsq-code, too, but it "
+            "does not deploy)"
         )
 
 
@@ -89,10 +86,6 @@ class DFSQPlus(DFSQ):
 
     name = "dfsq+"
     refines = True
-
-    @property
-    def selector(self) -> str:
-        return "optimal"
 
     def reconstruction(self, layers: Sequence[str]) -> Options | None:
         if not self.config.reconstruct:

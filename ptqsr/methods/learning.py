@@ -75,11 +75,11 @@ class Learning:
                 if found < best or not self.options.from_levels:
                     best, kept, state = found, iteration, self._state()
         if state is None:  # nothing was better
-            return BlockRecord(self.name, tuple(block.convs), nearest, start, start, 0)
+            return BlockRecord(self.name, tuple(block.convs), nearest, start, start, 0, iteration)
         self._restore(state)
         block.commit()
         end = self._losses()
-        return BlockRecord(self.name, tuple(block.convs), nearest, start, end, kept)
+        return BlockRecord(self.name, tuple(block.convs), nearest, start, end, kept, iteration)
 
     @torch.enable_grad()
     def _step(self, iteration: int, scale: float) -> None:

@@ -37,7 +37,7 @@ class Losses:
 class BlockRecord:
     """What became of a block; `nearest`: rounded to nearest, the ranges those of the start.
 
-    `kept`: of which iteration the end is; 0 is the start.
+    `kept`: of which iteration the end is, 0 being the start, of `iterations` that were run.
     """
 
     block: str
@@ -46,3 +46,4 @@ class BlockRecord:
     start: Losses
     end: Losses
     kept: int
+    iterations: int

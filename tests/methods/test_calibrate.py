@@ -223,12 +223,25 @@ def test_config() -> None:
         dict(weight_bits=0),
         dict(act_bits=4.0),
         dict(percentile=50),
+        dict(percentile=True),
+        dict(seed=True),
+        dict(include=5),
+        dict(exclude=[3]),
+        dict(selector=3),
     ):
-        with pytest.raises(PtqsrError):
+        with pytest.raises(PtqsrError, match=next(iter(wrong))):
             Config(**wrong)
     for text in ("{", "[]", '{"version": 2}', '{"version": 1, "colour": 3}'):
         with pytest.raises(PtqsrError, match="configuration"):
             Config.from_json(text)
+
+
+def test_the_selector_that_nobody_names() -> None:
+    """The paper's; dfsq+ has no other than the exact one, and says so in the checkpoint."""
+    assert Config().selector == "kmeans" and Config(method="dfsq+").selector == "optimal"
+    assert Config(method="dfsq+", selector="optimal") == Config(method="dfsq+")
+    with pytest.raises(PtqsrError, match="selector is 'kmeans'; dfsq\\+ chooses points exactly"):
+        Config(method="dfsq+", selector="kmeans")
 
 
 @pytest.mark.parametrize("bits", [2, 3, 8])

@@ -47,6 +47,7 @@ def test_blocks_get_closer_than_by_rounding_to_nearest(variant: str, method: str
     assert [record["block"] for record in found.reconstruction] == blocks
     json.dumps(found.reconstruction)
     for record in found.reconstruction:
+        assert record["iterations"] == 110
         assert record["end"]["held_out"] < record["nearest"]["held_out"]
         assert record["end"]["training"] < record["nearest"]["training"]
         if method == "dfsq+":

@@ -147,6 +147,25 @@ def test_quality_of_other_code(toy: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert all(row["code"] != "older" and row["Set5"]["psnr"] != 1 for row in rows)
 
 
+def test_quality_of_other_options(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that were asked for by other options are begun again; those that do not say stay."""
+    from benchmarks.tables import quality
+
+    path, options = tmp_path / "a.json", (*METHODS, "--work", str(tmp_path / "work"))
+    whole = run(quality, path, monkeypatch, *options)
+    rows = json.loads(path.read_text())["figures"]
+    for row in rows:
+        row["Set5"]["psnr"] = 1.0
+    rows[1]["options"] = json.dumps({"method": "minmax", "crops": 1})
+    del rows[2]["options"]
+    path.write_text(json.dumps({"figures": rows}))
+    rows = run(quality, path, monkeypatch, *options)
+    assert [row["Set5"]["psnr"] == 1 for row in rows] == [True, False, True, True, True]
+    assert rows[1] == whole[1]
+
+
 def test_quality_side_by_side(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.tables import quality
 
@@ -269,7 +288,38 @@ def test_selectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     selectors.fill(again, *job)
     assert counter.calls == calls
     agree(tmp_path / "a.json", selectors)
+    # Of other samples those rows alone are measured anew whose samples they were.
+    before = len(again.rows)
+    selectors.fill(again, [("a, b, 0", z[:400])], *job[1:])
+    assert len(again.rows) == before and counter.calls > calls
+    assert {row["samples"] for row in again.rows} == {50, 400, 500}
+    selectors.fill(again, *job)
     losses = {(r["values"], r["bits"], r["selector"]): r["loss"] for r in again.rows[:12]}
     for (values, bits, _), loss in losses.items():
         least = losses[values, bits, "exhaustive"]
         assert losses[values, bits, "optimal"] == pytest.approx(least) and loss >= least * 0.999999
+
+
+def test_verdicts_on_selectors() -> None:
+    from benchmarks.tables.selector_pages import WAYS, verdicts
+
+    def rows(power: dict[str, float], square: float = 1.9) -> list[dict]:
+        found = [
+            {"curve": "samples", "tensor": "a", "selector": name, "bits": 4}
+            | {"samples": n, "seconds": n**p}
+            for name, p in power.items()
+            for n in (10**5, 10**6)
+        ]
+        found += [
+            {"curve": "size", "tensor": "a", "selector": "optimal", "bits": bits, "values": n}
+            | {"seconds": n**square}
+            for bits in (2, 3, 4)
+            for n in (255, 1065)
+        ]
+        return [{**row, "seconds": {"median": row["seconds"]}} for row in found]
+
+    fine = dict(zip(WAYS, (1.0, 0.1, 0.1, 1.1), strict=True))
+    assert [v.kept for v in verdicts(rows(fine))] == [True] * 7
+    assert [v.kept for v in verdicts(rows(dict.fromkeys(WAYS, 1.3)))] == [False] * 4 + [True] * 3
+    assert [v.kept for v in verdicts(rows(fine, 2.3))] == [True] * 4 + [False] * 3
+    assert [v.kept for v in verdicts([])] == [None] * 7
