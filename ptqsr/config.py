@@ -91,7 +91,10 @@ class Config:
             raise PtqsrError(f"seed is {self.seed}; it must be a whole number from 0 to 2^32 - 1")
         number = isinstance(self.percentile, (int, float)) and self.percentile is not True
         if not number or not 0 <= self.percentile < 50:
-            raise PtqsrError(f"percentile is {self.percentile}; it must be from 0 to below 50")
+            raise PtqsrError(
+                f"percentile is {self.percentile}; it must be from 0 to below 50, "
+                "per cent of either tail"
+            )
         if not isinstance(self.reconstruct, bool) or (self.reconstruct and self.method != "dfsq+"):
             raise PtqsrError(
                 f"reconstruct is {self.reconstruct!r}; it is for method dfsq+, not {self.method}"

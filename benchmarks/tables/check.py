@@ -141,8 +141,10 @@ def verdicts(rows: list[Row]) -> Iterator[Verdict]:
 
 
 def report(verdicts: Iterable[Verdict]) -> int:
-    """Print all verdicts; return 1 where one is broken, 2 where one is not measured, else 0."""
-    found = list(verdicts)
+    """Print all verdicts, the broken ones last; return 1 where one is broken, 2 where one is not
+    measured, else 0.
+    """
+    found = sorted(verdicts, key=lambda verdict: (True, None, False).index(verdict.kept))
     print(*found, sep="\n")
     counts = {kept: sum(v.kept is kept for v in found) for kept in (True, False, None)}
     print(f"{counts[True]} kept, {counts[False]} broken, {counts[None]} not measured")

@@ -104,6 +104,10 @@ def pairs(data: Path, name: str, scale: int) -> list[Any]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --data and --weights."""
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--weights", type=Path, default=Path("../shared/weights"))
+    """Add --data and --weights; help keeps the description's lines."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    folders = (("data", "with train, Set5, Set14 and BSD100"), ("weights", "of the authors' files"))
+    for name, what in folders:
+        default = Path("../shared") / name
+        text = f"folder {what} (%(default)s)"
+        parser.add_argument(f"--{name}", type=Path, default=default, help=text)

@@ -181,15 +181,28 @@ def main() -> None:
     networks.add_arguments(parser)
     parser.add_argument("--quick", action="store_true", help="Set5 and Set14 only")
     parser.add_argument("--only", nargs="*", default=(), help="networks whose names begin so")
-    parser.add_argument("--methods", nargs="*", default=(), choices=list(recipes.RECIPES))
-    parser.add_argument("--bits", type=int, nargs="+", default=recipes.BITS, choices=recipes.BITS)
+    parser.add_argument(
+        "--methods",
+        nargs="*",
+        default=(),
+        choices=list(recipes.RECIPES),
+        metavar="METHOD",
+        help=f"these alone of: {'; '.join(recipes.RECIPES)}",
+    )
+    parser.add_argument(
+        "--bits", type=int, nargs="+", default=recipes.BITS, choices=recipes.BITS, metavar="BITS"
+    )
     parser.add_argument(
         "--fresh", action="store_true", help="begin rows of other code or processors again"
     )
     parser.add_argument("--work", type=Path, default=WORK, help="where calibrated networks are")
-    parser.add_argument("--json", type=Path, default=FOLDER / "quality.json")
+    parser.add_argument("--json", type=Path, default=FOLDER / "quality.json", help="result file")
     parser.add_argument("--merge", type=Path, nargs="*", default=None, help="only add these files")
-    parser.add_argument("--check", action="store_true", help="only give a verdict on the rows")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="only give verdicts on the rows; exits with 1 where one is broken, 2 not measured",
+    )
     options = parser.parse_args(namespace=Options())
     table = results(options.json)
     if options.check:

@@ -5,8 +5,8 @@
 From DFSQ on ingredient by ingredient, then dfsq+ without each, then dfsq+ with what else might
 help: channel maxima that are clipped where that loses less, samples that count by their scale when
 points are chosen, other universal sets (at 8 bits, where dfsq+ has another than DFSQ, those alone),
-fewer crops. Weights of channels or of outputs have no say in the choice of points: every channel
-has as many of its own as every other.
+fewer crops. To weigh a whole channel's loss by its effect on the output would change nothing: every
+channel has points of its own, as many as every other.
 `--quick`: Set5 and Set14 only. Resumable: a row that the result file holds is not computed again.
 """
 

@@ -46,7 +46,7 @@ PARTS = (
     "points",
     "quantizers",
 )
-TABLES = ("networks.py", "recipe.py", "variants.py")
+TABLES = ("ablation.py", "networks.py", "recipe.py", "variants.py")
 CODE = [
     "csrc",
     *(f"ptqsr/{part}" for part in PARTS),

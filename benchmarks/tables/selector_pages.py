@@ -95,7 +95,7 @@ def verdicts(rows: list[Row]) -> Iterator[Verdict]:
         for bits in (2, 3, 4)
     ]
     for name, claim, found in claims:
-        text = f"{name}: exponent of time at most {claim}"
+        text = f"{name}: exponent of time at most {claim} (+{NOISE} for noise)"
         if found:
             yield Verdict(max(found) <= claim + NOISE, f"{text}: {_range(found)}")
         else:

@@ -20,7 +20,7 @@ from ptqsr.cli.calibrate_options import (
     check_output,
     default_output,
 )
-from ptqsr.cli.calibrate_table import calibration_table, comparison, prediction
+from ptqsr.cli.calibrate_table import calibration_table, comparison, prediction, warn_of_loss
 from ptqsr.cli.crops import make_crops
 from ptqsr.cli.device import Device, use_device
 from ptqsr.cli.mixing import (
@@ -79,7 +79,8 @@ def calibrate(
     iterations: Annotated[
         int,
         typer.Option(
-            help="Of every block's reconstruction (brecq, qdrop, --reconstruct); 0: none."
+            help="Of every block's reconstruction (brecq, qdrop, dfsq+ --reconstruct); with 0 "
+            "brecq and qdrop round to nearest."
         ),
     ] = ITERATIONS,
     seed: options.Seed = 0,
@@ -194,6 +195,8 @@ def calibrate(
         "seconds": round(time.perf_counter() - began, 2),
     }
     report(calibration_table(figures), figures, json_file)
+    if full is not None and ours is not None and not low_resolution:
+        warn_of_loss(full.psnr - ours.psnr, config)
     stderr.print(
         f"Written: {output}  (measure it: ptqsr evaluate {output} --data DIR)", soft_wrap=True
     )

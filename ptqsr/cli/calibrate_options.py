@@ -25,7 +25,7 @@ def check_method(
 ) -> None:
     """Raise PtqsrError where an option is given that the method does not have."""
     for option, value, default, needs in (
-        ("--selector", selector, None, ("dfsq",)),
+        ("--selector", selector, None, ("dfsq", "dfsq+")),
         ("--universal-set", universal_set, None, ("dfsq", "dfsq+")),
         ("--percentile", percentile, 1.0, ("percentile",)),
         ("--reconstruct", reconstruct, False, ("dfsq+",)),
@@ -33,7 +33,9 @@ def check_method(
     ):
         if value != default and method not in needs:
             said = option if value is True else f"{option} {value}"
-            raise PtqsrError(f"{said}: is for --method {' or '.join(needs)}, not {method}")
+            learns = " with --reconstruct" if option == "--iterations" else ""
+            methods = " or ".join(needs) + learns
+            raise PtqsrError(f"{said}: is for --method {methods}, not {method}")
     if iterations != ITERATIONS and method == "dfsq+" and not reconstruct:
         raise PtqsrError(f"--iterations {iterations}: goes with --reconstruct")
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from math import log10
 from typing import Any
 
 from rich.table import Table
 
+from ptqsr.config import Config
 from ptqsr.evaluation import OUTPUT_SIZE, EvaluationResult, cost
 from ptqsr.evaluation.units import bitops, parameters
 from ptqsr.models import SRNetwork
 from ptqsr.sensitivity import Choice
+
+log = logging.getLogger("ptqsr")
+
+MUCH = 1.0  # dB of held-out crops
 
 
 def comparison(network: SRNetwork, quantized: SRNetwork) -> dict[str, Any]:
@@ -41,6 +47,13 @@ def prediction(
         "measured_drop": measured,
         "predicted_mse": None if choice.in_db else choice.loss,
     }
+
+
+def warn_of_loss(drop: float, config: Config) -> None:
+    """Say where so much was lost that the method is at its end, and what there is to try."""
+    if drop > MUCH:
+        more = "more bits" if config.method == "dfsq+" else "--method dfsq+, or more bits"
+        log.warning(f"{drop:.1f} dB are lost on held-out crops; try {more}")
 
 
 def calibration_table(figures: dict[str, Any]) -> Table:

@@ -76,8 +76,8 @@ class DFSQ(Method):
             return None
         return (
             f"{self.rule.act_bits} bits of {self.universal_set.name} mean {size} levels, "
-            f"not {asked}: the set has no more (universal_set int8 has; dfsq-code, too, but it "
-            "does not deploy)"
+            f"not {asked}: the set has no more; the universal set int8, as dfsq+ takes it, "
+            "has 255"
         )
 
 

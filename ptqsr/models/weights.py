@@ -45,8 +45,10 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     except Exception as error:
         # A damaged file makes the four readers raise nearly anything: zlib.error, TypeError, ...
         reason = one_line(error).partition(". ")[0]
+        reason = "" if reason.isdigit() else reason  # a KeyError of a byte
         raise PtqsrError(
-            f"{path}: truncated or no weight file ({reason}); copy or download it again"
+            f"{path}: truncated or no weight file{reason and f' ({reason})'}; "
+            "copy or download it again"
         ) from None
 
 
@@ -70,7 +72,8 @@ def _read_pt(path: Path) -> object:
             warnings.simplefilter("ignore")  # of pickle protocols; what matters raises
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+        # An unsupported operand is a byte that no pickle of tensors has: of any other file, too.
+        if "Unsupported operand" not in str(error) and "Unsupported" in str(error):
             raise PtqsrError(
                 f"{path}: refused, since it is a pickle that asks to run code; "
                 "save the tensors alone: torch.save(model.state_dict(), FILE)"

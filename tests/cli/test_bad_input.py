@@ -165,6 +165,16 @@ def test_pickle_that_runs_code(
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("content", [b"# ptqsr\n\nText.", b"hello world", bytes(range(256))])
+def test_no_weights_at_all(
+    refused: Refused, job: list[object], tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "w.pth"
+    path.write_bytes(content)
+    line = refused(*job, "--weights", path)
+    assert f"{path}: truncated or no weight file; copy or download it again" in line
+
+
 # --- weights of another network, or without sense ---
 
 

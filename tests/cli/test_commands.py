@@ -33,6 +33,16 @@ def test_calibrate_then_evaluate(run: Run, job: list[object], pictures: Path, ou
     assert "q.safetensors" in result.stdout and "FQR" in result.stdout
 
 
+def test_a_collapse_is_said(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a method is at its end, a line says what else to try."""
+    job = ("calibrate", "--model", "edsr", "--num-images", 2, "-o", out / "q.safetensors")
+    few = run(*job, "--method", "minmax", "--bits", 2)
+    assert few.exit_code == 0
+    line = next(line for line in few.stderr.splitlines() if "lost" in line)
+    assert "dB are lost on held-out crops; try --method dfsq+, or more bits" in line
+    assert "lost" not in run(*job, "--method", "minmax", "--bits", 8).stderr
+
+
 @pytest.mark.parametrize("method", ["dfsq", "minmax", "percentile"])
 def test_figures_are_those_of_the_checkpoint(
     run: Run, job: list[object], pictures: Path, out: Path, method: str

@@ -72,7 +72,10 @@ def test_learning_from_few_pictures_is_said(
     ("options", "named"),
     [
         (("--reconstruct",), "--reconstruct: is for --method dfsq+, not dfsq"),
-        (("--iterations", 5), "--iterations 5: is for --method brecq or qdrop or dfsq+, not dfsq"),
+        (
+            ("--iterations", 5),
+            "--iterations 5: is for --method brecq or qdrop or dfsq+ with --reconstruct, not dfsq",
+        ),
         (("--method", "dfsq+", "--iterations", 5), "--iterations 5: goes with --reconstruct"),
         (("--method", "brecq", "--iterations", -1), "iterations is -1; it must be a whole number"),
         (("--method", "brecq", "--selector", "optimal"), "--selector optimal: is for"),

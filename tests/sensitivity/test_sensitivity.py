@@ -232,4 +232,4 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert words in run("calibrate", *network, *few, *arguments, code=2), arguments
     assert "--bits would" in run("plan", *network, *chosen, "--bits", "4", code=2)
     output = run("sensitivity", *network, "--selector", "kmeans", code=2)
-    assert "--selector kmeans: is for --method dfsq, not minmax" in output
+    assert "--selector kmeans: is for --method dfsq or dfsq+, not minmax" in output
