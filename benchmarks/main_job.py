@@ -4,8 +4,8 @@
 
 The claims, on 2 cores: `ptqsr calibrate --model edsr --bits 4` takes under 90 s (45 s with the
 exact selector) and 2 GB; points for all layers are chosen in under 20 s (5 s), and the exact
-selector's loss is never above k-means' for any tensor and channel. dfsq+, which rounds weights, too,
-stays within the 90 s.
+selector's loss is never above k-means' for any tensor and channel. dfsq+, which rounds weights
+besides, stays within the 90 s.
 """
 
 from __future__ import annotations
