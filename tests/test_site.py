@@ -37,7 +37,7 @@ def test_every_command_and_option_has_its_place(pages: dict[str, str]) -> None:
         }  # other names than their parameters'
         assert {o for o in options if o.removeprefix("--") not in names} <= spelt, name
     assert '<dt id="--selector">' in pages["calibrate"]
-    assert "[default: kmeans]" in pages["calibrate"]
+    assert "[default: (kmeans; dfsq+ and" in pages["calibrate"]
     assert "<code>IN" in pages["upscale"]
     assert "ptqsr upscale [OPTIONS] IN OUT" in pages["upscale"]
     overview = site_hooks.overview()
