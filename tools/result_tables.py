@@ -36,14 +36,14 @@ SHORT = ("MinMax", "percentile", "DFSQ, k-means", "DFSQ, optimal", "dfsq+")
 def short(rows: list[Row]) -> str:
     """Return the README's table: PSNR on Set5, a row for each network and bit-width.
 
-    A figure that was not measured is an empty cell; x2 has the rows alone that are whole.
+    A figure that was not measured is an empty cell.
     """
     psnr = {(r["network"], r["bits"], r["method"]): r["Set5"]["psnr"] for r in rows if "Set5" in r}
     lines = []
     for network, bits in dict.fromkeys((network, bits) for network, bits, _ in psnr):
         keys = [(network, 32, "float"), *((network, bits, method) for method in SHORT)]
         full, *cells = (f"{psnr[key]:.3f}" if key in psnr else "" for key in keys)
-        if bits < 32 and (" x2" not in network or all((full, *cells))):
+        if bits < 32:
             lines.append([network, full, str(bits), *cells])
     return markdown_table(("network", "float", "bits", *SHORT), lines)
 

@@ -65,6 +65,20 @@ def test_files_agree(path: Path) -> None:
     assert path.with_suffix(".md").read_text() == table.markdown(rows) + "\n"
 
 
+@pytest.mark.parametrize("name", ["quality", "finetuning", "selectors"])
+def test_committed_results_keep_what_is_claimed(name: str) -> None:
+    from benchmarks.tables import check, goals, selector_pages
+
+    verdicts = {
+        "quality": check.verdicts,
+        "finetuning": goals.verdicts,
+        "selectors": selector_pages.verdicts,
+    }[name]
+    rows = json.loads((ROOT / f"benchmarks/results/tables/{name}.json").read_text())["figures"]
+    found = list(verdicts(rows))
+    assert found and not [str(verdict) for verdict in found if not verdict.kept]
+
+
 def rows_of(psnr: dict[str, float], bits: int) -> list[dict]:
     return [
         {
