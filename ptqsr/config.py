@@ -45,11 +45,12 @@ class Config:
     A convolution is quantized if the network's own list names it and `exclude` does not, or if
     `include` does; both hold name patterns (fnmatch): the body. With `edges=8` all others but the
     excluded are quantized too, always to 8 bits. `universal_set` (None: the paper's, for layers of
-    dfsq+ with more than 6 bits int8), `selector` and `seed` concern DFSQ, `percentile` (of either
-    tail, in per cent) the method of that name. `reconstruct`: dfsq+ ends with block reconstruction;
-    `iterations` are those of a block, there and of brecq and qdrop (0: weights stay rounded to
-    nearest), which `seed` concerns too. `layers`: (name, bits of weights, of activations) of every
-    layer to quantize, as a plan has them (ptqsr.plan), in place of the bits and patterns.
+    dfsq+ with more than 6 bits int8), `selector` (None: `selection`) and `seed` concern DFSQ,
+    `percentile` (of either tail, in per cent) the method of that name. `reconstruct`: dfsq+ ends
+    with block reconstruction; `iterations` are those of a block, there and of brecq and qdrop (0:
+    weights stay rounded to nearest), which `seed` concerns too. `layers`: (name, bits of weights,
+    of activations) of every layer to quantize, as a plan has them (ptqsr.plan), in place of the
+    bits and patterns.
 
     >>> Config(bits=4, weight_bits=8).act_bits
     4
@@ -62,7 +63,7 @@ class Config:
     weight_bits: int = cast(int, None)  # not given: as `bits`
     act_bits: int = cast(int, None)
     universal_set: str | None = None  # a preset's name or a JSON file of words
-    selector: str = cast(str, None)  # not given: kmeans, the paper's; of dfsq+ optimal, always
+    selector: str | None = None
     percentile: float = 1.0
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -80,17 +81,14 @@ class Config:
             check_bits(name, getattr(self, name))
         if self.edges is not None and (type(self.edges), self.edges) != (int, EDGE_BITS):
             raise PtqsrError(f"edges is {self.edges!r}; it must be {EDGE_BITS}, or be left out")
-        usual = "optimal" if self.method == "dfsq+" else "kmeans"
-        if self.selector is None:
-            object.__setattr__(self, "selector", usual)
-        if self.method == "dfsq+" and self.selector != usual:
+        if self.method == "dfsq+" and self.selector not in (None, "optimal"):
             raise PtqsrError(
                 f"selector is {self.selector!r}; dfsq+ chooses points exactly: leave it out"
             )
         if type(self.seed) is not int or not 0 <= self.seed < 1 << 32:
             raise PtqsrError(f"seed is {self.seed}; it must be a whole number from 0 to 2^32 - 1")
-        number = isinstance(self.percentile, (int, float)) and self.percentile is not True
-        if not number or not 0 <= self.percentile < 50:
+        number = isinstance(self.percentile, (int, float))
+        if isinstance(self.percentile, bool) or not number or not 0 <= self.percentile < 50:
             raise PtqsrError(
                 f"percentile is {self.percentile}; it must be from 0 to below 50, "
                 "per cent of either tail"
@@ -128,8 +126,13 @@ class Config:
             raise PtqsrError("layers are all that is quantized: leave out include, exclude, edges")
         for name in ("method", "universal_set", "selector"):
             value = getattr(self, name)
-            if not (isinstance(value, str) or (name == "universal_set" and value is None)):
+            if not (isinstance(value, str) or (name != "method" and value is None)):
                 raise PtqsrError(f"{name} is {value!r}; give its name")
+
+    @property
+    def selection(self) -> str:
+        """The selector: where none is named the paper's, k-means, and of dfsq+ the exact one."""
+        return self.selector or ("optimal" if self.method == "dfsq+" else "kmeans")
 
     @property
     def body(self) -> Rule:
@@ -162,4 +165,6 @@ class Config:
         unknown = record.keys() - {field.name for field in fields(cls)}
         if unknown:
             raise PtqsrError(f"configuration: unknown field {', '.join(sorted(unknown))}")
+        if record.get("method") == "dfsq+":
+            record["selector"] = None  # older files say kmeans, which was not used
         return cls(**record)

@@ -29,7 +29,6 @@ from benchmarks.tables import (  # noqa: E402
 from benchmarks.tables.results import Row, markdown_table  # noqa: E402
 from ptqsr.ops.cuda.limits import EVERY, LIMITS  # noqa: E402
 
-LATER = ("tables/recipe.json",)  # not measured yet
 SHORT = ("MinMax", "percentile", "DFSQ, k-means", "DFSQ, optimal", "dfsq+")
 
 
@@ -62,8 +61,6 @@ def limits() -> str:
 
 def of(file: str, table: Callable[[list[Row]], str]) -> str:
     path = ROOT / "benchmarks" / "results" / file
-    if file in LATER and not path.exists():
-        return ""
     return table(json.loads(path.read_text(encoding="utf-8"))["figures"])
 
 

@@ -20,6 +20,7 @@ from benchmarks.tables.results import (
     cell,
     markdown_table,
     origin,
+    read,
 )
 from ptqsr.models import SRNetwork
 
@@ -34,6 +35,7 @@ class Options(argparse.Namespace):
     weights: Path
     bits: Sequence[int]
     fresh: bool
+    merge: Sequence[Path] | None
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,14 @@ class Sweep:
         parser.add_argument("--bits", type=int, nargs="+", default=self.bits, choices=self.bits)
         parser.add_argument("--fresh", action="store_true", help="begin rows of other code again")
         parser.add_argument("--json", type=Path, default=FOLDER / f"{self.name}.json")
+        parser.add_argument("--merge", type=Path, nargs="*", help="only add these files' rows")
         options = parser.parse_args(namespace=Options())
         table = self.results(options.json)
-        for network in networks.available(options.weights, only=options.only):
-            if network.name in self.networks:
-                self.fill(table, network, SETS[:2] if options.quick else SETS, options)
-        table.write()
+        if options.merge is not None:
+            table.put(*(row for path in options.merge for row in read(path)))
+        else:
+            for network in networks.available(options.weights, only=options.only):
+                if network.name in self.networks:
+                    self.fill(table, network, SETS[:2] if options.quick else SETS, options)
+            table.write()
         print(self.markdown(table.rows))

@@ -154,7 +154,7 @@ class _VariantDFSQ(DFSQ):
                 positions / tried,
                 self.universal_set,
                 self.rule.act_bits,
-                method=self.config.selector,
+                method=self.config.selection,
                 seed=self.config.seed,
             )
             better = loss * tried**2 < least

@@ -109,7 +109,7 @@ def calibrate(
         weight_bits=weight_bits,  # type: ignore[arg-type]
         act_bits=act_bits,  # type: ignore[arg-type]
         universal_set=universal_set,
-        selector=selector,  # type: ignore[arg-type]
+        selector=selector,
         percentile=percentile,
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),

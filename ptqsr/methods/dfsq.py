@@ -24,7 +24,7 @@ class DFSQ(Method):
 
     def __init__(self, config: Config, rule: Rule) -> None:
         super().__init__(config, rule)
-        if config.selector not in SELECTORS:
+        if config.selection not in SELECTORS:
             raise PtqsrError(
                 f"selector {config.selector!r} is unknown; choose {' or '.join(SELECTORS)}"
             )
@@ -58,7 +58,7 @@ class DFSQ(Method):
                 statistics.centres.numpy(),
                 self.universal_set,
                 bits,
-                method=self.config.selector,
+                method=self.config.selection,
                 seed=self.config.seed,
                 threads=torch.get_num_threads(),
             )

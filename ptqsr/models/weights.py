@@ -72,15 +72,21 @@ def _read_pt(path: Path) -> object:
             warnings.simplefilter("ignore")  # of pickle protocols; what matters raises
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # An unsupported operand is a byte that no pickle of tensors has: of any other file, too.
-        if "Unsupported operand" not in str(error) and "Unsupported" in str(error):
+        # An unsupported operand is a byte that no pickle of tensors has: any other file has some.
+        said, pickled = str(error), zipfile.is_zipfile(path) or _first_byte(path) == pickle.PROTO
+        if "GLOBAL" in said or ("Unsupported" in said and pickled):
             raise PtqsrError(
-                f"{path}: refused, since it is a pickle that asks to run code; "
+                f"{path}: refused, since it is a pickle that may run code; "
                 "save the tensors alone: torch.save(model.state_dict(), FILE)"
             ) from None
         raise PtqsrError(
             f"{path}: truncated or no weight file; copy or download it again"
         ) from None
+
+
+def _first_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1)
 
 
 def _read_safetensors(path: Path) -> object:

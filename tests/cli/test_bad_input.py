@@ -142,20 +142,27 @@ def test_damaged_weight_files(tmp_path: Path, suffix: str) -> None:
 class Evil:
     """Unpickled by an ordinary reader, it makes a file."""
 
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
+    def __init__(self, marker: Path, shell: bool = False) -> None:
+        self.marker, self.shell = marker, shell
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self.shell:
+            return (os.system, (f"touch {self.marker}",))
         return (open, (str(self.marker), "w"))
 
 
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("shell", [True, False])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_pickle_that_runs_code(
-    refused: Refused, job: list[object], tmp_path: Path, zipped: bool
+    refused: Refused, job: list[object], tmp_path: Path, zipped: bool, shell: bool, protocol: int
 ) -> None:
     marker, path = tmp_path / "marker", tmp_path / "evil.pt"
     torch.save(
-        {"w": torch.zeros(1), "evil": Evil(marker)}, path, _use_new_zipfile_serialization=zipped
+        {"w": torch.zeros(1), "evil": Evil(marker, shell)},
+        path,
+        pickle_protocol=protocol,
+        _use_new_zipfile_serialization=zipped,
     )
     line = refused(*job, "--weights", path)
     assert f"{path}: refused" in line and "run code" in line

@@ -33,7 +33,7 @@ def test_calibrate_then_evaluate(run: Run, job: list[object], pictures: Path, ou
     assert "q.safetensors" in result.stdout and "FQR" in result.stdout
 
 
-def test_a_collapse_is_said(run: Run, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collapse_is_said(run: Run, out: Path) -> None:
     """Where a method is at its end, a line says what else to try."""
     job = ("calibrate", "--model", "edsr", "--num-images", 2, "-o", out / "q.safetensors")
     few = run(*job, "--method", "minmax", "--bits", 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -223,7 +224,7 @@ def test_config() -> None:
         dict(weight_bits=0),
         dict(act_bits=4.0),
         dict(percentile=50),
-        dict(percentile=True),
+        dict(percentile=False),
         dict(seed=True),
         dict(include=5),
         dict(exclude=[3]),
@@ -237,9 +238,12 @@ def test_config() -> None:
 
 
 def test_the_selector_that_nobody_names() -> None:
-    """The paper's; dfsq+ has no other than the exact one, and says so in the checkpoint."""
-    assert Config().selector == "kmeans" and Config(method="dfsq+").selector == "optimal"
-    assert Config(method="dfsq+", selector="optimal") == Config(method="dfsq+")
+    """The paper's; dfsq+ has no other than the exact one, whatever older files say."""
+    assert Config().selection == "kmeans" and Config(method="dfsq+").selection == "optimal"
+    assert replace(Config(), method="dfsq+") == Config(method="dfsq+")
+    assert Config(method="dfsq+", selector="optimal").selection == "optimal"
+    older = '{"version": 1, "method": "dfsq+", "selector": "kmeans"}'
+    assert Config.from_json(older) == Config(method="dfsq+")
     with pytest.raises(PtqsrError, match="selector is 'kmeans'; dfsq\\+ chooses points exactly"):
         Config(method="dfsq+", selector="kmeans")
 

@@ -212,6 +212,8 @@ def test_sweep(name: str, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     options = ("--quick", "--bits", "3")
     rows = interrupted(table, (ptqsr, "evaluate"), 8, tmp_path, monkeypatch, *options)
     assert [row["variant"] for row in rows] == list(chosen)
+    file = str(tmp_path / "whole.json")
+    assert run(table, tmp_path / "merged.json", monkeypatch, "--merge", file) == rows
 
 
 def test_every_ingredient_and_clipping_run(toy: str) -> None:
