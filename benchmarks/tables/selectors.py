@@ -162,6 +162,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=FOLDER / "selectors.json")
     parser.add_argument("--check", action="store_true", help="only give a verdict on the rows")
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds: quartiles ask for 2 at least")
     if options.check:
         raise SystemExit(check.report(verdicts(results(options.json).rows)))
     torch.set_num_threads(1)
